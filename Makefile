@@ -1,0 +1,42 @@
+# Every target does the set-up it needs. `make bench` and `make test` are all that a new machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RESULTS ?= results
+
+.PHONY: bench test smoke lint report perf doctor clean
+.DEFAULT_GOAL := bench
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+bench: $(READY)  ## train and measure: the demo without a GPU, everything with one; SUITE= overrides
+	@$(BIN)/python benchmarks/choose.py $(SUITE) && \
+	$(BIN)/emobench bench $$($(BIN)/python benchmarks/choose.py --quiet $(SUITE)) --results $(RESULTS) $(ARGS)
+
+smoke: $(READY)  ## the whole way in about a minute
+	$(BIN)/emobench bench benchmarks/smoke.toml --results $(RESULTS) $(ARGS)
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+report: $(READY)  ## write the boards of SUITE again from its stored results
+	$(BIN)/emobench report $(or $(SUITE),demo) --results $(RESULTS)
+
+perf: $(READY)  ## measure speed and write results/perf/
+	$(BIN)/python benchmarks/perf/run.py --results $(RESULTS)/perf $(ARGS)
+
+doctor: $(READY)
+	$(BIN)/emobench doctor
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

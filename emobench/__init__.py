@@ -1,0 +1,1 @@
+"""emobench: emotion classifiers and emotion-conditioned generators, measured under one protocol."""

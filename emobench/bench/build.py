@@ -1,0 +1,93 @@
+"""A cell's plain values made into its data module and its model."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from emobench.bench.store import Store, finished, read_json
+from emobench.classifiers.classifier import EmotionClassifier, untrained
+from emobench.data.datamodule import EmotionDataModule
+from emobench.discover import checked, parameters
+from emobench.errors import EmobenchError, StoreError
+from emobench.recipe import Augment, Recipe
+from emobench.suite import Cell, dataset_folder
+
+
+def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:
+    """The cell's data module.
+
+    Raises:
+        EmobenchError: the dataset is no longer the one that the cell was planned for.
+    """
+    made_of = cell.fit["data"]
+    cls = named(made_of["class"])
+    folder = dataset_folder(data_root, _folder_name(cls, made_of["arguments"])) if cls.expects else None
+    data: EmotionDataModule = cls(folder=folder, **_typed(cls, made_of["arguments"]))
+    data.plan()
+    if data.fingerprint != made_of["fingerprint"]:
+        raise EmobenchError(f"{cell.dataset} changed while the sweep ran. Run the same command again")
+    return data
+
+
+def _folder_name(cls: Any, arguments: dict[str, Any]) -> str:
+    return str(arguments[cls.family]) if cls.family else str(cls.name)
+
+
+def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> EmotionClassifier:
+    """The cell's model before training; the networks that it needs are handed over frozen.
+
+    Args:
+        pretrained: read the pre-trained file that the arguments may name.
+    """
+    cls = named(cell.fit["class"])
+    recipe = cell.fit["recipe"]
+    size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
+    needs = {role: [load_model(store, key) for key in keys] for role, keys in cell.needs.items()}
+    arguments = _typed(cls, cell.fit["arguments"])
+    if not pretrained:
+        arguments = untrained(cls, arguments)
+    torch.manual_seed(cell.seed)
+    model: EmotionClassifier = cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
+    return model
+
+
+def load_model(store: Store, fit_key: str) -> EmotionClassifier:
+    """A finished cell's network from the store, frozen, in evaluation mode.
+
+    Raises:
+        StoreError: the cell is not finished here, or its weights are gone.
+    """
+    path = store.fit_folder(fit_key) / "fit.json"
+    if not finished(path):
+        raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
+    cell = Cell.from_record(read_json(path))
+    model = build_model(cell, store, pretrained=False)  # the trained weights take their place
+    if cell.trains:
+        weights = store.weights(fit_key)
+        if not weights.exists():
+            raise StoreError(f"{weights}: the weights are gone. Run the suite again with --on-existing redo")
+        model.load_state_dict(load_file(weights))
+    return model.eval().requires_grad_(False)
+
+
+def named(name: str) -> Any:
+    """The class behind `module:qualname`."""
+    module, _, qualname = name.partition(":")
+    return getattr(importlib.import_module(module), qualname)
+
+
+def _typed(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Plain arguments as the types that the class declares (JSON knows no tuples)."""
+    known = parameters(cls)
+    return {name: checked(cls.__name__, name, known[name], value) for name, value in arguments.items()}
+
+
+def recipe_of(plain: dict[str, Any]) -> Recipe:
+    """A recipe from its plain values."""
+    augment = dict(plain["augment"])
+    return Recipe(**{**plain, "augment": Augment(**{**augment, "blur": tuple(augment["blur"])})})

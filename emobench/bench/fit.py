@@ -1,0 +1,276 @@
+"""Training one cell: resumable at any moment, the same numbers whether or not it was interrupted."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
+from safetensors.torch import save_file
+
+from emobench.bench.build import build_model, named, recipe_of
+from emobench.bench.logging import History, Progress
+from emobench.bench.machine import identity
+from emobench.bench.store import Store, write_json
+from emobench.classifiers.classifier import parameters_of
+from emobench.data.datamodule import EmotionDataModule
+from emobench.errors import Diverged, EmobenchError
+from emobench.recipe import Recipe
+from emobench.suite import Cell
+
+CHECKPOINT_MINUTES = 10  # within an epoch that takes longer than this
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints appear whole under their names or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class Reproducible(pl.Callback):
+    """All randomness of a step follows from (seed, epoch, step, rank): a resumed fit repeats an uninterrupted one."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        entropy = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+
+
+class Guard(pl.Callback):
+    """Ends a fit whose loss is NaN or infinite, and one that a signal asks to stop."""
+
+    EVERY = 100  # batches between two looks at the flag, each of which waits for the device
+
+    def __init__(self) -> None:
+        self.finite: torch.Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        finite = torch.isfinite(outputs["loss"].detach())
+        self.finite = finite if self.finite is None else self.finite & finite
+        if (batch_idx + 1) % self.EVERY == 0:
+            self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._look(trainer)
+        loss = trainer.callback_metrics.get("val_loss")
+        if loss is not None and not torch.isfinite(loss):
+            raise Diverged(f"validation loss {loss.item()} in epoch {trainer.current_epoch + 1}")
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        if self.finite is not None and not self.finite.item():
+            raise Diverged(
+                f"the training loss became NaN or infinite in epoch {trainer.current_epoch + 1}. Lower lr, or clip "
+                "gradients ([trainer] gradient_clip_val)"
+            )
+
+
+class Stopwatch(pl.Callback):
+    """Seconds and faces of training, validation aside, summed over the sessions of a resumed fit."""
+
+    def __init__(self) -> None:
+        self.seconds, self.faces, self.steps = 0.0, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "faces": self.faces}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.faces = state_dict["seconds"], state_dict["faces"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.faces += len(batch["image"]) * trainer.world_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds += time.perf_counter() - self.started
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+
+class Patience(EarlyStopping):
+    """Early stopping that a fit resumed after its last epoch still honours."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class LastTwo(Checkpoint):
+    """Checkpoints of the last two finished epochs.
+
+    Saved before the first batch of the next epoch, where Lightning's loops can be left and entered again: at an epoch's
+    end, where `ModelCheckpoint` saves, the epoch's learning rate has not yet moved, and a resumed fit never moves it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.saved = trainer.global_step  # nothing to save at the beginning, or where the fit was resumed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning 2.6 takes the whole resumed epoch for a restart, and passes over its plateau schedule.
+        trainer.fit_loop._restarting = False
+        if batch_idx > 0 or self.saved == trainer.global_step:
+            return
+        self.saved = trainer.global_step
+        trainer.save_checkpoint(self.folder / f"last-step={self.saved}.ckpt")
+        if trainer.is_global_zero:
+            for path in by_step(self.folder.glob("last-*.ckpt"))[2:]:
+                path.unlink()
+
+
+def by_step(checkpoints: Iterable[Path]) -> list[Path]:
+    """Checkpoints, the newest first."""
+    return sorted(checkpoints, key=lambda path: int(path.stem.rpartition("=")[2].partition("-")[0]), reverse=True)
+
+
+def fit(cell: Cell, store: Store, data: EmotionDataModule, *, workers: int = 0, redo: bool = False) -> None:
+    """Train the cell's model, from its newest whole checkpoint if there is one, and keep its best epoch's weights."""
+    folder = store.fit_folder(cell.fit_key)
+    checkpoints = folder / "checkpoints"
+    if redo:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    recipe = recipe_of(cell.fit["recipe"])
+    pl.seed_everything(cell.seed, verbose=False)
+    data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
+    model = build_model(cell, store)
+    if recipe.class_weights is not None:
+        model.class_weights.copy_(torch.from_numpy(data.class_weights()))
+    sign = {"loss": "min"}.get(recipe.monitor, "max")
+    monitor = f"val_{recipe.monitor}"
+    best = ModelCheckpoint(
+        checkpoints, "best-{epoch}", monitor=monitor, mode=sign, save_weights_only=True, save_on_train_epoch_end=True
+    )
+    within = ModelCheckpoint(
+        checkpoints,
+        "within-{step}",
+        monitor="step",
+        mode="max",
+        train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES),
+    )
+    stopwatch, history = Stopwatch(), History(folder / "history.csv")
+    callbacks: list[pl.Callback] = [Reproducible(cell.seed), Guard(), stopwatch, Progress(folder / "progress.json")]
+    if recipe.patience is not None:
+        callbacks.append(Patience(monitor, mode=sign, patience=recipe.patience, check_finite=True))
+    trainer = pl.Trainer(
+        **{"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer},
+        max_epochs=recipe.epochs if recipe.epochs is not None else -1,
+        max_steps=recipe.steps if recipe.steps is not None else -1,
+        callbacks=[
+            *callbacks,
+            history,
+            best,
+            within,
+            LastTwo(checkpoints),
+        ],  # those that save come last, and keep the others' state,
+        plugins=[AtomicCheckpoints()],
+        logger=False,
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    resume = _newest_whole(checkpoints)
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    if not trainer.is_global_zero:
+        return
+    if not best.best_model_path:
+        raise EmobenchError("no epoch was finished: the budget is smaller than one epoch. Raise `epochs` or `steps`")
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    _save_weights(state, store.weights(cell.fit_key))
+    best_row = max(history.rows, key=lambda row: row[monitor] if sign == "max" else -row[monitor])
+    epochs = len(history.rows)
+    stopped_early = recipe.patience is not None and recipe.epochs is not None and epochs < recipe.epochs
+    cost = {
+        "params": parameters_of(model),
+        "fit_seconds": stopwatch.seconds,
+        "fit_faces_per_s": stopwatch.faces / stopwatch.seconds,
+        "peak_memory_gb": _peak_memory_gb(),
+        "steps": trainer.global_step,
+        "epochs": epochs,
+        "recipe_share": 1.0 if stopped_early else trainer.global_step / _recipe_steps(cell, data),
+        "precision": str(trainer.precision),
+    }
+    validation = {
+        "macro_f1": best_row["val_macro_f1"],
+        "accuracy": best_row["val_accuracy"],
+        "loss": best_row["val_loss"],
+        "epoch": best_row["epoch"],
+    }
+    record = {**identity(cell), "state": "done", "reason": None, "cost": cost, "validation": validation}
+    write_json(folder / "fit.json", record)
+    shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
+
+
+def _newest_whole(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that can be read; those that cannot are named and passed over."""
+    candidates = [path for pattern in ("last-*.ckpt", "within-*.ckpt") for path in checkpoints.glob(pattern)]
+    for path in by_step(candidates):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            print(f"{path.name} cannot be read ({type(error).__name__}: {error}); going back to the one before it")
+            path.rename(path.with_suffix(".unreadable"))
+        else:
+            print(f"going on from {path.name}")
+            return path
+    return None
+
+
+def _save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file({name: value.contiguous() for name, value in state.items()}, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _recipe_steps(cell: Cell, data: EmotionDataModule) -> int:
+    """Optimiser steps of the class's own recipe on this dataset, on one device."""
+    recipe: Recipe = named(cell.fit["class"]).recipe
+    if recipe.steps is not None:
+        return recipe.steps
+    assert recipe.epochs is not None
+    return recipe.epochs * data.steps_per_epoch(recipe)
+
+
+def _peak_memory_gb() -> float:
+    """Peak memory of this process in GiB: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,161 @@
+"""One cell in a process of its own: fit, evaluate, and keep the state whatever happens."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import sys
+import traceback
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emobench.bench.build import build_data
+from emobench.bench.evaluate import evaluate
+from emobench.bench.fit import fit
+from emobench.bench.machine import identity
+from emobench.bench.store import Store, finished, write_json
+from emobench.errors import Diverged, EmobenchError, Interrupted
+from emobench.suite import Cell
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell and where to run it; crosses process boundaries."""
+
+    cell: Cell
+    results: Path
+    data_root: Path
+    workers: int = 0
+    redo: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for a process that starts cold."""
+        places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
+        return {"cell": asdict(self.cell), **places, "workers": self.workers, "redo": self.redo}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Job:
+        """The job whose `plain` values these are."""
+        results, data_root = Path(plain["results"]), Path(plain["data_root"])
+        return cls(Cell(**plain["cell"]), results, data_root, plain["workers"], plain["redo"])
+
+
+HELD = 75  # exit code (EX_TEMPFAIL): another sweep runs this cell
+
+
+def start(job: Job, gpu: int | None = None) -> None:
+    """Entry of a cell's process, forked warm or started cold: its output goes to the cell's `log.txt`.
+
+    Args:
+        gpu: the one GPU that the process may see, None for what is visible.
+    """
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus()[gpu]
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed sweep leaves no orphan behind
+    folder = Store(job.results).fit_folder(job.cell.fit_key)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    except OSError as error:
+        print(f"{folder}: no log can be written ({error})", file=sys.stderr)
+    sys.exit(execute(job))
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def execute(job: Job) -> int:
+    """Run a job in this process and keep its state, whatever happens.
+
+    Returns:
+        The exit code: 0 done, 1 failed or diverged, 143 after SIGTERM, `HELD` where another sweep has the cell.
+    """
+    store = Store(job.results)
+    raised: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raised.append(number)
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep gets it too and ends its cells in order
+    helper = int(os.environ.get("LOCAL_RANK", 0)) > 0  # a further process of a fit on several devices
+    try:
+        signal.signal(signal.SIGTERM, stop)
+        with nullcontext(True) if helper else store.lock(job.cell.fit_key) as mine:
+            if not mine:
+                return HELD
+            run(job, store, helper)
+        return 0
+    except BaseException as error:
+        # Libraries may wrap or replace what the handler raised.
+        ended = Interrupted(raised[0]) if raised else error
+        traceback.print_exc()
+        if not helper:
+            _keep_failure(store, job.cell, ended)
+        return 128 + ended.signal if isinstance(ended, Interrupted) else 1
+
+
+def describe(error: BaseException) -> str:
+    """One line for the board: what went wrong."""
+    if isinstance(error, EmobenchError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"disk full: {error}. Free some space and run again; what was finished is kept"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return f"file too large: {error}. Raise the file-size limit and run again; what was finished is kept"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}). Use a smaller batch or model"
+    return f"{type(error).__name__}: {error}"
+
+
+def _keep_failure(store: Store, cell: Cell, error: BaseException) -> None:
+    """Write the state of a fit or evaluation that did not end well; what was finished before stays finished."""
+    state = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
+    path = store.fit_folder(cell.fit_key) / "fit.json"
+    if finished(path):
+        path = store.eval_folder(cell.fit_key, cell.eval_key) / "result.json"
+    try:
+        if not finished(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {**identity(cell), "state": state, "reason": describe(error)})
+    except OSError as problem:  # a full disk: the sweep sees the exit code and says so
+        print(f"the state could not be written: {problem}", file=sys.stderr)
+
+
+def run(job: Job, store: Store, helper: bool = False) -> None:
+    """Fit the cell unless the store holds its fit, then evaluate it unless the store holds that too.
+
+    Args:
+        helper: this is not the first process of a fit on several devices: it helps to fit and is done.
+    """
+    cell = job.cell
+    folder = store.fit_folder(cell.fit_key)
+    if not helper:
+        for leftover in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    data = build_data(cell, job.data_root)
+    data.prepare()
+    fitted = finished(folder / "fit.json") and (not cell.trains or store.weights(cell.fit_key).exists())
+    if cell.trains and (job.redo or helper or not fitted):
+        fit(cell, store, data, workers=job.workers, redo=job.redo)
+    elif not fitted:
+        record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
+        write_json(folder / "fit.json", record)
+    if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
+        evaluate(cell, store, data)
+    (folder / "progress.json").unlink(missing_ok=True)

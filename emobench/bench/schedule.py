@@ -1,0 +1,366 @@
+"""The sweep: cells in order, each in a process of its own, one at a time on every GPU (or on the CPU).
+
+The processes are forked from a server that has imported the heavy libraries and not touched a GPU, so that a cell
+starts in a fraction of a second. A cell on several devices starts cold: Lightning runs the command again for each.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from emobench.bench.keys import key
+from emobench.bench.store import FINISHED, PROTOCOL, SCHEMA_VERSION, Store, find, finished, read_json, write_json
+from emobench.discover import classes
+from emobench.errors import StoreError
+from emobench.suite import Cell, Plan
+
+if TYPE_CHECKING:
+    from emobench.bench.run import Job
+
+OnExisting = Literal["skip", "redo", "trust"]
+HELD = 75  # exit code of a cell that another sweep runs
+GRACE = 60  # seconds that a cell has to end in order after SIGTERM
+
+
+@dataclass
+class Running:
+    """A cell's process."""
+
+    cell: Cell
+    gpu: int | None
+    process: Any  # multiprocessing.Process or subprocess.Popen
+    started: float
+
+    @property
+    def exitcode(self) -> int | None:
+        if isinstance(self.process, subprocess.Popen):
+            return self.process.poll()
+        return self.process.exitcode  # type: ignore[no-any-return]
+
+
+@dataclass
+class Sweep:
+    """The state of a sweep, for whoever shows it."""
+
+    plan: Plan
+    store: Store
+    waiting: list[Cell]
+    running: list[Running] = field(default_factory=list)
+    states: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # fit_key/eval_key -> state, reason
+    seconds: dict[str, float] = field(default_factory=dict)
+    signal: int | None = None
+
+    def state(self, cell: Cell) -> tuple[str, str | None]:
+        return self.states.get(_place(cell), ("pending", None))
+
+
+def _place(cell: Cell) -> str:
+    return f"{cell.fit_key}/{cell.eval_key}"
+
+
+def trusting(results: Path, plan: Plan) -> Plan:
+    """The plan, with cells that the committed board holds under their keys there, though earlier code made them.
+
+    A cell that another, not committed one needs is not among them: its network is not here.
+    """
+    committed: dict[str, dict[str, Any]] = {}
+    for path in sorted((results / plan.suite / "cells").glob("*/result.json")):
+        try:
+            record = read_json(path)
+        except StoreError as error:
+            print(error)
+            continue
+        if record["state"] in FINISHED:
+            committed[_but_for_code(record["made_of"]["fit"], record["made_of"]["eval"])] = record
+    cells: list[Cell] = []
+    needed: set[str] = set()
+    for cell in reversed(plan.cells):  # a cell stands after those that it needs
+        found = committed.get(_but_for_code(cell.fit, cell.evaluation))
+        if found is None or cell.fit_key in needed:
+            needed |= {fit_key for keys in cell.needs.values() for fit_key in keys}
+            cells.append(cell)
+        else:
+            cells.append(replace(cell, fit=found["made_of"]["fit"], evaluation=found["made_of"]["eval"]))
+    return replace(plan, cells=cells[::-1])
+
+
+def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """What two cells have in common that differ in the code alone."""
+    fit = {name: value for name, value in fit.items() if name != "code"}
+    fit["needs"] = {role: len(keys) for role, keys in fit["needs"].items()}
+    return key([fit, {name: value for name, value in evaluation.items() if name not in ("code", "fit_key")}])
+
+
+def stored(results: Path, suite: str, cell: Cell, on_existing: OnExisting) -> bool:
+    """Whether a cell need not run: the own store holds it, or with `trust` the committed board does."""
+    if on_existing == "redo":
+        return False
+    if on_existing == "trust" and find(results, suite, cell.fit_key, cell.eval_key)[0] in FINISHED:
+        return True
+    store = Store(results)
+    for path in (
+        store.eval_folder(cell.fit_key, cell.eval_key) / "result.json",
+        store.fit_folder(cell.fit_key) / "fit.json",
+    ):
+        try:
+            state = read_json(path)["state"]
+        except (FileNotFoundError, StoreError):
+            continue
+        if state == "diverged" or (state == "done" and path.name == "result.json"):
+            return True
+    return False
+
+
+def to_run(results: Path, plan: Plan, on_existing: OnExisting) -> list[Cell]:
+    """The cells that must run, with those whose networks they need and whose weights are not here."""
+    store = Store(results)
+    chosen = {id(cell) for cell in plan.cells if not stored(results, plan.suite, cell, on_existing)}
+    for cell in reversed(plan.cells):  # a cell stands after those that it needs
+        if id(cell) in chosen:
+            keys = {need for needs in cell.needs.values() for need in needs}
+            chosen |= {
+                id(other)
+                for other in plan.cells
+                if other.fit_key in keys and other.trains and not store.weights(other.fit_key).exists()
+            }
+    return [cell for cell in plan.cells if id(cell) in chosen]
+
+
+def write_suite(results: Path, plan: Plan) -> bool:
+    """Write the rows of the board, `suite.json`; returns whether they changed."""
+    from emobench.bench.machine import versions
+
+    folder = results / plan.suite
+    rows = [{**cell.entry(), "skipped": None} for cell in plan.cells]
+    for skipped in plan.skipped:
+        empty = {"variant": "", "seed": 0, "track": "recognition", "control": None, "fit_key": "", "eval_key": ""}
+        row = {"row": skipped.row, "model": skipped.model, "dataset": skipped.dataset, "size": skipped.size}
+        rows.append({**row, **empty, "skipped": skipped.reason})
+    try:
+        if read_json(folder / "suite.json")["rows"] == rows:
+            return False
+    except (FileNotFoundError, StoreError):
+        folder.mkdir(parents=True, exist_ok=True)
+    head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions()["commit"]}
+    write_json(folder / "suite.json", {**head, "rows": rows})
+    return True
+
+
+def sweep(
+    plan: Plan,
+    cells: list[Cell],
+    results: Path,
+    data_root: Path,
+    *,
+    workers: int,
+    redo: bool,
+    on_change: Callable[[Sweep], None],
+    on_tick: Callable[[Sweep], None],
+) -> Sweep:
+    """Run cells until all have ended or a signal asks to stop.
+
+    Args:
+        on_change: called after every cell that ended, such as to write the boards again.
+        on_tick: called about once a second.
+    """
+    from emobench.bench.run import Job, visible_gpus
+
+    store = Store(results)
+    state = Sweep(plan, store, list(cells))
+    gpus: list[int | None] = list(range(len(visible_gpus()))) or [None]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(preload())
+    held_until: dict[str, float] = {}
+    with _signals(state):
+        while (state.waiting or state.running) and state.signal is None:
+            free = [gpu for gpu in gpus if gpu not in [running.gpu for running in state.running]]
+            for cell in list(state.waiting):
+                if not free:
+                    break
+                problem = _needs(state, cell)
+                if problem == "wait" or held_until.get(cell.fit_key, 0) > time.monotonic():
+                    continue
+                state.waiting.remove(cell)
+                if problem is not None:
+                    _fail(state, cell, problem)
+                    on_change(state)
+                    continue
+                if not redo and stored(results, plan.suite, cell, "skip"):  # another sweep ran it meanwhile
+                    _note(state, cell)
+                    on_change(state)
+                    continue
+                if any(running.cell.fit_key == cell.fit_key for running in state.running):
+                    state.waiting.append(cell)  # a second evaluation of a fit that is under way
+                    continue
+                gpu = free.pop(0)
+                state.running.append(_start(context, Job(cell, results, data_root, workers, redo), gpu))
+            _wait(state)
+            on_tick(state)
+            for running in [each for each in state.running if each.exitcode is not None]:
+                state.running.remove(running)
+                if running.exitcode == HELD:
+                    held_until[running.cell.fit_key] = time.monotonic() + 2
+                    state.waiting.insert(0, running.cell)
+                    continue
+                _ended(state, running)
+                on_change(state)
+        if state.signal is not None:
+            _stop(state)
+    return state
+
+
+def preload() -> list[str]:
+    """What the fork server imports once for all cells: the run, every model and dataset, the augmentation library.
+
+    With all code loaded at the start, a sweep is not changed by edits that are made while it runs.
+    """
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    modules = [cls.__module__ for kind in ("model", "dataset") for cls in classes(kind).values()]
+    return ["emobench.bench.run", *modules, "emobench.data.augment", "albumentations"]
+
+
+def _needs(state: Sweep, cell: Cell) -> str | None:
+    """None where all networks that a cell needs are there, "wait", or why they will never be."""
+    for keys in cell.needs.values():
+        for fit_key in keys:
+            if finished(state.store.fit_folder(fit_key) / "fit.json"):
+                continue
+            others = [other for other in state.plan.cells if other.fit_key == fit_key]
+            if any(other in state.waiting or any(other is run.cell for run in state.running) for other in others):
+                return "wait"
+            return f"needs {others[0].row if others else fit_key}, which did not finish"
+    return None
+
+
+def _start(context: Any, job: Job, gpu: int | None) -> Running:
+    devices = job.cell.trainer.get("devices", 1)
+    if devices == 1 or job.cell.fit["recipe"] is None:
+        from emobench.bench.run import start
+
+        process = context.Process(target=start, args=(job, gpu))
+        process.start()
+        return Running(job.cell, gpu, process, time.monotonic())
+    folder = Store(job.results).fit_folder(job.cell.fit_key)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "job.json"
+    write_json(path, {"schema_version": SCHEMA_VERSION, **job.plain()})
+    return Running(
+        job.cell, gpu, subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)]), time.monotonic()
+    )
+
+
+def _wait(state: Sweep) -> None:
+    """Until a process ends, about a second at most."""
+    sentinels = [run.process.sentinel for run in state.running if not isinstance(run.process, subprocess.Popen)]
+    if len(sentinels) == len(state.running) and sentinels:
+        wait(sentinels, timeout=1)
+    else:
+        time.sleep(0.2 if state.running else 1)
+
+
+def _ended(state: Sweep, running: Running) -> None:
+    """Take note of how a cell ended; one that could not write its own state is written here."""
+    cell, code = running.cell, running.exitcode
+    state.seconds[_place(cell)] = time.monotonic() - running.started
+    found = find(state.store.results, state.plan.suite, cell.fit_key, cell.eval_key)
+    if code != 0 and found[0] in ("pending", "done"):
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            reason = f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")
+        else:
+            reason = f"ended with exit code {code}; see {state.store.fit_folder(cell.fit_key) / 'log.txt'}"
+        _fail(state, cell, reason)
+    elif code is not None and code < 0 and found[0] == "interrupted":
+        _fail(state, cell, f"killed by {signal.Signals(-code).name}")
+    else:
+        _note(state, cell)
+
+
+def _note(state: Sweep, cell: Cell) -> None:
+    found, reason, _, _ = find(state.store.results, state.plan.suite, cell.fit_key, cell.eval_key)
+    state.states[_place(cell)] = (found, reason)
+
+
+def _fail(state: Sweep, cell: Cell, reason: str) -> None:
+    """Write the failure of a cell that could not write it itself."""
+    state.states[_place(cell)] = ("failed", reason)
+    folder = state.store.fit_folder(cell.fit_key)
+    path = folder / "fit.json"
+    if finished(path):
+        path = folder / cell.eval_key / "result.json"
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": PROTOCOL,
+        "fit_key": cell.fit_key,
+        "eval_key": cell.eval_key,
+        "made_of": {"fit": cell.fit, "eval": cell.evaluation},
+        "cell": cell.record(),
+        "state": "failed",
+        "reason": reason,
+    }
+    try:
+        if not finished(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, record)
+    except OSError as error:
+        state.states[_place(cell)] = ("failed", f"{reason}; the state could not be written ({error})")
+
+
+@contextmanager
+def _signals(state: Sweep) -> Iterator[None]:
+    """SIGINT and SIGTERM end the sweep in order: cells keep their state, the boards are written."""
+
+    def stop(number: int, frame: object) -> None:
+        state.signal = number
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(state: Sweep) -> None:
+    """Ask every cell to end in order, then make sure that it does."""
+    for running in state.running:
+        running.process.terminate()
+    deadline = time.monotonic() + GRACE
+    while any(running.exitcode is None for running in state.running) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for running in state.running:
+        if running.exitcode is None:
+            running.process.kill()
+        _note(state, running.cell)
+    state.running.clear()
+
+
+def like_seconds(store: Store) -> dict[str, float]:
+    """Seconds that fits took in this store, by what they had in common (see `alike`)."""
+    measured: dict[str, list[float]] = {}
+    for path in store.cells.glob("*/fit.json"):
+        try:
+            record = read_json(path)
+        except (StoreError, OSError):
+            continue
+        seconds = record.get("cost", {}).get("fit_seconds")
+        if record["state"] == "done" and seconds is not None:
+            measured.setdefault(alike(record["made_of"]["fit"]), []).append(seconds)
+    return {name: sum(values) / len(values) for name, values in measured.items()}
+
+
+def alike(fit: dict[str, Any]) -> str:
+    """What two fits have in common that should take the same time."""
+    data = {name: value for name, value in fit["data"].items() if name != "fingerprint"}
+    return key({name: fit[name] for name in ("class", "arguments", "recipe", "trainer")} | {"data": data})

@@ -1,0 +1,191 @@
+"""The command: one function per subcommand; heavy imports inside the functions, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    help="Emotion classifiers and generators, measured under one protocol.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+class OnExisting(StrEnum):
+    """What to do with a cell that has a result."""
+
+    skip = "skip"
+    redo = "redo"
+    trust = "trust"
+
+
+Results = Annotated[Path, typer.Option("--results", help="Folder of the results and of the store of cells.")]
+Data = Annotated[Path, typer.Option("--data", envvar="EMOBENCH_DATA", help="Data root, which holds <root>/<dataset>/.")]
+
+
+@app.command(epilog="Example: emobench bench benchmarks/smoke.toml --set model.resnet18.lr=0.05")
+def bench(
+    suite: Annotated[Path, typer.Argument(help="A suite file, such as benchmarks/demo.toml.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, such as model.vit.lr=3e-5.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    on_existing: Annotated[
+        OnExisting,
+        typer.Option(help="skip what is done; redo everything; trust the cells committed with the board too."),
+    ] = OnExisting.skip,
+    results: Results = Path("results"),
+    data: Data = Path("data"),
+    workers: Annotated[
+        int | None, typer.Option(help="Loader processes per cell. [default: 0 on a CPU, else up to 8]")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download pre-trained weights.")] = False,
+) -> None:
+    """Train and measure every cell of a suite, and write its boards."""
+    from rich.console import Console
+
+    from emobench.bench.plans import plan_of
+    from emobench.bench.schedule import to_run, trusting, write_suite
+    from emobench.bench.show import Display, show_notes, show_plan
+    from emobench.bench.store import Store
+    from emobench.suite import load
+
+    if offline:
+        os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    store = Store(results)
+    store.check_writable()
+    plan = plan_of(load(suite, set_ or []), data, store)
+    if on_existing is OnExisting.trust:
+        plan = trusting(results, plan)
+    cells = to_run(results, plan, on_existing.value)
+    if dry_run:
+        show_plan(plan, cells, results)
+        return
+    show_notes(plan)
+    changed = write_suite(results, plan)
+    if not cells and not changed and (results / plan.suite / "leaderboard.md").exists():
+        print(
+            f"{len(plan.cells)} of {len(plan.cells)} cells are done; "
+            f"the board is {results / plan.suite / 'leaderboard.md'}"
+        )
+        raise typer.Exit(_exit_code(results, plan.suite))
+    from emobench.bench.schedule import Sweep, sweep
+    from emobench.report.leaderboard import write
+
+    board = write(results, plan.suite)  # at once, so that a reader sees results from the first minute
+    if cells:
+        with Display(Console(), plan, cells) as display:
+
+            def on_change(state: Sweep) -> None:
+                display.update(state)
+                write(results, plan.suite)
+
+            state = sweep(
+                plan,
+                cells,
+                results,
+                data,
+                workers=_workers() if workers is None else workers,
+                redo=on_existing is OnExisting.redo,
+                on_change=on_change,
+                on_tick=display.update,
+            )
+            display.update(state)
+        board = write(results, plan.suite)
+        if state.signal is not None:
+            print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
+            raise typer.Exit(128 + state.signal)
+    print(f"The board is {board.path}")
+    raise typer.Exit(_exit_code(results, plan.suite))
+
+
+def _exit_code(results: Path, suite: str) -> int:
+    """1 where a cell of the board failed or diverged, or is not done."""
+    from emobench.bench.store import load_board
+
+    return 0 if all(row.state in ("done", "skipped") for row in load_board(results, suite)) else 1
+
+
+def _workers() -> int:
+    """Loader processes per cell: on a CPU they would only take cores from the training."""
+    import torch
+
+    return min(8, len(os.sched_getaffinity(0)) - 1) if torch.cuda.is_available() else 0
+
+
+@app.command(epilog="Example: emobench report demo")
+def report(
+    suite: Annotated[str, typer.Argument(help="The suite's name or file.")],
+    results: Results = Path("results"),
+) -> None:
+    """Write a suite's boards again from its stored results."""
+    from emobench.report.leaderboard import write
+
+    board = write(results, Path(suite).stem)
+    print(board.path)
+    raise typer.Exit(1 if board.failed else 0)
+
+
+@app.command(epilog="Example: emobench models resnet18")
+def models(name: Annotated[str | None, typer.Argument(help="One model, in detail.")] = None) -> None:
+    """List the models, or one model's arguments, defaults, recipe and source."""
+    _describe("model", name)
+
+
+@app.command(epilog="Example: emobench datasets fer2013")
+def datasets(name: Annotated[str | None, typer.Argument(help="One dataset, in detail.")] = None) -> None:
+    """List the datasets, or what one of them expects on disk and its arguments."""
+    _describe("dataset", name)
+
+
+@app.command(epilog="Example: emobench doctor --data ~/faces")
+def doctor(data: Data = Path("data"), results: Results = Path("results")) -> None:
+    """Show versions, hardware, and which weights and datasets are found or missing and where to put them."""
+    from emobench.inventory import doctor as examine
+
+    examine(data, results)
+
+
+@app.command(hidden=True)
+def cell(job: Path) -> None:
+    """Run one cell in this process: how a cell on several devices is started."""
+    from emobench.bench.run import Job, start
+    from emobench.bench.store import read_json
+
+    start(Job.of(read_json(job)))
+
+
+def _describe(kind: Any, name: str | None) -> None:
+    from emobench.inventory import describe, overview
+
+    if name is None:
+        overview(kind)
+    else:
+        describe(kind, name)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command. Errors that emobench raises on purpose are one message and exit code 2.
+
+    Args:
+        arguments: None: those of the process.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)  # a command's typer.Exit comes back as its code
+    except Exception as error:
+        from emobench.errors import EmobenchError
+
+        if isinstance(error, EmobenchError):
+            print(f"emobench: {error}", file=sys.stderr)
+            sys.exit(2)
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own: a wrong option, say
+            print(f"emobench: {error.format_message()}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        raise
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,85 @@
+"""One image file -> one face, decoded right or refused by name."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from emobench.errors import RowError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+MAX_PIXELS = 64_000_000  # larger pictures are refused by their header
+
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no EPS: it starts another program
+_REMEDY = "Replace the file by an intact copy, or remove it."
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a path looks like a packed folder; a packed CSV file is none."""
+    return path.is_file() and path.suffix.lower() in _ARCHIVES and ".csv" not in path.suffixes
+
+
+def read_face(path: Path) -> np.ndarray:
+    """The picture as uint8 (C, h, w): one channel where the file is gray, else RGB.
+
+    Transparent pixels are shown on white, 16-bit values are rescaled (65,535 becomes 255), an EXIF orientation is
+    applied; of several frames the first counts.
+
+    Raises:
+        RowError: the file is no intact image, has more than `MAX_PIXELS`, or values without a fixed range.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            with Image.open(path, formats=_FORMATS) as picture:
+                _refuse_huge(path, picture.width, picture.height)
+                return _to_array(path, ImageOps.exif_transpose(picture))
+    except Image.DecompressionBombError as error:
+        raise RowError(path, None, None, str(error), "Scale the picture down.") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error) as error:
+        raise RowError(path, None, None, f"not an intact image ({_reason(path, error)})", _REMEDY) from error
+
+
+def _refuse_huge(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        found = f"{width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} million"
+        raise RowError(path, None, None, found, "Scale the picture down.")
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        head = path.read_bytes()[:64].lstrip().lower()
+        if not head:
+            return "0 bytes"
+        return "a web page" if head.startswith((b"<!doctype", b"<html")) else "of no known image format"
+    return str(error).replace(str(path), path.name)
+
+
+def _to_array(path: Path, picture: Image.Image) -> np.ndarray:
+    """uint8 (C, h, w) from any Pillow mode."""
+    if picture.mode == "F":
+        raise RowError(path, None, None, "floating-point pixels have no fixed range", "Save it with 8 or 16 bits.")
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        return _from_16_bit(path, np.asarray(picture))
+    if picture.has_transparency_data:
+        colour = picture.mode not in ("LA", "La")
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "white")
+        picture = Image.alpha_composite(ground, layer).convert("RGB" if colour else "L")
+    if picture.mode == "1":
+        picture = picture.convert("L")
+    if picture.mode == "L":
+        return np.asarray(picture)[None]  # (1, h, w)
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))  # (3, h, w)
+
+
+def _from_16_bit(path: Path, values: np.ndarray) -> np.ndarray:
+    if values.min() < 0 or values.max() > 65_535:
+        raise RowError(path, None, None, "32-bit pixels have no fixed range", "Save it with 8 or 16 bits.")
+    return np.rint(values[None] / 257).astype(np.uint8)  # (1, h, w)

@@ -1,0 +1,169 @@
+"""Balance and loaders: which faces a step sees is a pure function of (seed, epoch, step), on any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from emobench.data.augment import Augmenter
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Picks:
+    """The faces of one batch, in one place of the training."""
+
+    rows: np.ndarray  # (n,) int64, rows of the pack
+    epoch: int
+    step: int  # within the epoch
+    rank: int
+
+
+class Faces(Dataset[Batch]):
+    """Packed faces, a batch at a time.
+
+    Args:
+        images: uint8 (N, C, S, S), C 1 or 3.
+        emotions: float32 (N, K), rows sum to 1.
+        augmenter: changes training faces; None: faces as they are.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, images: np.ndarray, emotions: np.ndarray, augmenter: Augmenter | None, seed: int) -> None:
+        self.images, self.emotions, self.augmenter, self.seed = images, emotions, augmenter, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, picks: Picks) -> Batch:
+        images = np.asarray(self.images)[picks.rows]  # (n, C, S, S)
+        if self.augmenter is not None:
+            images = self.augmenter(images, (self.seed, picks.epoch, picks.step, picks.rank))
+        if images.shape[1] == 1:
+            images = np.repeat(images, 3, axis=1)  # (n, 3, S, S)
+        return {
+            "image": torch.from_numpy(images),
+            "emotions": torch.from_numpy(self.emotions[picks.rows]),  # (n, K)
+            "index": torch.from_numpy(picks.rows),  # (n,)
+        }
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How many faces of each class an epoch sees.
+
+    Args:
+        oversample: a class below the cap is repeated up to this factor, never above the cap.
+        undersample: the cap as a share of the largest class, but never below the smallest: balanced faces are all
+            kept; None: the largest class itself.
+    """
+
+    oversample: float = 1.0
+    undersample: float | None = None
+
+    def counts(self, available: np.ndarray) -> np.ndarray:
+        """(K,) faces an epoch sees, from the (K,) faces that there are."""
+        share = 1.0 if self.undersample is None else self.undersample
+        smallest = min(available[available > 0], default=1)
+        cap = max(round(share * int(available.max())), int(smallest))
+        wanted = np.maximum(available, np.rint(self.oversample * available).astype(np.int64))
+        return np.asarray(np.minimum(wanted, cap))
+
+    def draw(self, labels: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """The rows of one epoch in training order; larger classes give a fresh subset each epoch.
+
+        Args:
+            labels: (n,) class of each row.
+            rows: (n,) the training rows.
+        """
+        random = np.random.default_rng((seed, epoch))
+        chosen = []
+        for label, count in enumerate(self.counts(np.bincount(labels))):
+            members = rows[labels == label]
+            whole, rest = divmod(count, max(1, len(members)))
+            chosen += [members] * whole + [random.permutation(members)[:rest]]
+        return random.permutation(np.concatenate(chosen))
+
+
+class TrainBatches(Sampler[Picks]):
+    """The sampler of training: step s of epoch e is the same batch however often and wherever it is asked for.
+
+    On several processes a step's global batch is shared out: rank r takes every `world`-th face from r on. An
+    incomplete last batch is dropped where there is a full one.
+
+    Args:
+        labels: (n,) class of each training row, as training sees it.
+        rows: (n,) the training rows.
+        batch: faces per step and process.
+    """
+
+    def __init__(
+        self, labels: np.ndarray, rows: np.ndarray, balance: Balance, batch: int, seed: int, rank: int, world: int
+    ) -> None:
+        self.labels, self.rows, self.balance = labels, rows, balance
+        self.seed, self.rank, self.world = seed, rank, world
+        self.epoch = 0
+        self.first = 0  # the step at which the epoch begins: more than 0 only where a fit is resumed in its middle
+        n = int(balance.counts(np.bincount(labels)).sum())
+        self.steps = max(1, n // (batch * world))
+        self.batch = min(batch * world, n)  # faces per step, all processes together
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration is this epoch's, from its beginning."""
+        self.epoch, self.first = epoch, 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Picks]:
+        epoch, first = self.epoch, self.first
+        order = self.balance.draw(self.labels, self.rows, self.seed, epoch)
+        for step in range(first, self.steps):
+            together = order[step * self.batch : (step + 1) * self.batch]
+            mine = np.resize(together, -(-len(together) // self.world) * self.world)[self.rank :: self.world]
+            yield Picks(mine, epoch, step, self.rank)
+
+
+class TrainLoader(DataLoader[Batch]):
+    """A loader that begins each epoch where `place` says when its first batch is asked for.
+
+    Not earlier: Lightning makes the first iterator before it knows the epoch, and workers would fetch ahead of that.
+
+    Args:
+        place: (epoch, step) that comes next; None: what `set_epoch` said last, from its beginning.
+    """
+
+    sampler: TrainBatches
+
+    def __init__(
+        self, faces: Faces, batches: TrainBatches, place: Callable[[], tuple[int, int]] | None = None, **options: Any
+    ) -> None:
+        super().__init__(faces, sampler=batches, batch_size=None, **options)
+        self.place = place
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        if self.place is not None:
+            self.sampler.epoch, self.sampler.first = self.place()
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing, since the place is the trainer's; Lightning warns of loaders without it when a fit goes on."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to load."""
+
+
+def eval_batches(rows: np.ndarray, batch: int, rank: int, world: int) -> Sequence[Picks]:
+    """Rows in order; on several processes rank r takes every `world`-th from r on.
+
+    Ranks get equally many: the first rows stand in once more at the end, to be removed by `index`.
+    """
+    even = np.resize(rows, -(-len(rows) // world) * world)[rank::world]
+    return [Picks(even[start : start + batch], 0, step, rank) for step, start in enumerate(range(0, len(even), batch))]

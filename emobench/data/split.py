@@ -1,0 +1,85 @@
+"""Which face trains, validates and tests: official splits where there are such, else by subject, else stratified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from emobench.errors import DatasetError
+
+SPLITS = ("train", "val", "test")
+SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}  # of all faces, where no split is official
+CARVED = 0.1  # share of the training faces that become validation, where there is no official one
+SEED = 0  # a split belongs to the dataset: the same for every model and every seed of a suite
+
+
+def complete(index: pd.DataFrame, place: Path | str) -> tuple[pd.Series, list[str]]:
+    """The split of every row, and what had to be decided.
+
+    Official splits stay. Validation without a test split becomes the test split; a missing validation split is carved
+    from training. Subjects never cross a split drawn here, and neither do faces of equal `twin` (pixel-equal ones).
+
+    Args:
+        index: `label`, `subject`, `split` (official or None) and `twin`, which is equal for equal pixels.
+        place: where the dataset lies, for errors.
+
+    Raises:
+        DatasetError: some rows have a split and others none, subjects cross official splits, or a split is empty.
+    """
+    split, notes = index["split"].copy(), []
+    named = set(split.dropna())
+    if named and split.isna().any():
+        found = f"{split.isna().sum()} of {len(index)} faces have no split"
+        raise DatasetError(f"{place}: {found}. Give one to all of them, or to none")
+    by_subject = bool(index["subject"].notna().all())
+    how = "by subject" if by_subject else "stratified"
+    groups = index["subject"] if by_subject else index["twin"]
+
+    if named <= {"train"}:
+        split = pd.Series(assign(index["label"], groups, SHARES), index=index.index)
+        notes.append(f"no official split: {how}, " + " / ".join(f"{100 * share:.0f} %" for share in SHARES.values()))
+    else:
+        if "test" not in named and "val" in named:
+            split = split.replace("val", "test")
+            notes.append(f"no test split: the validation split ({(split == 'test').sum():,} faces) is the test split")
+        if "val" not in set(split):
+            train = index.index[split == "train"]
+            shares = {"train": 1 - CARVED, "val": CARVED}
+            split[train] = assign(index.loc[train, "label"], groups[train], shares)
+            notes.append(f"validation is carved from training ({how}, {100 * CARVED:.0f} %)")
+    _check(index, split, by_subject, place)
+    return split, notes
+
+
+def assign(labels: pd.Series, groups: pd.Series, shares: Mapping[str, float]) -> np.ndarray:
+    """The name in `shares` for every row: whole groups, each class in those shares as far as the groups allow.
+
+    Groups come in a seeded random order, larger ones first, and go where most of their classes are missing.
+    """
+    classes, label = np.unique(labels.to_numpy(str), return_inverse=True)
+    names, group = np.unique(groups.to_numpy(str), return_inverse=True)
+    sizes = np.zeros((len(names), len(classes)))  # (groups, K) faces
+    np.add.at(sizes, (group, label), 1)
+    missing = np.outer(list(shares.values()), sizes.sum(0))  # (splits, K) faces still to come
+    order = np.random.default_rng(SEED).permutation(len(names))
+    chosen = np.empty(len(names), int)
+    for g in order[np.argsort(-sizes[order].sum(1), kind="stable")]:
+        # The small second term breaks ties between splits that lack a class equally.
+        chosen[g] = np.argmax(missing @ sizes[g] + 1e-3 * missing.sum(1))
+        missing[chosen[g]] -= sizes[g]
+    return np.array(list(shares), object)[chosen[group]]
+
+
+def _check(index: pd.DataFrame, split: pd.Series, by_subject: bool, place: Path | str) -> None:
+    empty = [name for name in SPLITS if not (split == name).any()]
+    if empty:
+        found = f"{place}: {len(index)} faces, but none for {' and '.join(empty)}"
+        raise DatasetError(f"{found}. Training, validation and test need faces each: add more, or a folder per split")
+    if by_subject:
+        crossing = index.loc[split.groupby(index["subject"]).transform("nunique") > 1, "subject"].unique()
+        if len(crossing):
+            some = ", ".join(map(str, crossing[:5]))
+            raise DatasetError(f"{place}: {len(crossing)} subjects are in several splits ({some} …). Split by subject")

@@ -1,0 +1,166 @@
+"""Finds the models and datasets of the package, and reads and checks their arguments.
+
+A new model or dataset is one new file with one class: nothing registers it. A class says under which names it goes:
+`name`; `variants`, further names that preset some arguments; `family`, the argument that follows `name` and a colon.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import json
+import pkgutil
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from emobench.errors import SuiteError, unknown
+from emobench.recipe import Augment, Recipe
+
+Kind = Literal["model", "dataset"]
+_PACKAGES = {"model": ("emobench.classifiers",), "dataset": ("emobench.data",)}
+
+
+@functools.cache
+def classes(kind: Kind) -> dict[str, Any]:
+    """Every class of a kind under its `name`."""
+    found: dict[str, Any] = {}
+    for package in _PACKAGES[kind]:
+        folder = Path(cast(str, importlib.import_module(package).__file__)).parent
+        for module_name in sorted(module.name for module in pkgutil.iter_modules([str(folder)])):
+            module = importlib.import_module(f"{package}.{module_name}")
+            for member in vars(module).values():
+                if inspect.isclass(member) and member.__module__ == module.__name__ and "name" in vars(member):
+                    found[vars(member)["name"]] = member
+    return found
+
+
+def names(kind: Kind) -> list[str]:
+    """Every name that a suite may use; a family stands as `timm:<backbone>`."""
+    listed: list[str] = []
+    for name, cls in classes(kind).items():
+        listed += [f"{name}:<{cls.family}>"] if cls.family else [name, *cls.variants]
+    return listed
+
+
+def resolve(kind: Kind, name: str) -> tuple[Any, dict[str, Any]]:
+    """The class behind a name and the arguments that the name presets.
+
+    Raises:
+        SuiteError: no class goes under this name; the nearest one and all others are named.
+    """
+    for own, cls in classes(kind).items():
+        family = cls.family
+        if family and name.startswith(f"{own}:") and len(name) > len(own) + 1:
+            return cls, {family: name[len(own) + 1 :]}
+        if name == own and not family:
+            return cls, {}
+        if name in cls.variants:
+            return cls, dict(cls.variants[name])
+    raise SuiteError(unknown(kind, name, names(kind)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One argument of a class, or one field of its recipe."""
+
+    type: Any
+    default: Any  # `inspect.Parameter.empty` where a value must be given
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+    def text(self) -> str:
+        """The type as Python writes it, with the bounds that its annotation sets."""
+        kind = self.type
+        bounds = [repr(bound) for bound in getattr(kind, "__metadata__", ())]
+        kind = getattr(kind, "__origin__", kind) if bounds else kind
+        name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        return " ".join([name, *bounds])
+
+
+GIVEN_BY_RUN = ("self", "emotions", "folder", "cache")  # not for a suite to set
+
+
+def parameters(cls: Any) -> dict[str, Parameter]:
+    """The keyword arguments of a class with the defaults that hold for it, those behind `Unpack[...]` included."""
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    found: dict[str, Parameter] = {}
+    hidden = {*GIVEN_BY_RUN, *getattr(cls, "needs", {}), *(("size",) if hasattr(cls, "recipe") else ())}
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            table = typing.get_args(hints[name])[0]  # Unpack[TrainingArguments]
+            defaults = cls.training_defaults()
+            found |= {
+                key: Parameter(kind, defaults[key])
+                for key, kind in typing.get_type_hints(table, include_extras=True).items()
+            }
+        elif name not in hidden:
+            found[name] = Parameter(hints[name], parameter.default)
+    return found
+
+
+def recipe_fields(recipe: Recipe) -> dict[str, Parameter]:
+    """The fields of a class's recipe with its own defaults."""
+    hints = typing.get_type_hints(Recipe, include_extras=True)
+    return {
+        field.name: Parameter(hints[field.name], getattr(recipe, field.name)) for field in dataclasses.fields(Recipe)
+    }
+
+
+def checked(where: str, name: str, parameter: Parameter, value: Any) -> Any:
+    """A value from a suite as its parameter's type.
+
+    TOML has no null: the string "none" stands for None where the type admits it. Numbers in quotes are refused.
+
+    Raises:
+        SuiteError: it does not fit; says what was found and what is expected.
+    """
+    if value == "none" and type(None) in typing.get_args(parameter.type):
+        return None
+    if parameter.type is Augment:
+        return Augment.none() if value == "none" else _augment(where, name, value, parameter.default)
+    try:
+        adapter = TypeAdapter(parameter.type, config=ConfigDict(strict=True))
+    except Exception:  # a type that brings a configuration of its own
+        adapter = TypeAdapter(parameter.type)
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except (ValidationError, TypeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise SuiteError(f"{where}: {name} = {value!r} does not fit ({reason}); expected {parameter.text()}") from None
+
+
+def _augment(where: str, name: str, value: Any, default: Augment) -> Augment:
+    """The recipe's own changes with those that the suite names replaced."""
+    if not isinstance(value, Mapping):
+        raise SuiteError(f'{where}: {name} = {value!r}; expected a table such as {{ hflip = 0.5 }}, or "none"')
+    hints = typing.get_type_hints(Augment, include_extras=True)
+    for field in value:
+        if field not in hints:
+            raise SuiteError(f"{where}: {unknown('field of ' + name, field, hints)}")
+    changes = {
+        field: checked(f"{where}, {name}", field, Parameter(hints[field], None), each) for field, each in value.items()
+    }
+    return dataclasses.replace(default, **changes)
+
+
+def plain(value: Any) -> Any:
+    """A value as numbers, strings, lists and dicts, as keys and results hold it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: plain(each) for key, each in dataclasses.asdict(value).items()}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is not a plain value")

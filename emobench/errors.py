@@ -1,0 +1,88 @@
+"""Every error that a user can meet. The message says what was found, where, and what to do next.
+
+EmobenchError
+├── SuiteError            a suite file, an override or a name in it is wrong
+├── DatasetError          a dataset is missing, malformed or unusable
+│   └── RowError          one row or file of it is wrong: names the file, the row and the column
+├── WeightsError          a weight file is missing, unreadable or not what its name says
+├── SizeError             an image size that the architecture cannot take
+├── StoreError            the results folder cannot be used
+├── Diverged              a loss became NaN or infinite: the cell's state, not ranked
+├── NotFinite             an output of a finished model is NaN or infinite
+└── Interrupted           a signal asked the cell to stop
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class EmobenchError(Exception):
+    """Base of all errors that emobench raises on purpose; `str(error)` is meant for the user."""
+
+
+class SuiteError(EmobenchError):
+    """A suite file, an override or a name in it is wrong."""
+
+
+class DatasetError(EmobenchError):
+    """A dataset is missing, malformed or unusable."""
+
+
+class RowError(DatasetError):
+    """One row of a label file, or one image file, is wrong.
+
+    Args:
+        file: the file that holds the row.
+        row: its number as an editor shows it (the header is line 1), None for a whole file.
+        column: the column's name or what stands in it, None where the whole row is meant.
+        found: what stands there.
+        remedy: what to do next.
+    """
+
+    def __init__(self, file: Path | str, row: int | None, column: str | None, found: str, remedy: str) -> None:
+        self.file, self.row, self.column = Path(file), row, column
+        place = str(file) + (f", row {row}" if row is not None else "") + (f", {column}" if column else "")
+        super().__init__(f"{place}: {found}. {remedy}")
+
+
+class WeightsError(EmobenchError):
+    """A weight file is missing, unreadable or not what its name says."""
+
+
+class SizeError(EmobenchError):
+    """An image size that the architecture cannot take; the message names the sizes that it can."""
+
+
+class StoreError(EmobenchError):
+    """The results folder cannot be used."""
+
+
+class Diverged(EmobenchError):
+    """A loss became NaN or infinite."""
+
+
+class NotFinite(EmobenchError):
+    """An output of a finished model is NaN or infinite; the message names the sample's index."""
+
+
+class Interrupted(EmobenchError):
+    """A signal asked the cell to stop; `signal` is its number."""
+
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+        super().__init__(f"stopped by signal {signal}; run the same command again to go on")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for an unknown name: the nearest right one first, then all.
+
+    >>> unknown("model", "resnet81", ["resnet18", "vit"])
+    "unknown model 'resnet81': did you mean 'resnet18'? Known: resnet18, vit"
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f": did you mean '{near[0]}'?" if near else "."
+    return f"unknown {kind} '{name}'{guess} Known: {', '.join(known) or 'none'}"

@@ -1,0 +1,115 @@
+"""What there is: models, datasets, weights and hardware, for `emobench models`, `datasets` and `doctor`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from emobench.discover import Kind, Parameter, classes, parameters, plain, recipe_fields, resolve
+
+_LIBRARIES = (
+    "torch", "torchvision", "lightning", "torchmetrics", "transformers", "timm", "albumentations", "numpy", "pandas",
+)  # fmt: skip
+
+
+def overview(kind: Kind) -> None:
+    """One line for each name."""
+    for name, cls in classes(kind).items():
+        family = cls.family
+        shown = f"{name}:<{family}>" if family else ", ".join([name, *cls.variants])
+        print(f"{shown:48} {_first_line(cls)}")
+    print(f"\n`emobench {kind}s NAME` shows one in detail.")
+
+
+def describe(kind: Kind, name: str) -> None:
+    """Signature, defaults, recipe and source of a model; layouts and arguments of a dataset.
+
+    Raises:
+        SuiteError: there is none of this name.
+    """
+    cls, preset = resolve(kind, name)
+    print(f"{name}\n\n{inspect.getdoc(cls)}\n")
+    if getattr(cls, "source", None):
+        print(f"Source: {cls.source}\n")
+    if kind == "dataset":
+        print(
+            f"Expected below <data root>/{name.split(':', 1)[-1]}/: {cls.expects.strip() or 'nothing; it is drawn'}\n"
+        )
+    if getattr(cls, "needs", None):
+        print(f"Needs: {', '.join(f'{role} ({kind})' for role, kind in cls.needs.items())}\n")
+    print("Arguments:")
+    for argument, parameter in parameters(cls).items():
+        _line(
+            argument, parameter if argument not in preset else dataclasses.replace(parameter, default=preset[argument])
+        )
+    recipe = getattr(cls, "recipe", None)
+    if recipe is not None:
+        print("Recipe:")
+        for field, parameter in recipe_fields(recipe).items():
+            _line(field, parameter)
+
+
+def _line(name: str, parameter: Parameter) -> None:
+    default = "must be given" if parameter.required else f"= {plain(parameter.default)}"
+    print(f"  {name:18} {default:34} {parameter.text().replace('emobench.recipe.', '')}")
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").split("\n", 1)[0]
+
+
+def doctor(data_root: Path, results: Path) -> None:
+    """Print versions, hardware, and which weights and datasets are found, missing, and how to get them."""
+    import torch
+
+    from emobench.bench.machine import hardware, versions
+
+    print("Versions")
+    print(f"  emobench {versions()['emobench']} (commit {versions()['commit']}), Python {platform.python_version()}")
+    for library in _LIBRARIES:
+        try:
+            print(f"  {library} {version(library)}")
+        except PackageNotFoundError:
+            print(f"  {library} MISSING: run `make` in the checkout, or `pip install -e .`")
+    machine = hardware()
+    print(f"Hardware\n  {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GiB")
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(f"  GPU: {', '.join(gpus) or 'none; `make bench` runs the demo suite'}")
+    print(f"Places\n  results {results.resolve()} ({'there' if results.is_dir() else 'made at the first run'})")
+    print(
+        f"  data root {data_root.resolve()} (--data or EMOBENCH_DATA; {'there' if data_root.is_dir() else 'not there'})"
+    )
+    print("Datasets")
+    for name, cls in classes("dataset").items():
+        _dataset(name, cls, data_root)
+    print("Pre-trained weights")
+    for name, cls in classes("model").items():
+        for arguments in getattr(cls, "pretrained", ()):
+            _weights(name, cls, arguments)
+    offline = os.environ.get("EMOBENCH_OFFLINE") == "1" or os.environ.get("HF_HUB_OFFLINE") == "1"
+    print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline else 'allowed'}")
+
+
+def _dataset(name: str, cls: Any, data_root: Path) -> None:
+    if not cls.expects:
+        print(f"  {name}: drawn, always there")
+    elif cls.family:
+        print(f"  {name}:<{cls.family}>: any folder below the data root. {cls.expects.strip()}")
+    elif (data_root / name).is_dir():
+        print(f"  {name}: found, {data_root / name}")
+    else:
+        print(f"  {name}: MISSING, put it at {data_root / name}. Expected: {cls.expects.strip()}")
+
+
+def _weights(name: str, cls: Any, arguments: dict[str, Any]) -> None:
+    found = cls.weight_file(arguments)
+    if found.path is not None:
+        print(f"  {name}: found, {found.path}")
+    else:
+        how = "a run downloads it" if found.download else found.how
+        print(f"  {name}: MISSING {found.name}, looked for {found.looked_for}. {how}")

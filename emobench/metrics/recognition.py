@@ -1,0 +1,137 @@
+"""How well emotions are recognised: arrays in, numbers out. numpy only, all sums in float64.
+
+Every measure is a function of sums over faces. `tally` says what each face adds to them; `measures` and
+`class_measures` turn the sums into numbers, whatever stands before the last axis. So one set of formulas
+serves the values, their bootstrap (sums with random weights) and every subset of the faces.
+Values agree with scikit-learn's (`zero_division=0`); what is undefined is NaN here, for the caller to name.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating]
+
+BINS = 15  # of the expected calibration error
+CLIP = float(np.finfo(np.float64).eps)  # least probability in the NLL, as in scikit-learn: at most 36.04 nats a face
+
+
+class Sums(NamedTuple):
+    """The sums over faces from which all measures follow, by name."""
+
+    confusion: Floats  # (..., K, K) faces of emotion i that are read as j
+    gaps: Floats  # (..., 15) confidence minus correctness in each bin of confidence
+    surprisal: Floats  # (...,) −ln p of the label
+    unleaked: Floats  # (...,) faces that occur in neither training nor validation
+    unleaked_right: Floats  # (...,) those of them that are read rightly
+
+    @classmethod
+    def of(cls, sums: Floats, classes: int) -> Sums:
+        """Name the columns of sums over `tally`, (..., K² + 18)."""
+        square = classes * classes
+        confusion = sums[..., :square].reshape(*sums.shape[:-1], classes, classes)
+        return cls(confusion, sums[..., square:-3], sums[..., -3], sums[..., -2], sums[..., -1])
+
+
+def tally(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    predictions: ArrayLike | None = None,
+    leaked: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """What each face adds to the sums.
+
+    Args:
+        probabilities: (N, K), rows sum to 1.
+        labels: (N,) ints below K.
+        predictions: (N,) ints below K; None: the most probable emotion, the first of equal ones.
+        leaked: (N,) bool, the face occurs in training or validation too; None: none does.
+
+    Returns:
+        (N, K² + 18) float64, see `Sums`.
+
+    Raises:
+        ValueError: a probability is NaN, infinite, negative or above 1, or shapes or labels do not fit.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    labels = np.asarray(labels, np.int64)
+    faces, classes = probabilities.shape
+    predictions = probabilities.argmax(1) if predictions is None else np.asarray(predictions, np.int64)
+    leaked = np.zeros(faces, bool) if leaked is None else np.asarray(leaked, bool)
+    if not (labels.shape == predictions.shape == leaked.shape == (faces,)):
+        raise ValueError(f"{faces} faces, but labels {labels.shape}, predictions {predictions.shape}")
+    if not ((probabilities >= 0) & (probabilities <= 1 + 1e-5)).all():  # NaN is neither
+        raise ValueError("probabilities must lie between 0 and 1")
+    named = np.concatenate([labels, predictions])
+    if ((named < 0) | (named >= classes)).any():
+        raise ValueError(f"labels and predictions must be 0 to {classes - 1}")
+
+    row = np.arange(faces)
+    right = labels == predictions
+    confidence = probabilities[row, predictions]
+    # Guo et al. 2017, section 2: bin m is ((m − 1)/M, m/M].
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    square = classes * classes
+    table = np.zeros((faces, square + BINS + 3))
+    table[row, labels * classes + predictions] = 1
+    table[row, square + bins] = confidence - right
+    table[:, -3] = -np.log(np.clip(probabilities[row, labels], CLIP, 1))
+    table[:, -2] = ~leaked
+    table[:, -1] = right & ~leaked
+    return table
+
+
+def measures(sums: Floats, classes: int) -> dict[str, Floats]:
+    """The measures of all faces together, each of shape (...,), from sums (..., K² + 18).
+
+    `precision`, `recall` and `macro_f1` are means over all K classes; an absent or never predicted class
+    counts 0 in them (PROTOCOL.md 2). `accuracy_unleaked` is NaN where every face is leaked.
+    """
+    part = Sums.of(np.asarray(sums, np.float64), classes)
+    faces = part.confusion.sum((-2, -1))
+    single = class_measures(sums, classes)
+    support = part.confusion.sum(-1)
+    return {
+        "accuracy": _ratio(np.trace(part.confusion, axis1=-2, axis2=-1), faces),
+        "accuracy_unleaked": _ratio(part.unleaked_right, part.unleaked),
+        "macro_f1": np.nan_to_num(single["f1"]).mean(-1),
+        "weighted_f1": _ratio((np.nan_to_num(single["f1"]) * support).sum(-1), faces),
+        "precision": np.nan_to_num(single["precision"]).mean(-1),
+        "recall": np.nan_to_num(single["recall"]).mean(-1),
+        "ece": _ratio(np.abs(part.gaps).sum(-1), faces),  # Guo et al. 2017, equation 3
+        "nll": _ratio(part.surprisal, faces),
+    }
+
+
+def class_measures(sums: Floats, classes: int) -> dict[str, Floats]:
+    """Each emotion's measures, (..., K), from sums (..., K² + 18).
+
+    The accuracy of an emotion is its recall: the share of its faces that are read as it. NaN where undefined:
+    recall of an emotion without faces, precision of one never predicted, F1 of one that is neither.
+    """
+    confusion = Sums.of(np.asarray(sums, np.float64), classes).confusion
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    support, predicted = confusion.sum(-1), confusion.sum(-2)
+    recall = _ratio(right, support)
+    return {
+        "accuracy": recall,
+        "precision": _ratio(right, predicted),
+        "recall": recall,
+        "f1": _ratio(2 * right, support + predicted),
+    }
+
+
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Faces of emotion i that are read as j, (K, K)."""
+    cells = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    """above / below, NaN where there is nothing below."""
+    ratio: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
+    return ratio

@@ -1,0 +1,62 @@
+"""How a model is trained by default: the part of a row that is neither architecture, loss nor optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+Share = Annotated[float, Ge(0), Le(1)]
+NotNegative = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of a training face; the defaults are R1's recipe (papers/vit-fer2013, section 3.2).
+
+    Strengths of 0 and probabilities of 0 switch a change off. `Augment.none()` switches off all.
+    """
+
+    hflip: Share = 0.5  # probability of a mirror image
+    rotation: NotNegative = 15.0  # at most this many degrees either way
+    shift: Share = 0.0  # at most this share of the side, in x and in y
+    scale: Share = 0.0  # at most this share larger or smaller
+    brightness: Share = 0.25  # at most this share of the full range up or down
+    contrast: Share = 0.25  # factor 1 ± this
+    blur: tuple[NotNegative, NotNegative] = (0.1, 1.0)  # sigma of the Gaussian, px, drawn between the two
+    blur_p: Share = 0.5  # probability of a blur
+    erase: Share = 0.0  # probability of a random erased patch (Zhong et al. 2020)
+
+    @classmethod
+    def none(cls) -> Augment:
+        """No change at all."""
+        return cls(hflip=0, rotation=0, brightness=0, contrast=0, blur_p=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The fields that a suite may set beside the arguments of the class.
+
+    Exactly one of `epochs` and `steps` is set.
+    """
+
+    size: Count | None = None  # side of the faces that the network sees, px; None: the dataset's evaluation size
+    batch: Count = 64  # faces per optimiser step and process
+    epochs: Count | None = None  # passes over the (balanced) training split
+    steps: Count | None = None  # optimiser steps
+    patience: Count | None = None  # epochs without a better `monitor` before the fit stops; None: never
+    monitor: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"  # on validation; picks the best epoch
+    oversample: Annotated[float, Ge(1)] = (
+        1.0  # a class below the cap is repeated up to this factor, never above the cap
+    )
+    undersample: Annotated[float, Gt(0), Le(1)] | None = (
+        None  # cap of a class: share of the largest, never below the smallest; None: none
+    )
+    class_weights: Literal["balanced"] | None = None  # n / (K · n_k) of what training sees, in the loss
+    augment: Augment = field(default_factory=Augment)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts: what a key and a result hold."""
+        return asdict(self)

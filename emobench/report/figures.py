@@ -1,0 +1,111 @@
+"""The pictures of a board. matplotlib is imported when the first one is drawn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 130
+_INK, _SOFT = "#1f2937", "#6b7280"
+
+
+def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str], title: str) -> None:
+    """Draw a confusion matrix: of the faces of each emotion (row), the share read as each (column), in percent.
+
+    Args:
+        path: the PNG file.
+        shares: (K, K), rows sum to 1; a row of NaN has no test face.
+        emotions: the K names.
+        title: shown above it, as plain text.
+    """
+    from matplotlib.figure import Figure
+
+    side = 1.15 + 0.36 * len(emotions)
+    figure = Figure(figsize=(side, side), dpi=DPI)
+    axes = figure.add_axes((0.21, 0.19, 0.76, 0.72))
+    axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, line in enumerate(shares):
+        for column, share in enumerate(line):
+            if np.isnan(share):
+                text, colour = "n/a" if column == row else "", _SOFT
+            else:  # what would round to 0 stays empty, so that the confusions stand out
+                text, colour = f"{100 * share:.0f}" if share >= 0.005 else "", "white" if share > 0.55 else _INK
+            if text:
+                weight = "bold" if row == column else "normal"
+                axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour, fontweight=weight)
+    ticks = range(len(emotions))
+    axes.set_xticks(ticks, emotions, fontsize=7.5, rotation=40, ha="right", rotation_mode="anchor", color=_INK)
+    axes.set_yticks(ticks, emotions, fontsize=7.5, color=_INK)
+    axes.tick_params(length=0)
+    axes.set_xlabel("read as (%)", fontsize=8, color=_SOFT)
+    axes.set_ylabel("shown", fontsize=8, color=_SOFT)
+    axes.set_title(_short(title), fontsize=9, color=_INK, parse_math=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    _save(figure, path)
+
+
+def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | None]], floor: float | None) -> None:
+    """Draw macro F1 of each model with its interval, best on top.
+
+    Args:
+        path: the PNG file.
+        rows: name, value, low, high; best first.
+        floor: macro F1 of the majority class, drawn as a line; None: unknown.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 0.75 + 0.3 * len(rows)), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for place, (_, value, low, high) in enumerate(rows):
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color="#2563eb", linewidth=2.2, solid_capstyle="round", alpha=0.45)
+        axes.plot([value], [place], "o", color="#1d4ed8", markersize=5)
+        right = value if high is None else high
+        axes.annotate(
+            f"{value:.3f}", (right, place), (6, 0), "data", "offset points", va="center", fontsize=8, color=_INK
+        )
+    if floor is not None:
+        axes.axvline(floor, color=_SOFT, linewidth=1, linestyle=":")
+        axes.annotate("majority", (floor, len(rows) - 0.55), (3, 0), "data", "offset points", fontsize=7, color=_SOFT)
+    axes.set_yticks(range(len(rows)), [""] * len(rows))
+    for place, (name, *_) in enumerate(rows):
+        axes.annotate(
+            _short(name), (0, place), (-6, 0), ("axes fraction", "data"), "offset points",
+            ha="right", va="center", fontsize=8.5, color=_INK, parse_math=False,
+        )  # fmt: skip
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    ends = [end for _, value, low, high in rows for end in (value, low, high) if end is not None]
+    margin = 0.12 * max(max(ends) - min(ends), 0.05)
+    axes.set_xlim(min(ends) - margin, max(ends) + 1.6 * margin)
+    axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT)
+    axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("macro F1, 95 % interval", fontsize=8.5, color=_SOFT)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    _save(figure, path)
+
+
+def _short(text: str, length: int = 40) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the picture beside its place and move it there; the same picture gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""The written board: leaderboard.md, metrics.csv, metrics.json and the pictures, from the stored results alone."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from emobench.bench.store import PROTOCOL, SCHEMA_VERSION, commit_cell, load_board, write_json
+from emobench.report import figures
+from emobench.report.board import Board, Number, sections
+from emobench.report.text import markdown
+
+_CSV_FORMULA = ("=", "+", "-", "@")
+
+
+def write(results: Path, suite: str) -> Board:
+    """Write results/<suite>/ from what the store holds, and put the finished cells' raw files beside it.
+
+    A pure function of those files; every file is replaced as a whole.
+
+    Raises:
+        StoreError: the suite has never been run here.
+    """
+    rows = load_board(results, suite)
+    folder = results / suite
+    board = Board(suite, folder / "leaderboard.md", rows, sections(suite, rows))
+    for section in board.sections:
+        for row in section.usable:
+            commit_cell(results, suite, row)
+    pictures = _draw(board, folder)
+    _write_text(folder / "metrics.csv", _csv(board))
+    write_json(folder / "metrics.json", _json(board))
+    _write_text(board.path, markdown(board, pictures))
+    return board
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write beside the place and move there, so that a reader sees all of it or the old file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _draw(board: Board, folder: Path) -> dict[tuple[str, ...], str]:
+    """Draw all pictures; returns their paths from the board's folder, by dataset and row."""
+    pictures: dict[tuple[str, ...], str] = {}
+    for section in board.sections:
+        for entry in (*section.entries, *section.controls):
+            if entry.shares is not None:
+                path = f"figures/confusion-{_file_name(entry.name)}-{_file_name(section.dataset)}.png"
+                figures.confusion(folder / path, entry.shares, section.emotions, entry.name)
+                pictures[section.dataset, entry.name] = path
+        if len(section.ranked) > 1:
+            path = f"figures/ranking-{_file_name(section.dataset)}.png"
+            numbers = [(entry.name, entry.numbers["macro_f1", ""]) for entry in section.ranked]
+            rows = [(name, each.value, each.low, each.high) for name, each in numbers if each.value is not None]
+            floors = [entry.value("macro_f1") for entry in section.controls if entry.name == "control:majority"]
+            figures.ranking(folder / path, rows, next(iter(floors), None))
+            pictures[(section.dataset,)] = path
+    return pictures
+
+
+def _file_name(name: str) -> str:
+    """A name as part of a file's; two names never give the same."""
+    safe = re.sub(r"[^A-Za-z0-9.-]", "_", name)[:60]
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _numbers(board: Board) -> Iterator[Number]:
+    """Every number in the table's order: a model over its seeds, then seed by seed, then what is missing."""
+    for section in board.sections:
+        for entry in (*section.entries, *section.controls):
+            for number in (*entry.numbers.values(), *entry.single, *entry.missing):
+                if number.metric != "f1":  # follows from precision and recall
+                    yield number
+
+
+def _csv(board: Board) -> str:
+    """PROTOCOL.md 9, one row a number; a missing one is `n/a`."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(Number._fields)
+    for number in _numbers(board):
+        cells = number._replace(value="n/a") if number.value is None else number  # type: ignore[arg-type]
+        writer.writerow([_cell(cell) for cell in cells])
+    return file.getvalue()
+
+
+def _cell(value: object) -> str:
+    """A number as it is; a text on one line, and never a formula to a spreadsheet."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    if not isinstance(value, str):
+        return str(value)
+    line = " ".join("".join(each if each.isprintable() else " " for each in value).split())
+    return f"'{line}" if line.startswith(_CSV_FORMULA) else line
+
+
+def _json(board: Board) -> dict[str, Any]:
+    """The same numbers for programs, with ranks, comparisons and the outcomes of the controls."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": PROTOCOL,
+        "suite": board.suite,
+        "cells": len(board.wanted),
+        "done": len(board.wanted) - len(board.missing),
+        "controls_pass": all(check.passed for check in board.checks),
+        "ranks": [
+            {"dataset": section.dataset, "row": entry.name, "best": entry.rank[0], "worst": entry.rank[1]}
+            for section in board.sections
+            for entry in section.ranked
+            if entry.rank is not None
+        ],
+        "comparisons": [
+            asdict(pair)
+            | {"dataset": section.dataset, "certain": pair.certain}
+            | {"first": section.ranked[pair.first].name, "second": section.ranked[pair.second].name}
+            for section in board.sections
+            for pair in section.comparisons
+        ],
+        "controls": [
+            asdict(check) | {"dataset": section.dataset, "passed": check.passed}
+            for section in board.sections
+            for check in section.checks
+        ],
+        "numbers": [number._asdict() for number in _numbers(board)],
+    }

@@ -1,0 +1,135 @@
+"""Interrupted sweeps: what was finished stays, the rest goes on, the numbers are those of an uninterrupted run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emobench.bench.store import load_board, read_json
+
+LONGER = ["--set", "data.synthetic-plain.train=480", "--set", "model.resnet18.epochs=6"]
+SCHEDULES = ["step", "warmup-plateau", "onecycle"]
+
+
+def when(condition: Callable[[], bool], act: Callable[[], Any]) -> threading.Thread:
+    """Do something as soon as a condition holds, beside what the test does."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+        act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def epochs_done(results: Path) -> int:
+    """Finished epochs of the furthest cell that is not done yet."""
+    counts = [
+        len(path.read_text().splitlines()) - 1
+        for path in results.glob("cells/*/history.csv")
+        if not (path.parent / "fit.json").exists()
+    ]
+    return max(counts, default=0)
+
+
+def outcome(results: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]:
+    """Weights, predictions and history of the first row of the tiny suite."""
+    row = load_board(results, "tiny")[0]
+    folder = results / "cells" / row.fit_key
+    predictions = pd.read_parquet(folder / row.eval_key / "predictions.parquet")
+    return load_file(folder / "weights.safetensors"), predictions, pd.read_csv(folder / "history.csv")
+
+
+def assert_same(one: Any, other: Any) -> None:
+    for name, tensor in one[0].items():
+        torch.testing.assert_close(tensor, other[0][name], rtol=0, atol=0)
+    pd.testing.assert_frame_equal(one[1], other[1])
+    pd.testing.assert_frame_equal(one[2], other[2])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_sigterm_then_resume_equals_uninterrupted(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path, schedule: str
+) -> None:
+    options = [*LONGER, "--set", f"model.resnet18.schedule={schedule}"]
+    through, stopped = tmp_path / "through", tmp_path / "stopped"
+    assert emobench("bench", tiny, *options, "--results", through) == 0
+
+    watcher = when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert emobench("bench", tiny, *options, "--results", stopped) == 143
+    watcher.join()
+    row = load_board(stopped, "tiny")[0]
+    assert row.state == "interrupted"
+    assert "run the same command again" in (row.reason or "")
+    before = epochs_done(stopped) or len(pd.read_csv(stopped / "cells" / row.fit_key / "history.csv"))
+    assert 3 <= before < 6
+
+    assert emobench("bench", tiny, *options, "--results", stopped) == 0
+    assert "going on from last-" in (stopped / "cells" / row.fit_key / "log.txt").read_text()
+    assert_same(outcome(through), outcome(stopped))
+
+
+def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+) -> None:
+    through, killed = tmp_path / "through", tmp_path / "killed"
+    assert emobench("bench", tiny, *LONGER, "--results", through) == 0
+
+    def kill() -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+
+    when(lambda: epochs_done(killed) >= 2, kill)
+    assert emobench("bench", tiny, *LONGER, "--results", killed) == 1
+    rows = load_board(killed, "tiny")
+    assert rows[0].state == "failed"
+    assert "SIGKILL" in (rows[0].reason or "")
+    assert [row.state for row in rows[1:]] == ["done"]  # the permuted control went on
+    for checkpoint in (killed / "cells" / rows[0].fit_key / "checkpoints").glob("*.ckpt"):
+        torch.load(checkpoint, weights_only=True)  # whole, whatever was being written
+
+    log = killed / "cells" / rows[0].fit_key / "log.txt"
+    log.write_text("")
+    assert emobench("bench", tiny, *LONGER, "--results", killed) == 0
+    assert "going on from last-" in log.read_text()
+    assert not list(killed.rglob("*.tmp"))
+    assert_same(outcome(through), outcome(killed))
+
+
+def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+) -> None:
+    through, stopped = tmp_path / "through", tmp_path / "stopped"
+    assert emobench("bench", tiny, *LONGER, "--results", through) == 0
+    when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert emobench("bench", tiny, *LONGER, "--results", stopped) == 130
+
+    row = load_board(stopped, "tiny")[0]
+    folder = stopped / "cells" / row.fit_key
+    steps = sorted(int(path.stem.partition("=")[2]) for path in folder.glob("checkpoints/last-*.ckpt"))
+    assert len(steps) == 2
+    newest = folder / "checkpoints" / f"last-step={steps[-1]}.ckpt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    (folder / "log.txt").write_text("")
+    assert emobench("bench", tiny, *LONGER, "--results", stopped) == 0
+    log = (folder / "log.txt").read_text()
+    assert f"last-step={steps[-1]}.ckpt cannot be read" in log
+    assert f"going on from last-step={steps[0]}.ckpt" in log
+    assert_same(outcome(through), outcome(stopped))
+    assert read_json(folder / "fit.json")["state"] == "done"

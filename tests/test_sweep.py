@@ -1,0 +1,311 @@
+"""Sweeps through the real command: skipping, failures that stay where they are, faults of disk and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from emobench.bench import build
+from emobench.bench.keys import key
+from emobench.bench.store import Row, Store, load_board, read_json, write_json
+from emobench.errors import NotFinite, StoreError
+
+Emobench = Callable[..., int]
+
+
+def rows(results: Path, suite: str = "tiny") -> dict[str, Row]:
+    return {row.row: row for row in load_board(results, suite)}
+
+
+def test_a_sweep_writes_results_and_board_and_is_skipped_when_done(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--results", results) == 0
+    row = rows(results)["resnet18"]
+    assert row.state == "done"
+    assert row.result is not None
+    assert row.result["metrics"]["accuracy"]["n"] == 80
+    assert row.result["cost"]["steps"] == 4 * 5
+    assert row.result["cost"]["recipe_share"] == pytest.approx(20 / (15 * (80 // 32)))
+    assert row.stale is None
+    predictions = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]
+    assert (predictions["label"] == predictions["prediction"]).mean() == row.result["metrics"]["accuracy"]["value"]
+    assert not (results / "cells" / row.fit_key / "checkpoints").exists()  # a finished cell keeps its weights only
+    board = (results / "tiny" / "leaderboard.md").read_text()
+    assert "resnet18" in board
+    assert (results / "tiny" / "metrics.csv").exists()
+
+    written = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    started = time.perf_counter()
+    assert emobench("bench", tiny, "--results", results) == 0
+    assert time.perf_counter() - started < 1  # imports are made already; the whole command is timed by `make perf`
+    assert "2 of 2 cells are done" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()} == written
+
+
+def test_a_changed_configuration_is_a_new_cell_and_overwrites_nothing(
+    emobench: Emobench, tiny: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    short = ["--set", "model.resnet18.epochs=1"]
+    assert emobench("bench", tiny, *short, "--results", results) == 0
+    first = rows(results)["resnet18"]
+    before = (results / "cells" / first.fit_key / "fit.json").read_bytes()
+    assert emobench("bench", tiny, *short, "--set", "model.resnet18.lr=0.3", "--results", results) == 0
+    second = rows(results)["resnet18"]
+    assert second.fit_key != first.fit_key
+    assert (results / "cells" / first.fit_key / "fit.json").read_bytes() == before
+
+
+def test_a_lost_evaluation_is_made_again_without_training(emobench: Emobench, tiny: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    short = ["--set", "model.resnet18.epochs=1"]
+    assert emobench("bench", tiny, *short, "--results", results) == 0
+    row = rows(results)["resnet18"]
+    fit = results / "cells" / row.fit_key / "fit.json"
+    before, first = fit.read_bytes(), row.result
+    shutil.rmtree(fit.parent / row.eval_key)
+    shutil.rmtree(results / "tiny" / "cells")
+    assert emobench("bench", tiny, *short, "--results", results) == 0
+    again = rows(results)["resnet18"].result
+    assert fit.read_bytes() == before
+    assert first is not None
+    assert again is not None
+    assert again["metrics"] == first["metrics"]
+
+
+def test_one_failing_cell_costs_only_itself(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell that cannot get its memory, one whose loss becomes NaN and one that needs a failed one; others finish."""
+    tiny.write_text(
+        tiny.read_text()
+        + '\n[model.huge]\nclass = "resnet18"\nwidth = 4096\nepochs = 1\nbatch = 16\n'
+        + '\n[model.wild]\nclass = "resnet18"\nwidth = 0.0625\nepochs = 2\nbatch = 16\nlr = 1e30\n'
+        + '\n[model.mean]\nclass = "ensemble"\nneeds = { members = ["resnet18", "wild"] }\n'
+        + '\n[model.pair]\nclass = "ensemble"\nneeds = { members = ["resnet18", "resnet18"] }\n'
+    )
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 1
+    board = rows(results)
+    assert {name: row.state for name, row in board.items()} == {
+        "resnet18": "done",
+        "huge": "failed",
+        "wild": "diverged",
+        "mean": "failed",
+        "pair": "done",
+        "control:permuted": "done",
+    }
+    assert "out of memory" in (board["huge"].reason or "")
+    assert "became NaN or infinite in epoch 1. Lower lr" in (board["wild"].reason or "")
+    assert board["mean"].reason == "needs wild, which did not finish"
+    text = (results / "tiny" / "leaderboard.md").read_text()
+    for name in ("huge", "wild", "mean"):
+        assert name in text
+    one, two = board["resnet18"].result, board["pair"].result
+    assert one is not None
+    assert two is not None
+    assert two["metrics"]["accuracy"]["value"] == one["metrics"]["accuracy"]["value"]  # a mean of equals
+    weights = results / "cells" / board["pair"].fit_key / "weights.safetensors"
+    assert not weights.exists()  # an ensemble has none of its own, and never its members'
+
+
+def test_the_same_seed_and_any_number_of_workers_give_the_same_numbers(
+    emobench: Emobench, tiny: Path, tmp_path: Path
+) -> None:
+    found = []
+    for name, options in {"a": [], "b": [], "c": ["--workers", "1"], "d": ["--workers", "2"]}.items():
+        results = tmp_path / name
+        assert emobench("bench", tiny, "--set", "model.resnet18.epochs=2", *options, "--results", results) == 0
+        row = rows(results)["resnet18"]
+        found.append(pd.read_parquet(row.folder / "predictions.parquet"))  # type: ignore[operator]
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(other, found[0])
+
+
+def test_two_sweeps_on_one_folder_run_each_cell_once(emobench: Emobench, tiny: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    codes = [emobench("bench", tiny, "--results", results)]
+    output, _ = other.communicate(timeout=180)
+    assert [*codes, other.returncode] == [0, 0], output
+    assert {row.state for row in load_board(results, "tiny")} == {"done"}
+    fits = list(results.glob("cells/*/fit.json"))
+    assert len(fits) == 2
+    for fit in fits:
+        history = pd.read_csv(fit.parent / "history.csv")
+        assert list(history["epoch"]) == [0, 1, 2, 3]
+        assert "going on from" not in (fit.parent / "log.txt").read_text()
+
+
+def test_a_corrupt_result_is_named_and_can_run_again(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    short = ["--set", "model.resnet18.epochs=1"]
+    assert emobench("bench", tiny, *short, "--results", results) == 0
+    row = rows(results)["resnet18"]
+    shutil.rmtree(results / "tiny" / "cells")
+    record = results / "cells" / row.fit_key / row.eval_key / "result.json"
+    record.write_text(record.read_text()[:100])
+    assert emobench("report", "tiny", "--results", results) == 1
+    board = (results / "tiny" / "leaderboard.md").read_text()
+    assert "incomplete" in board
+    assert "not a whole result file" in board
+    assert emobench("bench", tiny, *short, "--results", results) == 0
+    assert rows(results)["resnet18"].state == "done"
+
+
+def test_a_full_disk_fails_the_cell_with_its_reason_and_loses_nothing(
+    emobench: Emobench, tiny: Path, tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for the full disk: writing a checkpoint fails in its middle."""
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 0
+    before = {path: path.read_bytes() for path in results.glob("cells/*/*") if path.suffix in (".json", ".safetensors")}
+    wider = "model.resnet18.width=0.125"
+    command = f"ulimit -f 400; exec {sys.executable} -m emobench bench {tiny} --set {wider} --results {results}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=180)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    row = rows(results)["resnet18"]
+    assert row.state == "failed"
+    assert "file too large" in (row.reason or "")
+    folder = results / "cells" / row.fit_key
+    assert not list(folder.glob("checkpoints/*.ckpt"))  # nothing half there under a final name
+    assert not list(folder.rglob("*.tmp"))
+    assert {path: path.read_bytes() for path in before} == before
+    assert emobench("bench", tiny, "--set", wider, "--results", results) == 0
+
+
+def test_results_that_cannot_be_written_are_refused_before_training(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked = tmp_path / "results"
+    blocked.write_text("a file where the folder should be")  # read-only folders do not stop root
+    assert emobench("bench", tiny, "--results", blocked) == 2
+    assert "choose another folder with --results" in capsys.readouterr().err
+
+
+def test_trust_takes_committed_cells_of_equal_or_earlier_code(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    short = ["--set", "model.resnet18.epochs=1"]
+    assert emobench("bench", tiny, *short, "--results", results) == 0
+    shutil.rmtree(results / "cells")  # another clone has the committed board only
+    capsys.readouterr()
+    assert emobench("bench", tiny, *short, "--on-existing", "trust", "--results", results) == 0
+    assert not list(results.glob("cells/*/fit.json"))
+    # As if earlier code had made them: their keys differ from today's in the code alone.
+    for record in results.glob("tiny/cells/*/result.json"):
+        content = read_json(record)
+        fit, evaluation = content["made_of"]["fit"], content["made_of"]["eval"]
+        fit["code"]["digest"] = evaluation["code"]["digest"] = "0" * 64
+        evaluation["fit_key"] = content["fit_key"] = key(fit)
+        content["eval_key"] = key(evaluation)
+        write_json(record, content)
+        record.parent.rename(record.parent.with_name(content["eval_key"]))
+    assert emobench("bench", tiny, *short, "--on-existing", "trust", "--results", results) == 0
+    assert not list(results.glob("cells/*/fit.json"))
+    assert all(row.state == "done" and row.stale for row in load_board(results, "tiny"))
+    assert emobench("bench", tiny, *short, "--results", results) == 0  # without trust the cells run
+    assert len(list(results.glob("cells/*/fit.json"))) == 2
+
+
+def test_dry_run_shows_cells_and_starts_nothing(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--dry-run", "--results", results) == 0
+    shown = capsys.readouterr().out
+    assert "2 cells, 2 to run" in shown
+    assert "time unknown" in shown
+    assert "MiB" in shown
+    assert "Downloads: none" in shown
+    assert not list(results.glob("cells/*/fit.json"))
+
+
+class Evil:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_code_in_a_checkpoint_is_never_run(emobench: Emobench, tiny: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 0
+    row = rows(results)["resnet18"]
+    folder = results / "cells" / row.fit_key
+    shutil.rmtree(folder / row.eval_key)
+    (folder / "fit.json").unlink()
+    (folder / "checkpoints").mkdir()
+    trap = tmp_path / "executed"
+    torch.save({"state_dict": {}, "payload": Evil(trap)}, folder / "checkpoints" / "last-step=99.ckpt")
+    (folder / "checkpoints" / "last-step=98.ckpt").write_bytes(pickle.dumps(Evil(trap)))
+    assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 0
+    assert not trap.exists()
+    assert (folder / "log.txt").read_text().count("cannot be read") == 2
+
+
+def test_outputs_that_are_not_finite_fail_the_evaluation_with_the_face(
+    emobench: Emobench, tiny: Path, tmp_path: Path
+) -> None:
+    from emobench.bench.evaluate import predict
+
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 0
+    model = build.load_model(Store(results), rows(results)["resnet18"].fit_key)
+    images = torch.zeros(5, 3, 32, 32, dtype=torch.uint8).numpy()
+    forward = model.forward
+    model.forward = lambda faces: forward(faces) / torch.tensor([1.0, 1, 1, 0, 1])[: len(faces), None] * float("inf")  # type: ignore[method-assign]
+    with pytest.raises(NotFinite, match="test face 0"):
+        predict(model, images, 8)
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"schema_version": 1, "value": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"schema_version": 1, "value": float("nan")})
+    assert read_json(path)["value"] == 1.5
+    assert list(tmp_path.iterdir()) == [path]
+    path.write_text(json.dumps({"schema_version": 99}))
+    with pytest.raises(StoreError, match="schema version 99"):
+        read_json(path)
+
+
+def test_a_cell_is_held_by_one_process(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.lock("k") as first:
+        assert first
+        seen: list[bool] = []
+
+        def other() -> None:
+            with store.lock("k") as mine:
+                seen.append(mine)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert seen == [False]
+    with store.lock("k") as again:
+        assert again
