@@ -98,7 +98,7 @@ def test_an_optional_row_without_its_weights_is_listed_and_skipped(tiny: Path) -
 
 
 def test_a_dataset_that_is_not_there_is_refused_or_skipped(tiny: Path) -> None:
-    with pytest.raises(EmobenchError, match=r"fer2013.*EMOBENCH_DATA"):
+    with pytest.raises(EmobenchError, match=r"(?s)fer2013.*EMOBENCH_DATA"):
         planned(tiny, "data.fer2013.size=48")
     plan = planned(tiny, "data.fer2013.size=48", "data.fer2013.optional=true")
     assert [skipped.dataset for skipped in plan.skipped] == ["fer2013"]

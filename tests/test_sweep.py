@@ -165,7 +165,7 @@ def test_a_corrupt_result_is_named_and_can_run_again(
     record.write_text(record.read_text()[:100])
     assert emobench("report", "tiny", "--results", results) == 1
     board = (results / "tiny" / "leaderboard.md").read_text()
-    assert "incomplete" in board
+    assert "Incomplete" in board
     assert "not a whole result file" in board
     assert emobench("bench", tiny, *short, "--results", results) == 0
     assert rows(results)["resnet18"].state == "done"

@@ -113,10 +113,13 @@ def describe(error: BaseException) -> str:
     """One line for the board: what went wrong."""
     if isinstance(error, EmobenchError):
         return str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"disk full: {error}. Free some space and run again; what was finished is kept"
-    if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return f"file too large: {error}. Raise the file-size limit and run again; what was finished is kept"
+    cause: BaseException | None = error
+    while cause is not None:  # torch.save buries what the disk said under an error of its own
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return f"disk full: {cause}. Free some space and run again; what was finished is kept"
+        if isinstance(cause, OSError) and cause.errno == errno.EFBIG:
+            return f"file too large: {cause}. Raise the file-size limit and run again; what was finished is kept"
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}). Use a smaller batch or model"
     return f"{type(error).__name__}: {error}"
