@@ -1,1 +1,48 @@
-"""emobench: emotion classifiers and emotion-conditioned generators, measured under one protocol."""
+"""emobench: emotion classifiers and emotion-conditioned generators, measured under one protocol.
+
+import emobench
+model = emobench.load("results", "demo", "resnet18")   # a finished cell, ready to use
+logits = model(images)                                 # uint8 (N, 3, H, W) -> (N, K)
+model.emotions                                         # the K classes
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emobench.classifiers.classifier import EmotionClassifier
+
+__all__ = ["load"]
+
+
+def load(
+    results: Path | str, suite: str, row: str, dataset: str | None = None, seed: int | None = None
+) -> EmotionClassifier:
+    """The network of a finished cell, frozen, in evaluation mode.
+
+    Args:
+        results: folder of the results.
+        suite: name of a suite that was run there.
+        row: the row's name in it.
+        dataset: needed where the suite has several.
+        seed: None: the first of the suite.
+
+    Raises:
+        StoreError: there is no such cell, or it is not finished here.
+    """
+    from emobench.bench.build import load_model
+    from emobench.bench.store import Store, load_board
+    from emobench.errors import StoreError, unknown
+
+    board = load_board(Path(results), suite)
+    found = [
+        each for each in board if each.row == row and dataset in (None, each.dataset) and seed in (None, each.seed)
+    ]
+    if not found:
+        names = {f"{each.row} on {each.dataset}, seed {each.seed}" for each in board}
+        raise StoreError(unknown("cell", f"{row} on {dataset or 'any dataset'}, seed {seed}", names))
+    if len({each.dataset for each in found}) > 1:
+        raise StoreError(f"{row} was run on {', '.join(sorted({each.dataset for each in found}))}: say which dataset")
+    return load_model(Store(Path(results)), found[0].fit_key)

@@ -17,6 +17,14 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
+# What the suites under benchmarks/ name.
+_PRETRAINED = {
+    "resnet18": "IMAGENET1K_V1",
+    "vgg16": "IMAGENET1K_V1",
+    "vit": "google/vit-base-patch16-224-in21k",
+}
+
+
 def overview(kind: Kind) -> None:
     """One line for each name."""
     for name, cls in classes(kind).items():
@@ -37,9 +45,7 @@ def describe(kind: Kind, name: str) -> None:
     if getattr(cls, "source", None):
         print(f"Source: {cls.source}\n")
     if kind == "dataset":
-        print(
-            f"Expected below <data root>/{name.split(':', 1)[-1]}/: {cls.expects.strip() or 'nothing; it is drawn'}\n"
-        )
+        print(f"Expected below <data root>/{name.split(':', 1)[-1]}/:\n{_indented(cls.expects)}\n")
     if getattr(cls, "needs", None):
         print(f"Needs: {', '.join(f'{role} ({kind})' for role, kind in cls.needs.items())}\n")
     print("Arguments:")
@@ -52,6 +58,10 @@ def describe(kind: Kind, name: str) -> None:
         print("Recipe:")
         for field, parameter in recipe_fields(recipe).items():
             _line(field, parameter)
+
+
+def _indented(expects: str) -> str:
+    return "\n".join(f"  {line}" for line in (expects.strip() or "nothing: it is drawn").splitlines())
 
 
 def _line(name: str, parameter: Parameter) -> None:
@@ -88,9 +98,8 @@ def doctor(data_root: Path, results: Path) -> None:
     for name, cls in classes("dataset").items():
         _dataset(name, cls, data_root)
     print("Pre-trained weights")
-    for name, cls in classes("model").items():
-        for arguments in getattr(cls, "pretrained", ()):
-            _weights(name, cls, arguments)
+    for name, weights in _PRETRAINED.items():
+        _weights(name, resolve("model", name)[0], {"weights": weights})
     offline = os.environ.get("EMOBENCH_OFFLINE") == "1" or os.environ.get("HF_HUB_OFFLINE") == "1"
     print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline else 'allowed'}")
 
@@ -99,11 +108,11 @@ def _dataset(name: str, cls: Any, data_root: Path) -> None:
     if not cls.expects:
         print(f"  {name}: drawn, always there")
     elif cls.family:
-        print(f"  {name}:<{cls.family}>: any folder below the data root. {cls.expects.strip()}")
+        print(f"  {name}:<{cls.family}>: any folder below the data root; `emobench datasets {name}:x` says how")
     elif (data_root / name).is_dir():
         print(f"  {name}: found, {data_root / name}")
     else:
-        print(f"  {name}: MISSING, put it at {data_root / name}. Expected: {cls.expects.strip()}")
+        print(f"  {name}: MISSING, put it at {data_root / name}; `emobench datasets {name}` says how")
 
 
 def _weights(name: str, cls: Any, arguments: dict[str, Any]) -> None:

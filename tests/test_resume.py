@@ -133,3 +133,40 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
     assert f"going on from last-step={steps[0]}.ckpt" in log
     assert_same(outcome(through), outcome(stopped))
     assert read_json(folder / "fit.json")["state"] == "done"
+
+
+def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every step stands for one every ten minutes; the fit is stopped in the middle of an epoch."""
+    from emobench.bench import fit as fitting
+    from emobench.bench.build import build_data
+    from emobench.bench.store import Store
+    from emobench.errors import Interrupted
+    from emobench.suite import expand, load
+
+    monkeypatch.setattr(fitting, "CHECKPOINT_MINUTES", 1e-9)
+    cell = expand(load(tiny, ["data.synthetic-plain.train=160"]), tmp_path).cells[0]
+    ends = {}
+    for name, stop in {"through": None, "stopped": 23}.items():
+        store = Store(tmp_path / name)
+
+        def interrupt(self: Any, trainer: Any, *rest: Any, step: int | None = stop) -> None:
+            if trainer.global_step == step:
+                raise Interrupted(signal.SIGTERM)
+
+        store.fit_folder(cell.fit_key).mkdir(parents=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
+            data = build_data(cell, tmp_path)
+            if stop is None:
+                fitting.fit(cell, store, data)
+            else:
+                with pytest.raises(Interrupted):
+                    fitting.fit(cell, store, data)
+        if stop is not None:
+            kept = fitting.by_step((store.fit_folder(cell.fit_key) / "checkpoints").glob("within-*.ckpt"))
+            assert [path.stem for path in kept[:1]] == ["within-step=23"]  # 10 steps an epoch: in the third one
+            fitting.fit(cell, store, build_data(cell, tmp_path))
+        ends[name] = load_file(store.weights(cell.fit_key)), pd.read_csv(store.fit_folder(cell.fit_key) / "history.csv")
+    for key, tensor in ends["through"][0].items():
+        torch.testing.assert_close(tensor, ends["stopped"][0][key], rtol=0, atol=0)
+    pd.testing.assert_frame_equal(ends["through"][1], ends["stopped"][1])

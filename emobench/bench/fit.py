@@ -171,69 +171,61 @@ def fit(cell: Cell, store: Store, data: EmotionDataModule, *, workers: int = 0, 
     model = build_model(cell, store)
     if recipe.class_weights is not None:
         model.class_weights.copy_(torch.from_numpy(data.class_weights()))
-    sign = {"loss": "min"}.get(recipe.monitor, "max")
+    mode = "min" if recipe.monitor == "loss" else "max"
     monitor = f"val_{recipe.monitor}"
     best = ModelCheckpoint(
-        checkpoints, "best-{epoch}", monitor=monitor, mode=sign, save_weights_only=True, save_on_train_epoch_end=True
-    )
-    within = ModelCheckpoint(
-        checkpoints,
-        "within-{step}",
-        monitor="step",
-        mode="max",
-        train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES),
+        checkpoints, "best-{epoch}", monitor=monitor, mode=mode, save_weights_only=True, save_on_train_epoch_end=True
     )
     stopwatch, history = Stopwatch(), History(folder / "history.csv")
     callbacks: list[pl.Callback] = [Reproducible(cell.seed), Guard(), stopwatch, Progress(folder / "progress.json")]
     if recipe.patience is not None:
-        callbacks.append(Patience(monitor, mode=sign, patience=recipe.patience, check_finite=True))
-    trainer = pl.Trainer(
-        **{"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer},
-        max_epochs=recipe.epochs if recipe.epochs is not None else -1,
-        max_steps=recipe.steps if recipe.steps is not None else -1,
-        callbacks=[
-            *callbacks,
-            history,
-            best,
-            within,
-            LastTwo(checkpoints),
-        ],  # those that save come last, and keep the others' state,
-        plugins=[AtomicCheckpoints()],
-        logger=False,
-        default_root_dir=folder,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
-    resume = _newest_whole(checkpoints)
-    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+        callbacks.append(Patience(monitor, mode=mode, patience=recipe.patience, check_finite=True))
+    callbacks += [history, best, _within_epochs(checkpoints), LastTwo(checkpoints)]  # last: they keep the others' state
+    trainer = _trainer(cell, recipe, callbacks, folder)
+    trainer.fit(model, datamodule=data, ckpt_path=_newest_whole(checkpoints), weights_only=True)
     if not trainer.is_global_zero:
         return
     if not best.best_model_path:
         raise EmobenchError("no epoch was finished: the budget is smaller than one epoch. Raise `epochs` or `steps`")
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     _save_weights(state, store.weights(cell.fit_key))
-    best_row = max(history.rows, key=lambda row: row[monitor] if sign == "max" else -row[monitor])
-    epochs = len(history.rows)
-    stopped_early = recipe.patience is not None and recipe.epochs is not None and epochs < recipe.epochs
+    chosen = (min if mode == "min" else max)(history.rows, key=lambda row: row[monitor])
+    validation = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")} | {"epoch": chosen["epoch"]}
+    stopped_early = recipe.patience is not None and recipe.epochs is not None and len(history.rows) < recipe.epochs
     cost = {
         "params": parameters_of(model),
         "fit_seconds": stopwatch.seconds,
         "fit_faces_per_s": stopwatch.faces / stopwatch.seconds,
         "peak_memory_gb": _peak_memory_gb(),
         "steps": trainer.global_step,
-        "epochs": epochs,
+        "epochs": len(history.rows),
         "recipe_share": 1.0 if stopped_early else trainer.global_step / _recipe_steps(cell, data),
         "precision": str(trainer.precision),
-    }
-    validation = {
-        "macro_f1": best_row["val_macro_f1"],
-        "accuracy": best_row["val_accuracy"],
-        "loss": best_row["val_loss"],
-        "epoch": best_row["epoch"],
     }
     record = {**identity(cell), "state": "done", "reason": None, "cost": cost, "validation": validation}
     write_json(folder / "fit.json", record)
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
+
+
+def _trainer(cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: Path) -> pl.Trainer:
+    """Lightning's trainer with the suite's options."""
+    return pl.Trainer(
+        **{"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer},
+        max_epochs=-1 if recipe.epochs is None else recipe.epochs,
+        max_steps=-1 if recipe.steps is None else recipe.steps,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        logger=False,
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _within_epochs(checkpoints: Path) -> ModelCheckpoint:
+    """The newest checkpoint within an epoch that takes long."""
+    every = timedelta(minutes=CHECKPOINT_MINUTES)
+    return ModelCheckpoint(checkpoints, "within-{step}", monitor="step", mode="max", train_time_interval=every)
 
 
 def _newest_whole(checkpoints: Path) -> Path | None:

@@ -1,0 +1,73 @@
+"""The command: help that answers at once, lists, and the examination of the machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy")
+COMMANDS = ["bench", "report", "models", "datasets", "doctor"]
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS]])
+def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> None:
+    code = (
+        "import sys, contextlib\n"
+        "from emobench.cli import main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        f"    main({[*command, '--help']!r})\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "heavy: []" in shown
+    assert "Usage" in shown
+    if command:
+        assert f"Example: emobench {command[0]}" in shown
+
+
+def test_lists_and_details(emobench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert emobench("models") == 0
+    listed = capsys.readouterr().out
+    for name in ("cnn21", "ensemble", "resnet18", "timm:<backbone>", "vgg16", "vit"):
+        assert name in listed
+    assert emobench("models", "vit") == 0
+    shown = capsys.readouterr().out
+    assert "2010.11929" in shown  # its source
+    assert "unfrozen" in shown  # an argument
+    assert "patience           = 3" in shown  # a field of its recipe
+    assert emobench("datasets", "fer2013") == 0
+    assert "icml_face_data.csv" in capsys.readouterr().out
+    assert emobench("models", "vti") == 2
+    assert "did you mean 'vit'?" in capsys.readouterr().err
+
+
+def test_doctor_says_what_is_missing_and_where_to_put_it(
+    emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fer2013").mkdir()
+    assert emobench("doctor", "--data", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert f"torch {torch.__version__.split('+')[0]}" in shown
+    assert f"fer2013: found, {tmp_path / 'fer2013'}" in shown
+    assert "synthetic: drawn, always there" in shown
+    assert "resnet18-f37072fd.pth" in shown  # where torchvision looks for it
+    assert "Downloads are off" in shown
+
+
+def test_wrong_options_and_files_are_one_line(
+    emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "demo.toml").write_text("seeds = [0")
+    assert emobench("bench", tmp_path / "dmo.toml") == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert emobench("bench", tmp_path / "demo.toml") == 2
+    assert "cannot be read as TOML" in capsys.readouterr().err
+    assert emobench("bench", tmp_path / "demo.toml", "--on-existing", "maybe") == 2
+    assert "maybe" in capsys.readouterr().err
+    assert emobench("report", "never-run", "--results", tmp_path) == 2
+    assert "was never run here" in capsys.readouterr().err
