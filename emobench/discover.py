@@ -30,13 +30,19 @@ _PACKAGES = {"model": ("emobench.classifiers",), "dataset": ("emobench.data",)}
 def classes(kind: Kind) -> dict[str, Any]:
     """Every class of a kind under its `name`."""
     found: dict[str, Any] = {}
+    for name in module_names(kind):
+        for member in vars(importlib.import_module(name)).values():
+            if inspect.isclass(member) and member.__module__ == name and "name" in vars(member):
+                found[vars(member)["name"]] = member
+    return found
+
+
+def module_names(kind: Kind) -> list[str]:
+    """Every module that may hold a class of a kind; nothing heavy is imported."""
+    found = []
     for package in _PACKAGES[kind]:
         folder = Path(cast(str, importlib.import_module(package).__file__)).parent
-        for module_name in sorted(module.name for module in pkgutil.iter_modules([str(folder)])):
-            module = importlib.import_module(f"{package}.{module_name}")
-            for member in vars(module).values():
-                if inspect.isclass(member) and member.__module__ == module.__name__ and "name" in vars(member):
-                    found[vars(member)["name"]] = member
+        found += sorted(f"{package}.{module.name}" for module in pkgutil.iter_modules([str(folder)]))
     return found
 
 

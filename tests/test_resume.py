@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -110,6 +112,15 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
     assert "going on from last-" in log.read_text()
     assert not list(killed.rglob("*.tmp"))
     assert_same(outcome(through), outcome(killed))
+
+
+def test_a_signal_to_the_whole_process_group_ends_the_sweep_in_order(tiny: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "emobench", "bench", str(tiny), *LONGER, "--results", str(tmp_path / "results")]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    when(lambda: epochs_done(tmp_path / "results") >= 2, lambda: os.killpg(process.pid, signal.SIGTERM))
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 143, output
+    assert [row.state for row in load_board(tmp_path / "results", "tiny")] == ["interrupted", "pending"], output
 
 
 def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(

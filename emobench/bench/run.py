@@ -57,7 +57,8 @@ def start(job: Job, gpu: int | None = None) -> None:
     """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus()[gpu]
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed sweep leaves no orphan behind
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed sweep leaves no orphan behind
     folder = Store(job.results).fit_folder(job.cell.fit_key)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emobench.bench.keys import key
 from emobench.bench.store import FINISHED, PROTOCOL, SCHEMA_VERSION, Store, find, finished, read_json, write_json
-from emobench.discover import classes
+from emobench.discover import module_names
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
 
@@ -59,6 +60,7 @@ class Sweep:
     running: list[Running] = field(default_factory=list)
     states: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # fit_key/eval_key -> state, reason
     seconds: dict[str, float] = field(default_factory=dict)
+    held: dict[str, float] = field(default_factory=dict)  # fit_key -> when to ask again for a cell of another sweep
     signal: int | None = None
 
     def state(self, cell: Cell) -> tuple[str, str | None]:
@@ -174,50 +176,73 @@ def sweep(
         on_change: called after every cell that ended, such as to write the boards again.
         on_tick: called about once a second.
     """
-    from emobench.bench.run import Job, visible_gpus
-
-    store = Store(results)
-    state = Sweep(plan, store, list(cells))
-    gpus: list[int | None] = list(range(len(visible_gpus()))) or [None]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload())
-    held_until: dict[str, float] = {}
+    forkserver.ensure_running()  # it imports while this process does
+    from emobench.bench.run import Job, visible_gpus
+
+    state = Sweep(plan, Store(results), list(cells))
+    slots: list[int | None] = list(range(len(visible_gpus()))) or [None]
+
+    def launch() -> bool:
+        """Start what can start; returns whether a cell ended without a process."""
+        settled = False
+        for cell in list(state.waiting):
+            taken = [running.gpu for running in state.running]
+            free = [slot for slot in slots if slot not in taken]
+            if any(_several(running.cell) for running in state.running) or not free:
+                break
+            problem = _needs(state, cell)
+            if problem == "wait" or state.held.get(cell.fit_key, 0) > time.monotonic():
+                continue
+            if any(running.cell.fit_key == cell.fit_key for running in state.running):
+                continue  # a second evaluation of a fit that is under way
+            if _several(cell) and state.running:
+                break  # it takes every device
+            state.waiting.remove(cell)
+            if problem is not None:
+                _fail(state, cell, problem)
+                settled = True
+            elif not redo and stored(results, plan.suite, cell, "skip"):  # another sweep ran it meanwhile
+                _note(state, cell)
+                settled = True
+            else:
+                state.running.append(_start(context, Job(cell, results, data_root, workers, redo), free[0]))
+        return settled
+
     with _signals(state):
         while (state.waiting or state.running) and state.signal is None:
-            free = [gpu for gpu in gpus if gpu not in [running.gpu for running in state.running]]
-            for cell in list(state.waiting):
-                if not free:
-                    break
-                problem = _needs(state, cell)
-                if problem == "wait" or held_until.get(cell.fit_key, 0) > time.monotonic():
-                    continue
-                state.waiting.remove(cell)
-                if problem is not None:
-                    _fail(state, cell, problem)
-                    on_change(state)
-                    continue
-                if not redo and stored(results, plan.suite, cell, "skip"):  # another sweep ran it meanwhile
-                    _note(state, cell)
-                    on_change(state)
-                    continue
-                if any(running.cell.fit_key == cell.fit_key for running in state.running):
-                    state.waiting.append(cell)  # a second evaluation of a fit that is under way
-                    continue
-                gpu = free.pop(0)
-                state.running.append(_start(context, Job(cell, results, data_root, workers, redo), gpu))
+            changed = launch()
             _wait(state)
             on_tick(state)
-            for running in [each for each in state.running if each.exitcode is not None]:
-                state.running.remove(running)
-                if running.exitcode == HELD:
-                    held_until[running.cell.fit_key] = time.monotonic() + 2
-                    state.waiting.insert(0, running.cell)
-                    continue
-                _ended(state, running)
+            if state.signal is not None:
+                break
+            changed |= _collect(state)
+            if changed:
+                launch()  # the boards are written while the next cell runs
                 on_change(state)
         if state.signal is not None:
             _stop(state)
     return state
+
+
+def _several(cell: Cell) -> bool:
+    """Whether a cell is fitted on several devices, and so takes all of them."""
+    return cell.trains and cell.trainer.get("devices", 1) != 1
+
+
+def _collect(state: Sweep) -> bool:
+    """Take the processes that ended off the list; returns whether a cell ended with them."""
+    changed = False
+    for running in [each for each in state.running if each.exitcode is not None]:
+        state.running.remove(running)
+        if running.exitcode == HELD:
+            state.held[running.cell.fit_key] = time.monotonic() + 2
+            state.waiting.insert(0, running.cell)
+        else:
+            _ended(state, running)
+            changed = True
+    return changed
 
 
 def preload() -> list[str]:
@@ -226,26 +251,31 @@ def preload() -> list[str]:
     With all code loaded at the start, a sweep is not changed by edits that are made while it runs.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    modules = [cls.__module__ for kind in ("model", "dataset") for cls in classes(kind).values()]
-    return ["emobench.bench.run", *modules, "emobench.data.augment", "albumentations"]
+    return [
+        "emobench.bench.server",
+        "emobench.bench.run",
+        *module_names("model"),
+        *module_names("dataset"),
+        "albumentations",
+    ]
 
 
 def _needs(state: Sweep, cell: Cell) -> str | None:
     """None where all networks that a cell needs are there, "wait", or why they will never be."""
     for keys in cell.needs.values():
         for fit_key in keys:
+            under_way = [*state.waiting, *(running.cell for running in state.running)]
+            if any(other.fit_key == fit_key for other in under_way):
+                return "wait"
             if finished(state.store.fit_folder(fit_key) / "fit.json"):
                 continue
             others = [other for other in state.plan.cells if other.fit_key == fit_key]
-            if any(other in state.waiting or any(other is run.cell for run in state.running) for other in others):
-                return "wait"
             return f"needs {others[0].row if others else fit_key}, which did not finish"
     return None
 
 
 def _start(context: Any, job: Job, gpu: int | None) -> Running:
-    devices = job.cell.trainer.get("devices", 1)
-    if devices == 1 or job.cell.fit["recipe"] is None:
+    if not _several(job.cell):
         from emobench.bench.run import start
 
         process = context.Process(target=start, args=(job, gpu))
@@ -256,7 +286,10 @@ def _start(context: Any, job: Job, gpu: int | None) -> Running:
     path = folder / "job.json"
     write_json(path, {"schema_version": SCHEMA_VERSION, **job.plain()})
     return Running(
-        job.cell, gpu, subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)]), time.monotonic()
+        job.cell,
+        gpu,
+        subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], process_group=0),
+        time.monotonic(),
     )
 
 

@@ -1,0 +1,9 @@
+"""Imported by the fork server before all else, and by nothing else: leaves the process group of the sweep.
+
+A signal to the whole group (a terminal's Ctrl-C, `timeout`, a batch system) then reaches the sweep alone, which ends
+its cells in order, and not the server, without which the sweep would not learn how they end.
+"""
+
+import os
+
+os.setpgid(0, 0)
