@@ -215,6 +215,7 @@ class _ModelRow:
     arguments: dict[str, Any]
     recipe: Any
     needs: dict[str, list[str]]
+    trainer: dict[str, Any]  # where it differs from the suite's
     optional: bool
 
 
@@ -233,7 +234,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         SuiteError, DatasetError, WeightsError, SizeError: the first thing that is wrong.
     """
     where = f"suite {suite.name}"
-    trainer = _trainer(suite, where)
+    trainer = {"precision": "32-true", "devices": 1, **_trainer(f"{where}, [trainer]", suite.trainer)}
     rows = _in_order_of_needs([_model_row(where, name, table) for name, table in suite.model.items()])
     skipped: list[Skipped] = []
     downloads: dict[str, None] = {}
@@ -262,17 +263,17 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     return Plan(suite.name, cells, skipped, list(downloads), notes)
 
 
-def _trainer(suite: Suite, where: str) -> dict[str, Any]:
-    """The suite's options of Lightning's Trainer, checked by name."""
+def _trainer(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of Lightning's Trainer, checked by name."""
     from lightning.pytorch import Trainer
 
     known = [name for name in inspect.signature(Trainer.__init__).parameters if name != "self" and name not in _OURS]
-    for option in suite.trainer:
+    for option in options:
         if option in _OURS:
-            raise SuiteError(f"{where}, [trainer]: {option} is set by emobench; use {_OURS[option]}")
+            raise SuiteError(f"{where}: {option} is set by emobench; use {_OURS[option]}")
         if option not in known:
-            raise SuiteError(f"{where}, [trainer]: {unknown('option', option, known)}")
-    return {"precision": "32-true", "devices": 1, **suite.trainer}
+            raise SuiteError(f"{where}: {unknown('option', option, known)}")
+    return dict(options)
 
 
 def _model_row(where: str, name: str, table: Mapping[str, Any]) -> _ModelRow:
@@ -284,6 +285,7 @@ def _model_row(where: str, name: str, table: Mapping[str, Any]) -> _ModelRow:
     model = table.pop("class", name)
     optional = table.pop("optional", False)
     needs = table.pop("needs", {})
+    trainer = _trainer(f"{where} trainer", table.pop("trainer", {}))
     cls, preset = resolve("model", model)
     arguments, recipe = arguments_of(where, cls, {**preset, **table})
     for role in needs:
@@ -295,7 +297,7 @@ def _model_row(where: str, name: str, table: Mapping[str, Any]) -> _ModelRow:
                 f"{where}: says no row for `{role}`; add needs = {{ {role} = ... }} with a row of this suite"
             )
     filled = {role: [rows] if isinstance(rows, str) else list(rows) for role, rows in needs.items()}
-    return _ModelRow(name, model, cls, arguments, recipe, filled, optional)
+    return _ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional)
 
 
 def arguments_of(where: str, cls: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
@@ -475,6 +477,7 @@ def _cell(
 ) -> Cell:
     from emobench.discover import plain
 
+    trainer = {**trainer, **row.trainer}
     made_of_fit = {
         "class": f"{row.cls.__module__}:{row.cls.__qualname__}",
         "arguments": plain(row.arguments),

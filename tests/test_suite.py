@@ -36,6 +36,7 @@ def planned(path: Path, *overrides: str) -> Plan:
         ("data.synthetic-plain.trian=80", "did you mean 'train'?"),
         ("trainer.percision='bf16-mixed'", "did you mean 'precision'?"),
         ("trainer.max_epochs=3", "max_epochs is set by emobench; use the row's `epochs`"),
+        ("model.resnet18.trainer.percision='bf16-mixed'", "did you mean 'precision'?"),
         ("sedes=[1]", "unknown table 'sedes': did you mean 'seeds'?"),
         ("seeds='one'", "seeds"),
         ("model.ensemble.needs.members=['resnet18', 'vgg61']", "unknown members row 'vgg61'"),
@@ -153,6 +154,12 @@ def test_a_key_holds_what_changes_numbers_and_nothing_else(tiny: Path) -> None:
         "seeds=[1]",
     ):
         assert planned(tiny, telling).cells[0].fit_key != key, telling
+
+
+def test_a_row_may_differ_from_the_suites_trainer(tiny: Path) -> None:
+    add(tiny, "[trainer]\nprecision = 'bf16-mixed'\ngradient_clip_val = 1.0")
+    cell = planned(tiny, "model.resnet18.trainer.precision='32-true'").cells[0]
+    assert cell.fit["trainer"] == {"precision": "32-true", "devices": 1, "gradient_clip_val": 1.0}
 
 
 def test_the_evaluation_key_follows_the_fit_and_the_metrics(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
