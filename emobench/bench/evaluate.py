@@ -30,6 +30,7 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
     test = data.faces[data.faces["split"] == "test"]
     images = np.asarray(data.images[test.index.to_numpy()])
     batch = 256
+    predict(model, images[:batch], batch)  # libraries choose their kernels at the first call: not part of the speed
     probabilities, seconds = predict(model, images, batch)
     _check_batches(model, images, probabilities)
     labels = test["label"].to_numpy()

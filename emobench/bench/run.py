@@ -19,7 +19,7 @@ from emobench.bench.build import build_data
 from emobench.bench.evaluate import evaluate
 from emobench.bench.fit import fit
 from emobench.bench.machine import identity
-from emobench.bench.store import Store, finished, write_json
+from emobench.bench.store import HELD, Store, finished, write_json
 from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.suite import Cell
 
@@ -44,9 +44,6 @@ class Job:
         """The job whose `plain` values these are."""
         results, data_root = Path(plain["results"]), Path(plain["data_root"])
         return cls(Cell(**plain["cell"]), results, data_root, plain["workers"], plain["redo"])
-
-
-HELD = 75  # exit code (EX_TEMPFAIL): another sweep runs this cell
 
 
 def start(job: Job, gpu: int | None = None) -> None:

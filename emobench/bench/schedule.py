@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emobench.bench.keys import key
-from emobench.bench.store import FINISHED, PROTOCOL, SCHEMA_VERSION, Store, find, finished, read_json, write_json
+from emobench.bench.store import FINISHED, HELD, PROTOCOL, SCHEMA_VERSION, Store, find, finished, read_json, write_json
 from emobench.discover import module_names
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from emobench.bench.run import Job
 
 OnExisting = Literal["skip", "redo", "trust"]
-HELD = 75  # exit code of a cell that another sweep runs
 GRACE = 60  # seconds that a cell has to end in order after SIGTERM
 
 

@@ -27,6 +27,7 @@ SCHEMA_VERSION = 1
 PROTOCOL = 1
 
 State = Literal["done", "failed", "diverged", "interrupted", "pending", "skipped"]
+HELD = 75  # exit code (EX_TEMPFAIL) of a cell's process where another sweep holds the cell
 FINISHED = ("done", "diverged")  # running such a cell again would give the same
 
 
