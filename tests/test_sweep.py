@@ -52,7 +52,7 @@ def test_a_sweep_writes_results_and_board_and_is_skipped_when_done(
     capsys.readouterr()
     started = time.perf_counter()
     assert emobench("bench", tiny, "--results", results) == 0
-    assert time.perf_counter() - started < 1  # imports are made already; the whole command is timed by `make perf`
+    assert time.perf_counter() - started < 3  # the whole command, imports included, is timed by `make perf`
     assert "2 of 2 cells are done" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()} == written
 
