@@ -96,7 +96,10 @@ def execute(job: Job) -> int:
         with nullcontext(True) if helper else store.lock(job.cell.fit_key) as mine:
             if not mine:
                 return HELD
-            run(job, store, helper)
+            try:
+                run(job, store, helper)
+            finally:
+                (store.fit_folder(job.cell.fit_key) / "progress.json").unlink(missing_ok=True)
         return 0
     except BaseException as error:
         # Libraries may wrap or replace what the handler raised.
@@ -159,4 +162,3 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
         write_json(folder / "fit.json", record)
     if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
         evaluate(cell, store, data)
-    (folder / "progress.json").unlink(missing_ok=True)
