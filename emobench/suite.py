@@ -75,8 +75,8 @@ class Cell:
 
     @property
     def disk_bytes(self) -> int:
-        """Disk while it runs: two checkpoints with two float32 moments each, the best one, the weights."""
-        return self.parameters * 4 * (2 * 3 + 2)
+        """Disk for its checkpoints while it runs: two with two float32 moments each, and the best one."""
+        return self.parameters * 4 * (2 * 3 + 1)
 
     @property
     def label(self) -> str:

@@ -96,7 +96,7 @@ def _duration(seconds: float) -> str:
 def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
     """What a suite would do: cells, time where a like one was measured, disk, downloads, what is skipped."""
     measured = like_seconds(Store(results))
-    total, unknown, disk = 0.0, 0, 0
+    total, unknown, kept, running = 0.0, 0, 0, 0
     print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
     todo = {id(cell) for cell in cells}
     for cell in plan.cells:
@@ -105,11 +105,12 @@ def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
         if id(cell) in todo:
             total += seconds or 0
             unknown += seconds is None
-            disk += cell.disk_bytes
+            kept += 4 * cell.parameters  # float32
+            running = max(running, cell.disk_bytes)
         expected = "time unknown" if seconds is None else _duration(seconds)
         print(f"  {cell.fit_key}  {state:6}  {expected:>12}  {cell.label}")
     print(f"Time: about {_duration(total)}" + (f", and {unknown} cells of unknown time" if unknown else ""))
-    print(f"Disk: about {disk / 2**20:.0f} MiB while running (checkpoints), a third of it after")
+    print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
     print("Downloads: " + ("; ".join(plan.downloads) or "none"))
     show_notes(plan)
 
@@ -119,5 +120,8 @@ def show_notes(plan: Plan) -> None:
     for name, notes in plan.data_notes.items():
         for note in notes:
             print(f"{name}: {note}")
+    rows: dict[tuple[str, str], list[str]] = {}
     for skipped in plan.skipped:
-        print(f"skipped: {skipped.row} on {skipped.dataset}: {skipped.reason}")
+        rows.setdefault((skipped.dataset, skipped.reason), []).append(skipped.row)
+    for (dataset, reason), names in rows.items():
+        print(f"skipped on {dataset}: {', '.join(names)}: {reason}")
