@@ -19,6 +19,13 @@ app = typer.Typer(
 )
 
 
+class Wandb(StrEnum):
+    """How cells are logged to Weights & Biases."""
+
+    online = "online"
+    offline = "offline"
+
+
 class OnExisting(StrEnum):
     """What to do with a cell that has a result."""
 
@@ -45,7 +52,10 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(help="Loader processes per cell. [default: 0 on a CPU, else up to 8]")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download pre-trained weights.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never download pre-trained weights; W&B logs offline.")
+    ] = False,
+    wandb: Annotated[Wandb | None, typer.Option(help="Log every cell to Weights & Biases too.")] = None,
 ) -> None:
     """Train and measure every cell of a suite, and write its boards."""
     from rich.console import Console
@@ -60,7 +70,8 @@ def bench(
         os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
     store = Store(results)
     store.check_writable()
-    plan = plan_of(load(suite, set_ or []), data, store)
+    loaded = load(suite, set_ or [])
+    plan = plan_of(loaded, data, store)
     if on_existing is OnExisting.trust:
         plan = trusting(results, plan)
     cells = to_run(results, plan, on_existing.value)
@@ -78,6 +89,7 @@ def bench(
     from emobench.bench.schedule import Sweep, sweep
     from emobench.report.leaderboard import write
 
+    logged = _wandb(loaded, wandb, offline) if cells else None
     board = write(results, plan.suite)  # at once, so that a reader sees results from the first minute
     if cells:
         with Display(Console(), plan, cells) as display:
@@ -93,6 +105,7 @@ def bench(
                 data,
                 workers=_workers() if workers is None else workers,
                 redo=on_existing is OnExisting.redo,
+                wandb=logged,
                 on_change=on_change,
                 on_tick=display.update,
             )
@@ -101,8 +114,26 @@ def bench(
         if state.signal is not None:
             print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
             raise typer.Exit(128 + state.signal)
+    if logged is not None and logged["mode"] == "offline":
+        from emobench.bench.logging import sync_command
+
+        print(f"Logged offline; to upload: {sync_command(results)}")
     print(f"The board is {board.path}")
     raise typer.Exit(_exit_code(results, plan.suite))
+
+
+def _wandb(suite: Any, asked: Wandb | None, offline: bool) -> dict[str, str] | None:
+    """How the cells are logged to W&B: as the suite or `--wandb` asks, offline where it cannot be reached."""
+    if suite.wandb is None and asked is None:
+        return None
+    from emobench.bench.logging import reachable_mode
+
+    options = {"project": "emobench"} if suite.wandb is None else suite.wandb.model_dump(exclude_none=True)
+    wanted = "offline" if offline else asked.value if asked is not None else options["mode"]
+    mode, why = reachable_mode(wanted)
+    if why is not None:
+        print(f"W&B logs offline: {why}", file=sys.stderr)
+    return {**options, "mode": mode, "group": suite.name}
 
 
 def _exit_code(results: Path, suite: str) -> int:
@@ -132,6 +163,45 @@ def report(
     raise typer.Exit(1 if board.failed else 0)
 
 
+class Format(StrEnum):
+    """How predictions are written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command(epilog="Example: emobench predict best:demo/synthetic photo.jpg --format csv --out emotions.csv")
+def predict(
+    run: Annotated[
+        str,
+        typer.Argument(help="best:SUITE/DATASET (by validation), SUITE/DATASET/ROW, or the key of a finished cell."),
+    ],
+    images: Annotated[list[Path], typer.Argument(help="Pictures of one face each, or folders of them.")],
+    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write it here instead of printing it.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Say which emotion pictures show, by a trained classifier.
+
+    Exit code 1 where a picture cannot be read; the others are answered.
+    """
+    from emobench.bench.predict import choose, pictures, written
+    from emobench.bench.predict import predict as read
+
+    chosen = choose(results, run)
+    table, errors = read(results, chosen, pictures(images))
+    print(f"read by {chosen.label}", file=sys.stderr)
+    text = written(table, format_.value)
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, encoding="utf-8")
+    for error in errors:
+        print(f"emobench: {error}", file=sys.stderr)
+    raise typer.Exit(1 if errors else 0)
+
+
 @app.command(epilog="Example: emobench models resnet18")
 def models(name: Annotated[str | None, typer.Argument(help="One model, in detail.")] = None) -> None:
     """List the models, or one model's arguments, defaults, recipe and source."""
@@ -142,6 +212,51 @@ def models(name: Annotated[str | None, typer.Argument(help="One model, in detail
 def datasets(name: Annotated[str | None, typer.Argument(help="One dataset, in detail.")] = None) -> None:
     """List the datasets, or what one of them expects on disk and its arguments."""
     _describe("dataset", name)
+
+
+data_app = typer.Typer(help="Look at a dataset: audit it, show its faces.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Name = Annotated[str, typer.Argument(help="A dataset, such as fer2013 or folder:my-faces.")]
+Root = Annotated[Path, typer.Option("--root", "--data", envvar="EMOBENCH_DATA", help="Data root.")]
+Arguments = Annotated[list[str] | None, typer.Option("--set", help="The dataset's argument, such as order=fer2013.")]
+
+
+@data_app.command(epilog="Example: emobench data check fer2013 --root ~/faces --out audit.md")
+def check(
+    name: Name,
+    root: Root = Path("data"),
+    set_: Arguments = None,
+    names_only: Annotated[
+        bool, typer.Option("--names-only", help="By names and sizes: no face is decoded, a million take a minute.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the report here, as .md or .json.")] = None,
+) -> None:
+    """Find unreadable and constant faces, duplicates and contradicting labels; count classes, splits, subjects.
+
+    Exit code 1 where more faces than max_bad allows cannot be read.
+    """
+    from emobench.examine import arguments
+    from emobench.examine import check as examine
+
+    raise typer.Exit(0 if examine(name, root, arguments(set_ or []), pixels=not names_only, out=out) else 1)
+
+
+@data_app.command(epilog="Example: emobench data show fer2013 --root ~/faces --out faces.png")
+def show(
+    name: Name,
+    root: Root = Path("data"),
+    set_: Arguments = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    each: Annotated[int, typer.Option(min=1, help="Faces of each emotion.")] = 12,
+    seed: Annotated[int, typer.Option(help="Which faces.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("faces.png"),
+) -> None:
+    """Write a picture of faces with their labels, to see whether they are right."""
+    from emobench.examine import arguments
+    from emobench.examine import show as examine
+
+    examine(name, root, arguments(set_ or []), split=split, each=each, seed=seed, out=out)
 
 
 @app.command(epilog="Example: emobench doctor --data ~/faces")

@@ -101,11 +101,12 @@ def parameters(cls: Any) -> dict[str, Parameter]:
     hidden = {*GIVEN_BY_RUN, *getattr(cls, "needs", {}), *(("size",) if hasattr(cls, "recipe") else ())}
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            table = typing.get_args(hints[name])[0]  # Unpack[TrainingArguments]
-            defaults = cls.training_defaults()
+            table = typing.get_args(hints[name])[0]  # Unpack[TrainingArguments], Unpack[DataArguments]
+            defaults = cls.argument_defaults()
             found |= {
                 key: Parameter(kind, defaults[key])
                 for key, kind in typing.get_type_hints(table, include_extras=True).items()
+                if key not in hidden
             }
         elif name not in hidden:
             found[name] = Parameter(hints[name], parameter.default)

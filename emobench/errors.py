@@ -3,6 +3,7 @@
 EmobenchError
 ├── SuiteError            a suite file, an override or a name in it is wrong
 ├── DatasetError          a dataset is missing, malformed or unusable
+│   ├── DatasetMissing    it is not there: says what is expected, or which archive to unpack
 │   └── RowError          one row or file of it is wrong: names the file, the row and the column
 ├── WeightsError          a weight file is missing, unreadable or not what its name says
 ├── SizeError             an image size that the architecture cannot take
@@ -29,6 +30,10 @@ class SuiteError(EmobenchError):
 
 class DatasetError(EmobenchError):
     """A dataset is missing, malformed or unusable."""
+
+
+class DatasetMissing(DatasetError):
+    """A dataset is not there; a suite may say that this is no error."""
 
 
 class RowError(DatasetError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emobench.discover import Kind, Parameter, classes, parameters, plain, recipe_fields, resolve
+from emobench.errors import DatasetError
 
 _LIBRARIES = (
     "torch", "torchvision", "lightning", "torchmetrics", "transformers", "timm", "albumentations", "numpy", "pandas",
@@ -107,12 +108,15 @@ def doctor(data_root: Path, results: Path) -> None:
 def _dataset(name: str, cls: Any, data_root: Path) -> None:
     if not cls.expects:
         print(f"  {name}: drawn, always there")
-    elif cls.family:
+        return
+    if cls.family:
         print(f"  {name}:<{cls.family}>: any folder below the data root; `emobench datasets {name}:x` says how")
-    elif (data_root / name).is_dir():
-        print(f"  {name}: found, {data_root / name}")
-    else:
-        print(f"  {name}: MISSING, put it at {data_root / name}; `emobench datasets {name}` says how")
+        return
+    try:
+        print(f"  {name}: found, {', '.join(map(str, cls(folder=data_root / name).sources()))}")
+    except DatasetError as error:
+        reason = str(error).split("Expected there")[0].strip()
+        print(f"  {name}: MISSING, {reason} `emobench datasets {name}` says how to put it there")
 
 
 def _weights(name: str, cls: Any, arguments: dict[str, Any]) -> None:

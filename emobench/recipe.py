@@ -28,6 +28,9 @@ class Augment:
     blur: tuple[NotNegative, NotNegative] = (0.1, 1.0)  # sigma of the Gaussian, px, drawn between the two
     blur_p: Share = 0.5  # probability of a blur
     erase: Share = 0.0  # probability of a random erased patch (Zhong et al. 2020)
+    backend: Literal["albumentations", "batched"] = (
+        "albumentations"  # a face at a time in the loader, or a batch at a time where the network is
+    )
 
     @classmethod
     def none(cls) -> Augment:
@@ -54,6 +57,8 @@ class Recipe:
     undersample: Annotated[float, Gt(0), Le(1)] | None = (
         None  # cap of a class: share of the largest, never below the smallest; None: none
     )
+    rotate_to: Count | None = None  # a class with fewer faces is filled up to this many an epoch with rotated copies
+    rotate_by: NotNegative = 15.0  # degrees by which such a copy is turned at most, either way
     class_weights: Literal["balanced"] | None = None  # n / (K · n_k) of what training sees, in the loss
     augment: Augment = field(default_factory=Augment)
 

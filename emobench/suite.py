@@ -12,14 +12,24 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emobench.bench.keys import code_of, key
 from emobench.bench.store import PROTOCOL
 from emobench.emotions import is_emotion
-from emobench.errors import DatasetError, SizeError, SuiteError, WeightsError, unknown
+from emobench.errors import DatasetMissing, SizeError, SuiteError, WeightsError, unknown
+
+
+class Wandb(BaseModel):
+    """Logging to Weights & Biases, as a suite asks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Literal["online", "offline"] = "online"
+    project: str = "emobench"
+    entity: str | None = None  # the user or team; None: the key's own
 
 
 class Suite(BaseModel):
@@ -32,6 +42,7 @@ class Suite(BaseModel):
     data: dict[str, dict[str, Any]] = Field(min_length=1)
     model: dict[str, dict[str, Any]] = Field(min_length=1)
     trainer: dict[str, Any] = {}
+    wandb: Wandb | None = None  # None: not logged there
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,7 @@ class Plan:
     skipped: list[Skipped]
     downloads: list[str]  # files that a library will fetch when a cell starts
     data_notes: dict[str, list[str]]  # dataset -> what its loader says
+    listings: dict[str, str] = field(default_factory=dict)  # file or folder of a dataset -> digest of what lies there
 
 
 # Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
@@ -240,13 +252,15 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     downloads: dict[str, None] = {}
     cells: list[Cell] = []
     notes: dict[str, list[str]] = {}
+    listings: dict[str, str] = {}
     for data_name, table in datasets_of(suite, data_root).items():
         data = _data_row(where, data_name, table, data_root)
         if isinstance(data, str):
             size = table.get("size", 0)
             skipped += [Skipped(row.row, row.model, data_name, size, data) for row in rows]
             continue
-        notes[data_name] = list(data.module.notes)
+        notes[data_name] = [*data.module.notes, *data.module.counted()]
+        listings |= data.module.listings
         usable: list[_ModelRow] = []
         for row in rows:
             reason = _unusable(where, row, data, downloads)
@@ -260,7 +274,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     if not cells:
         reasons = "; ".join(dict.fromkeys(each.reason for each in skipped))
         raise SuiteError(f"{where}: nothing can run here: {reasons}")
-    return Plan(suite.name, cells, skipped, list(downloads), notes)
+    return Plan(suite.name, cells, skipped, list(downloads), notes, listings)
 
 
 def _trainer(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,27 +386,34 @@ def datasets_of(suite: Suite, data_root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -> _DataRow | str:
-    """Check a dataset and read its index; the reason where an optional one is not there."""
-    from emobench.discover import resolve
-
+    """Check a dataset, audit and split it; the reason where an optional one is not there."""
     table = dict(table)
     where = f"{where}, [data.{name}]"
     optional = table.pop("optional", False)
-    class_name = table.pop("class", name)
-    cls, preset = resolve("dataset", class_name)
-    arguments, _ = arguments_of(where, cls, {**preset, **table})
-    folder = dataset_folder(data_root, class_name) if cls.expects else None
-    module = cls(folder=folder, **arguments)
-    if folder is not None:
-        try:
-            module.located()
-        except DatasetError as error:
-            reason = f"{error} (The data root is set by --data or EMOBENCH_DATA.)"
-            if optional:
-                return reason
-            raise DatasetError(reason) from None
+    module, arguments = data_module(where, table.pop("class", name), table, data_root)
+    try:
+        module.sources()
+    except DatasetMissing as error:
+        reason = f"{error} (The data root is set by --data or EMOBENCH_DATA.)"
+        if optional:
+            return reason
+        raise DatasetMissing(reason) from None
     module.plan()
-    return _DataRow(name, module, cls, arguments)
+    return _DataRow(name, module, type(module), arguments)
+
+
+def data_module(where: str, name: str, given: Mapping[str, Any], data_root: Path) -> tuple[Any, dict[str, Any]]:
+    """The data module of a dataset's name, before `plan()`, and its resolved arguments.
+
+    Raises:
+        SuiteError, DatasetError: an unknown name, or an argument that does not fit.
+    """
+    from emobench.discover import resolve
+
+    cls, preset = resolve("dataset", name)
+    arguments, _ = arguments_of(where, cls, {**preset, **given})
+    folder = dataset_folder(data_root, name) if cls.expects else None
+    return cls(folder=folder, **arguments), arguments
 
 
 def dataset_folder(data_root: Path, name: str) -> Path:
@@ -484,7 +505,7 @@ def _cell(
         "recipe": plain(row.recipe),
         "data": {
             "class": f"{data.cls.__module__}:{data.cls.__qualname__}",
-            "arguments": plain(data.arguments),
+            "arguments": {name: value for name, value in plain(data.arguments).items() if name != "max_bad"},
             "fingerprint": data.module.fingerprint,
         },
         "trainer": {name: value for name, value in plain(trainer).items() if name not in _NEUTRAL},

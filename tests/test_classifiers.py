@@ -165,7 +165,7 @@ def test_ranges_are_part_of_the_types(name, value):
 def test_class_attributes(name):
     cls = classes("model")[name]
     assert cls.source
-    assert set(cls.training_defaults()) == set(DEFAULTS)
+    assert set(cls.argument_defaults()) == set(DEFAULTS)
     assert set(cls.defaults) <= set(DEFAULTS)
     if cls.recipe is not None:
         assert (cls.recipe.epochs is None) != (cls.recipe.steps is None)
@@ -651,7 +651,7 @@ def test_strategies_train_what_they_say(strategy, blocks):
 
 
 def test_vit_defaults_are_the_documents():
-    recipe, arguments = ViT.recipe, ViT.training_defaults()
+    recipe, arguments = ViT.recipe, ViT.argument_defaults()
     assert (recipe.size, recipe.batch, recipe.epochs, recipe.patience) == (224, 32, 15, 3)
     assert (recipe.oversample, recipe.undersample, recipe.class_weights) == (2.0, 0.4, "balanced")
     assert (arguments["optimizer"], arguments["lr"], arguments["weight_decay"]) == ("adamw", 1e-5, 1e-4)

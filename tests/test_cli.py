@@ -11,10 +11,10 @@ import pytest
 import torch
 
 HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy")
-COMMANDS = ["bench", "report", "models", "datasets", "doctor"]
+COMMANDS = ["bench", "report", "predict", "models", "datasets", "data check", "data show", "doctor"]
 
 
-@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS]])
+@pytest.mark.parametrize("command", [[], *[name.split() for name in COMMANDS]])
 def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys, contextlib\n"
@@ -27,7 +27,7 @@ def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> No
     assert "heavy: []" in shown
     assert "Usage" in shown
     if command:
-        assert f"Example: emobench {command[0]}" in shown
+        assert f"Example: emobench {' '.join(command)}" in shown
 
 
 def test_lists_and_details(emobench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,10 +50,13 @@ def test_doctor_says_what_is_missing_and_where_to_put_it(
     emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "fer2013").mkdir()
+    (tmp_path / "fer2013" / "fer2013.csv").write_text("")
     assert emobench("doctor", "--data", tmp_path) == 0
     shown = capsys.readouterr().out
     assert f"torch {torch.__version__.split('+')[0]}" in shown
-    assert f"fer2013: found, {tmp_path / 'fer2013'}" in shown
+    assert f"fer2013: found, {tmp_path / 'fer2013' / 'fer2013.csv'}" in shown
+    assert f"ckplus: MISSING, ckplus: no folder {tmp_path / 'ckplus'}" in shown
+    assert "ferplus: MISSING" in shown  # faces, but no votes
     assert "synthetic: drawn, always there" in shown
     assert "resnet18-f37072fd.pth" in shown  # where torchvision looks for it
     assert "Downloads are off" in shown

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
-from emobench.data import pack
+from emobench.data import datamodule, pack
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.images import read_face
 from emobench.data.loaders import Balance
@@ -33,6 +33,7 @@ class Drawn(EmotionDataModule):
     """Noise whose labels, subjects and splits the tests choose; `packed` counts the faces that are read."""
 
     name = "drawn"
+    expects = "noise"  # so that it is audited
     packed = 0
 
     def __init__(
@@ -45,16 +46,16 @@ class Drawn(EmotionDataModule):
         colour: tuple[int, ...] = (),
         **base: Any,
     ) -> None:
-        super().__init__(labels=labels, split=split, subject=subject, pixels=pixels, colour=colour, **base)
+        settings = {"labels": labels, "split": split, "subject": subject, "pixels": pixels, "colour": colour}
+        super().__init__(settings, **base)
         self.of = (labels, split, subject, pixels or list(range(len(labels))))
         self.colour = colour
 
     def index(self) -> pd.DataFrame:
         labels, split, subject, pixels = self.of
         ids = [f"face{n}" for n in range(len(labels))]
-        hashes = [str(number) for number in pixels]
         table = {"id": ids, "source": "", "label": NAMES[labels], "subject": subject, "split": split}
-        return pd.DataFrame({**table, "pixels": pixels, "hash": hashes})
+        return pd.DataFrame({**table, "pixels": pixels})
 
     def read(self, row: Any) -> np.ndarray:
         type(self).packed += 1
@@ -214,11 +215,88 @@ class Broken(Drawn):
         return super().read(row)
 
 
-def test_all_unreadable_faces_are_named_and_nothing_is_left(tmp_path: Path) -> None:
+def test_too_many_unreadable_faces_refuse_the_dataset(tmp_path: Path) -> None:
     broken = Broken(labels=[0, 1] * 10, size=16, cache=tmp_path)
-    with pytest.raises(DatasetError, match=r"2 of 20 faces cannot be read:\n  face3\.jpg.*\n  face13\.jpg"):
-        broken.prepare()
-    assert list((tmp_path / "packs").iterdir()) == []
+    message = r"2 of 20 faces cannot be read, more than max_bad allows.*above 0\.01.*\n  face3\.jpg.*\n  face13\.jpg"
+    for _ in range(2):  # the second time from what the first one found
+        with pytest.raises(DatasetError, match=message):
+            broken.prepare()
+
+
+def test_few_unreadable_faces_are_excluded_for_every_model_alike(tmp_path: Path) -> None:
+    broken = Broken(labels=[0, 1] * 40, size=16, cache=tmp_path, max_bad=0.1)
+    broken.prepare()
+    assert broken.faces.index[broken.faces["split"] == "excluded"].tolist() == [3, 13, 23, 33, 43, 53, 63, 73]
+    assert broken.notes[0].startswith("8 of 80 faces cannot be read and are left out, such as face3.jpg: not an intact")
+    assert sum(sum(counts.values()) for counts in broken.counts().values()) == 72
+    assert broken.audit["excluded"] == 8
+    assert broken.images.shape[0] == 80  # a row of the index is the row of the pack
+    assert not broken.images[3].any()
+    assert np.array_equal(broken.images[4, 0], _resized_face(broken, 4))
+    broken.feed(recipe=Recipe(epochs=1, batch=8), seed=0)
+    seen = torch.cat([batch["index"] for batch in broken.train_dataloader()])
+    assert not set(seen.tolist()) & set(range(3, 80, 10))
+    again = Broken(labels=[0, 1] * 40, size=16, cache=tmp_path)  # the plan is there, but a stricter limit holds now
+    with pytest.raises(DatasetError, match="8 of 80 faces cannot be read"):
+        again.plan()
+
+
+def _resized_face(drawn: Drawn, row: int) -> np.ndarray:
+    face = drawn.read(next(drawn.faces.iloc[row : row + 1].itertuples()))
+    return np.asarray(Image.fromarray(face[0]).resize((16, 16), Image.Resampling.BILINEAR))
+
+
+class Slow(Drawn):
+    """Stops for good at the face with the number `until`."""
+
+    until = -1
+
+    def read(self, row: Any) -> np.ndarray:
+        if row.pixels == self.until:
+            raise KeyboardInterrupt
+        return super().read(row)
+
+
+def test_an_interrupted_pack_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "CHUNK", 16)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # one process, which counts what it reads
+    monkeypatch.setattr(pack, "_in_processes", lambda job, starts: (pack._decode_part(job, start) for start in starts))
+    monkeypatch.setattr(Slow, "until", 50)
+    with pytest.raises(KeyboardInterrupt):
+        Slow(labels=[0, 1] * 40, size=16, cache=tmp_path).prepare()
+    monkeypatch.setattr(Slow, "until", -1)
+    before = Slow.packed
+    slow = Slow(labels=[0, 1] * 40, size=16, cache=tmp_path)
+    slow.prepare()
+    assert Slow.packed - before == 80 - 48  # three parts of 16 were done
+    whole = ready(tmp_path / "elsewhere", [0, 1] * 40)
+    assert np.array_equal(slow.images, whole.images)
+    assert slow.faces["hash"].tolist() == whole.faces["hash"].tolist()
+
+
+def test_all_cores_decode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ready(tmp_path / "one", [0, 1, 2] * 50, colour=(70,))
+    monkeypatch.setattr(pack, "CHUNK", 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    before = Drawn.packed
+    parts = ready(tmp_path / "many", [0, 1, 2] * 50, colour=(70,))
+    assert Drawn.packed == before  # other processes read
+    assert np.array_equal(whole.images, parts.images)
+    assert whole.faces["hash"].tolist() == parts.faces["hash"].tolist()
+    assert parts.images.shape == (150, 3, 16, 16)
+
+
+class Killed(Drawn):
+    def read(self, row: Any) -> np.ndarray:
+        if row.pixels == 30:
+            os.kill(os.getpid(), 9)
+        return super().read(row)
+
+
+def test_a_killed_decoding_process_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "CHUNK", 8)
+    with pytest.raises(DatasetError, match="a decoding process was killed"):
+        Killed(labels=[0, 1] * 40, size=16, cache=tmp_path).plan()
 
 
 def _pack_in_a_process(cache: str) -> None:
@@ -239,14 +317,16 @@ def test_two_processes_may_pack_at_once(tmp_path: Path) -> None:
     assert Drawn.packed == before
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+def test_a_full_disk_is_an_error_and_the_pack_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> bool:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pack.np, "save", full)
-    with pytest.raises(DatasetError, match="No space left on device"):
-        ready(tmp_path, [0, 1] * 10)
-    assert list((tmp_path / "cache" / "packs").iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(pack, "_decode_part", full)
+        with pytest.raises(DatasetError, match="No space left on device.*Free some space"):
+            ready(tmp_path, [0, 1] * 10)
+    assert [path.suffix for path in (tmp_path / "cache" / "packs").iterdir()] == [".partial"]
+    assert len(ready(tmp_path, [0, 1] * 10).images) == 20
 
 
 def test_an_unwritable_cache_says_what_to_set(tmp_path: Path) -> None:
@@ -279,7 +359,8 @@ def test_balance_counts(balance: Balance, counts: list[int]) -> None:
     assert balance.counts(np.array([100, 40, 10])).tolist() == counts
     labels = np.repeat([0, 1, 2], [100, 40, 10])
     rows = np.arange(150) + 1000
-    drawn = balance.draw(labels, rows, seed=0, epoch=0)
+    drawn, turns = balance.draw(labels, rows, seed=0, epoch=0)
+    assert not turns.any()
     assert np.bincount(labels[drawn - 1000]).tolist() == counts
     assert np.bincount(drawn - 1000).max() <= np.ceil(balance.oversample)
 
@@ -287,12 +368,40 @@ def test_balance_counts(balance: Balance, counts: list[int]) -> None:
 def test_a_large_class_gives_a_fresh_subset_each_epoch() -> None:
     labels, rows = np.repeat([0, 1], [100, 40]), np.arange(140)
     balance = Balance(undersample=0.4)
-    first, second, again = (balance.draw(labels, rows, seed=0, epoch=epoch) for epoch in (0, 1, 0))
+    first, second, again = (balance.draw(labels, rows, seed=0, epoch=epoch)[0] for epoch in (0, 1, 0))
     assert np.array_equal(first, again)
     of_first, of_second = set(first[first < 100]), set(second[second < 100])
     assert len(of_first) == len(of_second) == 40
     assert of_first != of_second
     assert set(first[first >= 100]) == set(range(100, 140))
+
+
+def test_rotated_copies_fill_small_classes() -> None:
+    balance = Balance(undersample=0.5, rotate_to=70, rotate_by=20.0)
+    assert balance.counts(np.array([100, 40, 10, 0])).tolist() == [70, 70, 70, 0]
+    labels, rows = np.repeat([0, 1, 2], [100, 40, 10]), np.arange(150)
+    drawn, turns = balance.draw(labels, rows, seed=0, epoch=0)
+    of = labels[drawn]
+    assert np.bincount(of).tolist() == [70, 70, 70]
+    assert set(turns) == {0.0, 20.0}
+    assert [int((turns[of == k] > 0).sum()) for k in range(3)] == [0, 30, 60]  # each face itself, the others copies
+    assert np.unique(drawn[turns == 0]).size == (turns == 0).sum()
+
+
+def test_only_copies_are_rotated_and_the_split_comes_first(tmp_path: Path) -> None:
+    drawn = ready(tmp_path, [0] * 60 + [1] * 20)
+    recipe = Recipe(epochs=1, batch=16, rotate_to=48, augment=Augment.none())
+    (batches,) = epochs(drawn, 1, recipe=recipe, seed=0)
+    index = torch.cat([batch["index"] for batch in batches])
+    assert (drawn.faces["split"][index.numpy()] == "train").all()
+    images = torch.cat([batch["image"] for batch in batches])
+    same = [bool((image.numpy() == drawn.images[row]).all()) for row, image in zip(index, images, strict=True)]
+    labels = drawn.faces["label"][index.numpy()].to_numpy()
+    assert all(same[k] for k in range(len(same)) if labels[k] == 0)
+    assert (
+        16 <= sum(same[k] for k in range(len(same)) if labels[k] == 1) <= 19
+    )  # a copy may be turned by next to nothing
+    assert (labels == 1).sum() == 48
 
 
 def test_class_weights_are_those_of_scikit_learn(tmp_path: Path) -> None:
@@ -468,11 +577,13 @@ class Save(L.Callback):
         trainer.save_checkpoint(self.folder / f"end{trainer.current_epoch}.ckpt")
 
 
-def probed(drawn: Drawn, folder: Path, workers: int, resume: str | None = None) -> Probe:
+def probed(
+    drawn: Drawn, folder: Path, workers: int, resume: str | None = None, augment: Augment | None = None
+) -> Probe:
     torch.manual_seed(0)
     probe = Probe()
     fresh = Drawn(**drawn.arguments)  # type: ignore[attr-defined]
-    fresh.feed(recipe=Recipe(epochs=3, batch=16), seed=0, workers=workers)
+    fresh.feed(recipe=Recipe(epochs=3, batch=16, augment=augment or Augment()), seed=0, workers=workers)
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=3,
@@ -503,6 +614,43 @@ def test_a_fit_resumed_anywhere_ends_with_the_same_weights(tmp_path: Path, worke
         assert len(again.seen) == 12 - done
         assert again.seen == whole.seen[-len(again.seen) :]
         assert torch.equal(again.linear.weight, whole.linear.weight)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("backend", ["albumentations", "batched"])
+@pytest.mark.parametrize("colour", [(), (7,)])
+def test_a_device_that_finishes_the_batches_gets_the_same_faces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: bool, backend: Any, colour: tuple[int, ...]
+) -> None:
+    """As on a GPU, where the pack lies on the device and no face passes through a loader."""
+    labels = [0, 1, 2] * 30
+    recipe = Recipe(epochs=1, batch=16, augment=Augment(backend=backend), rotate_to=40)
+    drawn = ready(tmp_path, labels, colour=colour)
+    (plain,) = epochs(drawn, 1, recipe=recipe, seed=0)
+    plain_val = list(drawn.val_dataloader())
+    monkeypatch.setattr(Drawn, "_on_device", lambda self: True)
+    monkeypatch.setattr(datamodule, "RESIDENT_BYTES", 2**30 if resident else 0)
+    (sent,) = epochs(drawn, 1, recipe=recipe, seed=0)
+    assert ("image" in sent[0]) == (not resident or backend == "albumentations")
+    sent_val = list(drawn.val_dataloader())
+    assert ("image" in sent_val[0]) == (not resident)
+    for one, other in zip([*plain, *plain_val], [*sent, *sent_val], strict=True):
+        there = drawn.on_after_batch_transfer(other, 0)
+        assert there["image"].shape[1] == 3
+        assert all(torch.equal(one[key], there[key]) for key in ("image", "emotions", "index"))
+
+
+def test_a_fit_with_the_faces_on_the_device_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = ready(tmp_path, [0, 1, 2] * 30)
+    drawn.arguments = {"labels": [0, 1, 2] * 30, "size": 16, "cache": tmp_path / "cache"}  # type: ignore[attr-defined]
+    augment = Augment(backend="batched")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    whole = probed(drawn, tmp_path / "one", 0, augment=augment)
+    monkeypatch.setattr(Drawn, "_on_device", lambda self: True)
+    again = probed(drawn, tmp_path / "other", 0, augment=augment)
+    assert again.seen == whole.seen
+    assert torch.equal(again.linear.weight, whole.linear.weight)
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------

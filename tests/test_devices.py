@@ -6,25 +6,60 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from emobench.bench.store import load_board
+import emobench
+from emobench.bench.evaluate import predict
+from emobench.bench.store import Row, load_board
+from emobench.data.synthetic import Synthetic
+
+TWO = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp")
+
+SAME = """
+[data.synthetic-plain]
+size = 32
+train = 80
+val = 80
+test = 80
+
+[model.vit]
+class = "vit-full"
+weights = "none"
+dim = 32
+depth = 1
+heads = 2
+patch = 8
+dropout = 0.0
+size = 32
+batch = 8
+epochs = 3
+patience = "none"
+oversample = 1.0
+undersample = "none"
+class_weights = "none"
+optimizer = "sgd"  # Adam makes as much of a gradient that is nothing but rounding as of any other
+lr = 0.01
+augment = "none"
+"""
 
 
-def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: Path) -> None:
-    """The validation count does not divide by two, and the cell is the real command's, started cold."""
-    results = tmp_path / "results"
-    options = [
-        *("--set", "trainer.devices=2", "--set", "trainer.accelerator=cpu", "--set", "trainer.strategy=ddp"),
-        *("--set", "data.synthetic-plain.val=88", "--set", "model.resnet18.epochs=2"),
-    ]
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), *options, "--results", str(results)]
+def run(suite: Path, results: Path, *settings: str) -> Row:
+    """The one cell of a suite, by the real command, started cold."""
+    options = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "emobench", "bench", str(suite), *options, "--results", str(results)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=280)
     logs = "\n".join(path.read_text() for path in results.glob("cells/*/log.txt"))
     assert ended.returncode == 0, ended.stdout + ended.stderr + logs
-    row = load_board(results, "tiny")[0]
+    return load_board(results, suite.stem)[0]
+
+
+def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: Path) -> None:
+    """The validation count does not divide by two."""
+    results = tmp_path / "results"
+    row = run(tiny, results, *TWO, "data.synthetic-plain.val=88", "model.resnet18.epochs=2")
     assert row.state == "done"
     assert row.result is not None
     assert row.result["made_of"]["fit"]["trainer"]["devices"] == 2
@@ -37,3 +72,26 @@ def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: P
     accuracy = history["val_accuracy"] * 88
     assert accuracy.round(3).tolist() == pytest.approx(accuracy.round().tolist(), abs=1e-2)  # each face counted once
     assert load_file(folder / "weights.safetensors")
+    # Evaluated in one process: exactly what its weights say on one device.
+    data = Synthetic(size=32, variant="plain", train=80, val=88, test=80)
+    data.prepare()
+    network = emobench.load(results, "tiny", "resnet18")
+    said, _ = predict(network, np.asarray(data.images[predictions["index"].to_numpy()]), 256)
+    stored = predictions[[f"p_{emotion}" for emotion in network.emotions]].to_numpy()
+    assert np.array_equal(said.astype(np.float32), stored)
+
+
+def test_the_same_global_batch_gives_the_same_losses(tmp_path: Path) -> None:
+    """Two processes of 8 faces a step, and one that accumulates over two batches of 8; nothing depends on the batch."""
+    suite = tmp_path / "same.toml"
+    suite.write_text(SAME)
+    two = run(suite, tmp_path / "two", *TWO)
+    one = run(suite, tmp_path / "one", "trainer.accumulate_grad_batches=2")
+    assert two.result is not None
+    assert one.result is not None
+    assert two.result["cost"]["steps"] == one.result["cost"]["steps"] == 3 * (80 // 16)
+    of_two = pd.read_csv(tmp_path / "two" / "cells" / two.fit_key / "history.csv")
+    of_one = pd.read_csv(tmp_path / "one" / "cells" / one.fit_key / "history.csv")
+    for column in ("train_loss", "val_loss", "val_accuracy", "lr"):
+        np.testing.assert_allclose(of_two[column], of_one[column], rtol=2e-5, err_msg=column)
+    assert of_one["train_loss"].is_monotonic_decreasing

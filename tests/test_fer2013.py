@@ -175,7 +175,7 @@ def test_cut_and_foreign_files_are_named(tmp_path: Path) -> None:
         fer(place).plan()
     (place / "fer2013.csv.gz").rename(place / "fer2013.csv")
     (place / "fer2013.csv").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(RowError, match=r"fer2013\.csv: no CSV text"):
+    with pytest.raises(RowError, match=r"fer2013\.csv: no text table"):
         fer(place).plan()
 
 

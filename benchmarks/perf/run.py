@@ -3,159 +3,25 @@
 - fit: ResNet18 at 48 px by emobench against a hand-written PyTorch loop with the same data, augmentation and precision.
 - rerun: the command on a finished suite.
 - start: a cell's process forked from the warm server against a cold process that imports the same.
+- loader: an epoch of the training loader against albumentations alone, on one thread.
+- batched: the batched augmentation against albumentations, without and with blur, on one thread.
+- GPU, where there is one: feeding the device, and training steps; see gpu.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional as F
-from torchvision.models import resnet18
+from gpu import measure_feed, measure_steps
+from loading import measure_batched, measure_loader
+from training import measure_fit, measure_rerun, measure_start
 
-from emobench.bench.build import build_data
-from emobench.bench.fit import fit
 from emobench.bench.machine import hardware, versions
-from emobench.bench.schedule import preload
-from emobench.bench.store import Store
-from emobench.data.augment import augmenter
-from emobench.data.datamodule import EmotionDataModule
-from emobench.recipe import Augment
-from emobench.suite import Cell, expand, load
-
-FIT = """
-[data.synthetic]
-size = 48
-train = 4000
-val = 400
-test = 400
-
-[model.resnet18]
-batch = 64
-epochs = 1
-patience = "none"
-oversample = 1.0
-undersample = "none"
-"""
-
-
-def paired(one: Callable[[], None], other: Callable[[], None], runs: int) -> tuple[list[float], list[float]]:
-    """Seconds of two functions run in turn, after one uncounted run of each."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 1):
-        for function, seconds in zip((one, other), times, strict=True):
-            started = time.perf_counter()
-            function()
-            if run > 0:
-                seconds.append(time.perf_counter() - started)
-    return times
-
-
-def by_hand(data: EmotionDataModule) -> None:
-    """One epoch of ResNet18 as one would write it without emobench, validated and saved."""
-    images, labels = np.asarray(data.images), data.faces["label"].to_numpy()
-    train, val = (np.flatnonzero(data.faces["split"] == split) for split in ("train", "val"))
-    torch.manual_seed(0)
-    model = resnet18(num_classes=len(data.emotions)).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    augment = augmenter(Augment())
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
-    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
-
-    def pixels(faces: np.ndarray) -> torch.Tensor:
-        batch = torch.from_numpy(faces).to(torch.float32, memory_format=torch.channels_last)
-        return (batch - mean) / std
-
-    order = np.random.default_rng(0).permutation(train)
-    model.train()
-    for step in range(len(order) // 64):
-        rows = order[step * 64 : (step + 1) * 64]
-        faces = images[rows] if augment is None else augment(images[rows], (0, 0, step, 0))
-        loss = F.cross_entropy(model(pixels(faces)), torch.from_numpy(labels[rows]))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    model.eval()
-    with torch.inference_mode():
-        right = sum(
-            int((model(pixels(images[rows])).argmax(1) == torch.from_numpy(labels[rows])).sum())
-            for rows in np.array_split(val, max(1, len(val) // 64))
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save({"model": model.state_dict(), "accuracy": right / len(val)}, Path(folder) / "best.pt")
-
-
-def measure_fit(runs: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        suite = Path(folder) / "fit.toml"
-        suite.write_text(FIT)
-        cell: Cell = expand(load(suite), Path(folder)).cells[0]
-        data = build_data(cell, Path(folder))
-        data.prepare()
-
-        def ours() -> None:
-            with tempfile.TemporaryDirectory() as results:
-                store = Store(Path(results))
-                store.fit_folder(cell.fit_key).mkdir(parents=True)
-                fit(cell, store, data)
-
-        one, other = paired(ours, lambda: by_hand(data), runs)
-    return {
-        "emobench_s": statistics.median(one),
-        "by_hand_s": statistics.median(other),
-        "ratio": statistics.median(a / b for a, b in zip(one, other, strict=True)),
-        "limit": 1.10,
-    }
-
-
-def measure_rerun(runs: int) -> dict[str, Any]:
-    """The demo's own size matters not: nothing is trained again. The suite is the smoke suite."""
-    suite = Path(__file__).parents[1] / "smoke.toml"
-    with tempfile.TemporaryDirectory() as results:
-        command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", results]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds = []
-        for _ in range(runs):
-            started = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds.append(time.perf_counter() - started)
-    return {"seconds": statistics.median(seconds), "limit": 3.0}
-
-
-def _stamp(pipe: Any) -> None:
-    pipe.send(time.time())
-
-
-def measure_start(runs: int) -> dict[str, Any]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preload())
-    warm, cold = [], []
-    code = "import " + ", ".join(preload()) + "; import time; print(time.time())"
-    for run in range(runs + 1):
-        near, far = context.Pipe()
-        started = time.time()
-        process = context.Process(target=_stamp, args=(far,))
-        process.start()
-        seconds = near.recv() - started
-        process.join()
-        started = time.time()
-        printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-        if run > 0:  # the first warm start waits for the server
-            warm.append(seconds)
-            cold.append(float(printed.split()[-1]) - started)
-    ratio = statistics.median(a / b for a, b in zip(warm, cold, strict=True))
-    return {"warm_s": statistics.median(warm), "cold_s": statistics.median(cold), "ratio": ratio, "limit": 0.15}
+from emobench.report.markdown import table
 
 
 def main() -> None:
@@ -163,33 +29,81 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results/perf"))
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    found = {
-        "fit": measure_fit(options.runs),
-        "rerun": measure_rerun(options.runs),
-        "start": measure_start(options.runs),
+    runs = options.runs
+    found: dict[str, Any] = {
+        "fit": measure_fit(runs),
+        "rerun": measure_rerun(runs),
+        "start": measure_start(runs),
+        "loader": measure_loader(runs),
+        "batched": measure_batched(runs, blur=False),
+        "batched_with_blur": measure_batched(runs, blur=True),
     }
+    if torch.cuda.is_available():
+        found |= {"feed": measure_feed(torch.device("cuda"), runs), "steps": measure_steps(torch.device("cuda"))}
     machine, made_with = hardware(), versions()
     options.results.mkdir(parents=True, exist_ok=True)
-    record = {"runs": options.runs, "hardware": machine, "versions": made_with, "measured": found}
-    (options.results / "perf.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    fit_, rerun, start = found["fit"], found["rerun"], found["start"]
+    record = {"runs": runs, "hardware": machine, "versions": made_with, "measured": found}
+    name = "perf-gpu" if torch.cuda.is_available() else "perf"
+    (options.results / f"{name}.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     lines = [
         "# Speed",
         "",
-        f"Medians of {options.runs} runs, ratios pair by pair in one run; {machine['cpu']}, {machine['cores']} cores"
+        f"Medians of {runs} runs, ratios pair by pair in one run; {machine['cpu']}, {machine['cores']} cores"
         + (f", {machine['gpu']}" if machine["gpu"] else "")
         + f"; torch {made_with['torch']}; emobench {made_with['commit']}. Repeat: `make perf`.",
         "",
-        "| what | emobench | compared with | ratio | limit |",
-        "|---|---|---|---|---|",
-        f"| fit of ResNet18, one epoch of 4,000 faces at 48 px | {fit_['emobench_s']:.2f} s | "
-        f"hand-written loop {fit_['by_hand_s']:.2f} s | {fit_['ratio']:.3f} | 1.10 |",
-        f"| command on a finished suite | {rerun['seconds']:.2f} s | | | 3 s |",
-        f"| start of a cell, warm | {start['warm_s']:.3f} s | cold process {start['cold_s']:.2f} s | "
-        f"{start['ratio']:.3f} | 0.15 |",
+        *table(["what", "emobench", "compared with", "ratio", "limit"], _rows(found), left=range(5)),
     ]
-    (options.results / "perf.md").write_text("\n".join(lines) + "\n")
+    (options.results / f"{name}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
+
+
+def _rows(found: dict[str, Any]) -> list[list[str]]:
+    fit, rerun, start = found["fit"], found["rerun"], found["start"]
+    rows = [
+        [
+            "fit of ResNet18, one epoch of 4,000 faces at 48 px",
+            f"{fit['emobench_s']:.2f} s",
+            f"hand-written loop {fit['by_hand_s']:.2f} s",
+            f"{fit['ratio']:.3f}",
+            "at most 1.10",
+        ],
+        ["command on a finished suite", f"{rerun['seconds']:.2f} s", "", "", "at most 3 s"],
+        [
+            "start of a cell, warm",
+            f"{start['warm_s']:.3f} s",
+            f"cold process {start['cold_s']:.2f} s",
+            f"{start['ratio']:.3f}",
+            "at most 0.15",
+        ],
+    ]
+    for name, what in (
+        ("loader", "training loader, R1's augmentation, 48 px"),
+        ("batched", "batched augmentation, 48 px: flip, rotation, brightness, contrast"),
+        ("batched_with_blur", "the same with blur"),
+    ):
+        each = found[name]
+        rows.append(
+            [
+                what,
+                f"{each['emobench_images_per_s']:,.0f} images/s",
+                f"albumentations {each['albumentations_images_per_s']:,.0f} images/s",
+                f"{each['ratio']:.2f}",
+                "" if each["limit"] is None else f"at least {each['limit']}",
+            ]
+        )
+    for each in found.get("feed", []):
+        ours, other = each["emobench_images_per_s"], each["dataloader_images_per_s"]
+        rows.append(
+            [f"feeding the GPU at {each['size']} px", f"{ours:,.0f} images/s", f"DataLoader {other:,.0f} images/s",
+             f"{each['ratio']:.1f}", ""]
+        )  # fmt: skip
+    for each in found.get("steps", []):
+        how = "compiled" if each["compiled"] else "eager"
+        what = f"training step of {each['model']} at {each['size']} px, bf16, {how}"
+        mfu = "" if each["mfu"] is None else f"MFU {100 * each['mfu']:.0f} %"
+        rows.append([what, f"{each['images_per_s']:,.0f} images/s", "", mfu, ""])
+    return rows
 
 
 if __name__ == "__main__":

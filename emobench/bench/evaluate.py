@@ -70,6 +70,7 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
             "emotions": list(data.emotions),
             "counts": data.counts(),
             "notes": list(data.notes),
+            "audit": {name: n for name, n in data.audit.items() if isinstance(n, int)},
         },
         "metrics": metrics,
         "per_emotion": per_emotion,

@@ -15,7 +15,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
 from safetensors.torch import save_file
 
 from emobench.bench.build import build_model, named, recipe_of
@@ -159,7 +160,15 @@ def by_step(checkpoints: Iterable[Path]) -> list[Path]:
     return sorted(checkpoints, key=lambda path: int(path.stem.rpartition("=")[2].partition("-")[0]), reverse=True)
 
 
-def fit(cell: Cell, store: Store, data: EmotionDataModule, *, workers: int = 0, redo: bool = False) -> None:
+def fit(
+    cell: Cell,
+    store: Store,
+    data: EmotionDataModule,
+    *,
+    workers: int = 0,
+    redo: bool = False,
+    logger: WandbLogger | None = None,
+) -> None:
     """Train the cell's model, from its newest whole checkpoint if there is one, and keep its best epoch's weights."""
     folder = store.fit_folder(cell.fit_key)
     checkpoints = folder / "checkpoints"
@@ -181,7 +190,9 @@ def fit(cell: Cell, store: Store, data: EmotionDataModule, *, workers: int = 0, 
     if recipe.patience is not None:
         callbacks.append(Patience(monitor, mode=mode, patience=recipe.patience, check_finite=True))
     callbacks += [history, best, _within_epochs(checkpoints), LastTwo(checkpoints)]  # last: they keep the others' state
-    trainer = _trainer(cell, recipe, callbacks, folder)
+    if logger is not None:
+        callbacks.append(LearningRateMonitor("epoch"))
+    trainer = _trainer(cell, recipe, callbacks, folder, logger)
     trainer.fit(model, datamodule=data, ckpt_path=_newest_whole(checkpoints), weights_only=True)
     if not trainer.is_global_zero:
         return
@@ -207,7 +218,9 @@ def fit(cell: Cell, store: Store, data: EmotionDataModule, *, workers: int = 0, 
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
 
 
-def _trainer(cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: Path) -> pl.Trainer:
+def _trainer(
+    cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: Path, logger: WandbLogger | None
+) -> pl.Trainer:
     """Lightning's trainer with the suite's options."""
     return pl.Trainer(
         **{"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer},
@@ -215,7 +228,7 @@ def _trainer(cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: P
         max_steps=-1 if recipe.steps is None else recipe.steps,
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
-        logger=False,
+        logger=logger or False,
         default_root_dir=folder,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

@@ -1,17 +1,29 @@
-"""What a running cell writes about itself: a line per epoch in `history.csv`, and its progress for the live table."""
+"""What a running cell writes about itself: a line per epoch in `history.csv`, its progress for the live table, and,
+where the user asks for it, a run in Weights & Biases.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import netrc
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import WandbLogger
+
+from emobench.bench.store import read_json
+from emobench.suite import Cell
+
+_REACH_SECONDS = 3.0  # for the first answer of the W&B server; wandb itself would wait for a minute and a half
 
 
 class History(Checkpoint):
@@ -71,3 +83,98 @@ class Progress(Callback):
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         temporary.write_text(json.dumps(content))
         os.replace(temporary, self.path)
+
+
+def reachable_mode(mode: str) -> tuple[str, str | None]:
+    """The mode in which W&B can log here, "online" or "offline", and why it is not the one asked for."""
+    if mode == "offline":
+        return mode, None
+    import wandb
+
+    server = urlsplit(wandb.Settings().base_url)
+    host = server.hostname or ""
+    if not (os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _in_netrc(host)):
+        return "offline", "no W&B key is set (WANDB_API_KEY, or `wandb login`)"
+    try:
+        socket.create_connection((host, server.port or 443), _REACH_SECONDS).close()
+    except OSError as error:
+        return "offline", f"the W&B server cannot be reached ({error})"
+    return mode, None
+
+
+def _in_netrc(host: str) -> bool:
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def sync_command(results: Path) -> str:
+    """What uploads all runs that were logged offline; files of one run, resumed or not, become one run there."""
+    return f"wandb sync {results / 'cells' / '*' / 'wandb' / 'offline-run-*'}"
+
+
+def wandb_logger(cell: Cell, folder: Path, options: dict[str, str]) -> WandbLogger:
+    """A W&B run for a cell; a cell that goes on continues its own.
+
+    Args:
+        folder: of the cell; the run's files lie in `wandb/` in it.
+        options: `mode` ("online" or "offline"), `project`, `group` (the suite), and perhaps `entity`.
+    """
+    import wandb
+
+    # Nothing of the machine, the environment or the command line: it may hold what is nobody's business.
+    settings = wandb.Settings(
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        quiet=True,
+    )
+    config = {name: value for name, value in cell.fit.items() if name != "code"}
+    config |= {
+        "row": cell.row,
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "size": cell.size,
+        "emotions": cell.emotions,
+    }
+    return WandbLogger(
+        name=cell.label[:128],  # the server's limit
+        save_dir=folder,
+        id=cell.fit_key,
+        project=options["project"],
+        entity=options.get("entity"),
+        group=options["group"][:128],
+        offline=options["mode"] == "offline",
+        config=config,
+        settings=settings,
+    )
+
+
+def log_result(logger: WandbLogger, cell: Cell, folder: Path) -> None:
+    """The test metrics in the run's summary, and the confusion matrix as a picture.
+
+    Args:
+        folder: of the evaluation: its `result.json` and `predictions.parquet`.
+    """
+    import pandas as pd
+    import wandb
+
+    from emobench.report.figures import confusion
+
+    metrics = read_json(folder / "result.json")["metrics"]
+    predictions = pd.read_parquet(folder / "predictions.parquet", columns=["label", "prediction"])
+    classes = len(cell.emotions)
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (predictions["label"], predictions["prediction"]), 1)
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(1, keepdims=True)
+    picture = folder / "confusion.png"
+    confusion(picture, shares, cell.emotions, cell.label)
+    run = logger.experiment
+    run.summary.update({f"test_{name}": each["value"] for name, each in metrics.items()})
+    run.log({"confusion matrix": wandb.Image(str(picture))})

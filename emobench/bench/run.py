@@ -8,16 +8,19 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import WandbLogger
 
 from emobench.bench.build import build_data
 from emobench.bench.evaluate import evaluate
 from emobench.bench.fit import fit
+from emobench.bench.logging import log_result, wandb_logger
 from emobench.bench.machine import identity
 from emobench.bench.store import HELD, Store, finished, write_json
 from emobench.errors import Diverged, EmobenchError, Interrupted
@@ -33,17 +36,18 @@ class Job:
     data_root: Path
     workers: int = 0
     redo: bool = False
+    wandb: dict[str, str] | None = None  # see `logging.wandb_logger`; None: not logged there
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
         places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
-        return {"cell": asdict(self.cell), **places, "workers": self.workers, "redo": self.redo}
+        return {"cell": asdict(self.cell), **places, "workers": self.workers, "redo": self.redo, "wandb": self.wandb}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Job:
         """The job whose `plain` values these are."""
         results, data_root = Path(plain["results"]), Path(plain["data_root"])
-        return cls(Cell(**plain["cell"]), results, data_root, plain["workers"], plain["redo"])
+        return cls(Cell(**plain["cell"]), results, data_root, plain["workers"], plain["redo"], plain["wandb"])
 
 
 def start(job: Job, gpu: int | None = None) -> None:
@@ -155,10 +159,27 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     data = build_data(cell, job.data_root)
     data.prepare()
     fitted = finished(folder / "fit.json") and (not cell.trains or store.weights(cell.fit_key).exists())
-    if cell.trains and (job.redo or helper or not fitted):
-        fit(cell, store, data, workers=job.workers, redo=job.redo)
-    elif not fitted:
-        record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
-        write_json(folder / "fit.json", record)
-    if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
-        evaluate(cell, store, data)
+    with _logged(job, folder) as logger:
+        if cell.trains and (job.redo or helper or not fitted):
+            fit(cell, store, data, workers=job.workers, redo=job.redo, logger=logger)
+        elif not fitted:
+            record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
+            write_json(folder / "fit.json", record)
+        if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
+            evaluate(cell, store, data)
+            if logger is not None:
+                log_result(logger, cell, folder / cell.eval_key)
+
+
+@contextmanager
+def _logged(job: Job, folder: Path) -> Iterator[WandbLogger | None]:
+    """The cell's run in W&B, ended with the block; None where none is asked for."""
+    logger = None if job.wandb is None else wandb_logger(job.cell, folder, job.wandb)
+    try:
+        yield logger
+    except BaseException:
+        if logger is not None:
+            logger.experiment.finish(exit_code=1)
+        raise
+    if logger is not None:
+        logger.experiment.finish()

@@ -166,12 +166,14 @@ def sweep(
     *,
     workers: int,
     redo: bool,
+    wandb: dict[str, str] | None,
     on_change: Callable[[Sweep], None],
     on_tick: Callable[[Sweep], None],
 ) -> Sweep:
     """Run cells until all have ended or a signal asks to stop.
 
     Args:
+        wandb: where cells are logged too (see `Job`).
         on_change: called after every cell that ended, such as to write the boards again.
         on_tick: called about once a second.
     """
@@ -206,7 +208,7 @@ def sweep(
                 _note(state, cell)
                 settled = True
             else:
-                state.running.append(_start(context, Job(cell, results, data_root, workers, redo), free[0]))
+                state.running.append(_start(context, Job(cell, results, data_root, workers, redo, wandb), free[0]))
         return settled
 
     with _signals(state):

@@ -117,7 +117,7 @@ class EmotionClassifier(L.LightningModule):
         self.check_size(size, architecture)
         self.emotions = tuple(emotions)
         self.size = size
-        self.training_arguments = TrainingArguments(**{**self.training_defaults(), **training})
+        self.training_arguments = TrainingArguments(**{**self.argument_defaults(), **training})
         # Written out, not read from the caller's frame: plain values that load again with weights_only.
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in architecture.items()}
         used = {} if self.recipe is None else self.training_arguments
@@ -132,7 +132,7 @@ class EmotionClassifier(L.LightningModule):
     # What is known of a class before anything is built
 
     @classmethod
-    def training_defaults(cls) -> TrainingArguments:
+    def argument_defaults(cls) -> TrainingArguments:
         """Every training argument with the value that it has in this class where nothing else is said."""
         return TrainingArguments(**{**DEFAULTS, **cls.defaults})
 

@@ -1,34 +1,55 @@
-"""EmotionDataModule: index → split → balance → pack → loaders. A dataset adds `index()`, and `read()` if it must."""
+"""EmotionDataModule: index → audit → split → balance → pack → loaders. A dataset adds `index()`, perhaps `read()`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypedDict, Unpack
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from annotated_types import Ge, Le
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch.utils.data import DataLoader
 
-from emobench.data.augment import augmenter
-from emobench.data.images import is_archive, read_face
-from emobench.data.loaders import Balance, Batch, Faces, TrainBatches, TrainLoader, eval_batches
-from emobench.data.pack import default_cache, published, read_pack, write_pack
+from emobench.data.audit import EXCLUDED, by_name_and_size, findings
+from emobench.data.augment import active
+from emobench.data.images import cut, is_archive, read_face
+from emobench.data.listing import listing
+from emobench.data.loaders import Balance, Batch, Faces, TrainBatches, TrainLoader, eval_batches, finish
+from emobench.data.pack import alone, default_cache, published, read_images, read_records, writable, write_pack
 from emobench.data.split import SPLITS, complete
 from emobench.emotions import EMOTIONS, in_canonical_order
-from emobench.errors import DatasetError, RowError
+from emobench.errors import DatasetError, DatasetMissing, RowError
 from emobench.recipe import Recipe
 
+BOX = ("left", "top", "right", "bottom")  # columns of an index whose faces are cut out of pictures, px
+RESIDENT_BYTES = 4 * 2**30  # a larger pack stays on the host: a small share of the memory of a GPU that one trains on
+SOFT = "soft_"  # with an emotion, a column of an index with soft labels: its share
 _COLUMNS = ("id", "source", "label", "subject", "split")
+
+
+class DataArguments(TypedDict, total=False):
+    """Keyword arguments of every dataset that lies on disk, beside its own."""
+
+    folder: Path | None
+    size: Annotated[int, Ge(1)]  # evaluation size, px
+    cache: Path | None
+    max_bad: Annotated[float, Ge(0), Le(1)]  # the dataset is refused where a larger share of its faces is unreadable
+
+
+DEFAULTS = DataArguments(folder=None, size=48, cache=None, max_bad=0.01)
 
 
 @dataclass(frozen=True)
@@ -47,19 +68,22 @@ class EmotionDataModule(L.LightningDataModule, ABC):
     A dataset is one subclass in one file. `prepare()` makes everything below ready; the user's folder is only read.
 
     Args:
+        settings: the dataset's own arguments that change its rows or pixels: part of the fingerprint.
         folder: `<data root>/<dataset>/`; None for drawn faces.
         size: side of the faces that are packed and served (the evaluation size), px.
         cache: where packs and indices are kept; None: `default_cache()`.
-        settings: the dataset's own arguments that change its rows or pixels: part of the fingerprint.
+        max_bad: the dataset is refused where a larger share of its faces cannot be read.
 
     Attributes:
         emotions: the K classes, in canonical order.
-        fingerprint: SHA-256 of the index after the split, the sources' content and the settings.
+        fingerprint: SHA-256 of the index after the split, the pixels' hashes and the settings.
         faces: one row a face; its RangeIndex is the row of the pack. `id`, `source`, `label` (into `emotions`),
-            `subject`, `split`, further columns of the dataset, and after `prepare()` `hash`, of the pixels at the
-            source's resolution.
+            `subject`, `split` ("excluded" where the face cannot be read), further columns of the dataset, and `hash`,
+            of the pixels at the source's resolution; of drawn faces only after `prepare()`.
         images: uint8 (N, C, size, size), a read-only memory map; C is 1 for gray faces.
         notes: what the loader decided or left out.
+        audit: see `audit.findings`.
+        listings: source -> digest of the names, sizes and times of its files.
     """
 
     name: str  # of the class; no ClassVar because Lightning declares it without
@@ -67,27 +91,38 @@ class EmotionDataModule(L.LightningDataModule, ABC):
     family: ClassVar[str | None] = None
     expects: ClassVar[str] = ""  # how the files must lie below the folder; "": needs none
     classes: ClassVar[tuple[str, ...] | None] = None  # K classes by definition; None: those that occur
+    together: ClassVar[tuple[str, ...]] = ("hash",)  # columns of which equal values never cross a split drawn here
 
     emotions: tuple[str, ...]
     fingerprint: str
     faces: pd.DataFrame
     images: np.ndarray
+    audit: dict[str, Any]
+    listings: dict[str, str]
 
-    def __init__(
-        self, *, folder: Path | None = None, size: int = 48, cache: Path | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, settings: Mapping[str, Any], **common: Unpack[DataArguments]) -> None:
         super().__init__()
-        self.folder = None if folder is None else Path(folder)
-        self.size = size
-        self.cache = default_cache() if cache is None else Path(cache)
+        given = DataArguments(**{**DEFAULTS, **common})
+        self.folder = None if given["folder"] is None else Path(given["folder"])
+        self.size = given["size"]
+        self.cache = default_cache() if given["cache"] is None else Path(given["cache"])
+        self.max_bad = given["max_bad"]
         self.settings = {"class": type(self).__qualname__, **settings}
+        self.fold: tuple[int, int] | None = None  # which part is the test split, of how many by subject
         self.notes: list[str] = []
         self._feed: _Feed | None = None
+        self._last: tuple[Path, np.ndarray] | None = None  # picture read last
+        self._resident: torch.Tensor | None = None  # all faces, on the trainer's device
+
+    @classmethod
+    def argument_defaults(cls) -> DataArguments:
+        """Every argument that datasets share, with the value that it has where nothing else is said."""
+        return DEFAULTS
 
     # ---- what a dataset says -------------------------------------------------------------------------------------
 
     def sources(self) -> list[Path]:
-        """The files whose content determines the dataset."""
+        """The files, and the folders of files, that determine the dataset."""
         return []
 
     @abstractmethod
@@ -95,17 +130,26 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         """One row a face.
 
         `id` (str, unique), `source` (str, relative to the folder), `label` (a canonical emotion), `subject` (str or
-        None), `split` ("train", "val", "test", or None: to be drawn), and any further columns. A column `hash`
-        (`pack.pixel_hash`) keeps pixel-equal faces on one side of a split drawn here; without it, equal files do.
+        None), `split` ("train", "val", "test", or None: to be drawn), and any further columns, among which `BOX` and
+        soft labels (`SOFT` and the emotion) have a meaning.
         """
 
     def read(self, row: Any) -> np.ndarray:
-        """One face, uint8 (C, h, w) with C 1 or 3, for a row of the index; here the image file `row.source`.
+        """One face, uint8 (C, h, w) with C 1 or 3, for a row of the index; here from the image file `row.source`.
 
         Raises:
             RowError: the face cannot be read.
         """
-        return read_face(self.located() / row.source)
+        path = self.located() / row.source
+        if not hasattr(row, BOX[0]):
+            return read_face(path)
+        return cut(path, self._picture(path), *(round(getattr(row, side)) for side in BOX))
+
+    def _picture(self, path: Path) -> np.ndarray:
+        """A picture in which several faces may lie, one after the other."""
+        if self._last is None or self._last[0] != path:
+            self._last = path, read_face(path, upright=False)
+        return self._last[1]
 
     def read_many(self, rows: pd.DataFrame) -> Iterator[np.ndarray | RowError]:
         """The faces of rows of the index in their order, or for a face that cannot be read the error that says why."""
@@ -121,54 +165,77 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         """The dataset's folder.
 
         Raises:
-            DatasetError: there is none; says what is expected, or which archive to unpack.
+            DatasetMissing: there is none; says what is expected, or which archive to unpack.
         """
         place = self.folder
         if place is None:
-            raise DatasetError(f"{self.name} needs a folder. Expected there: {self.expects}")
+            raise DatasetMissing(f"{self.name} needs a folder. Expected there: {self.expects}")
         if place.is_dir():
             return place
         if place.is_file():
-            raise DatasetError(f"{place}: a file where a folder is expected. If it is an archive, unpack it first")
+            raise DatasetMissing(f"{place}: a file where a folder is expected. If it is an archive, unpack it first")
         beside = sorted(place.parent.glob(f"{place.name}.*"))
         if packed := [path.name for path in beside if is_archive(path)]:
-            raise DatasetError(f"{self.name}: no folder {place}, only {', '.join(packed)}. Unpack it first, to {place}")
-        raise DatasetError(f"{self.name}: no folder {place}. Expected there: {self.expects}")
+            raise DatasetMissing(
+                f"{self.name}: no folder {place}, only {', '.join(packed)}. Unpack it first, to {place}"
+            )
+        raise DatasetMissing(f"{self.name}: no folder {place}. Expected there: {self.expects}")
 
-    def plan(self) -> Self:
-        """Index, split, emotions, fingerprint and counts, without decoding the faces; idempotent, cached."""
+    def plan(self, *, pixels: bool = True) -> Self:
+        """Index, audit, split, emotions, fingerprint and counts; idempotent, the second time from the cache.
+
+        The audit decodes every face of a dataset on disk, and packs it on the way; drawn faces need none.
+
+        Args:
+            pixels: False: look at names and sizes alone, for a first overview of a large dataset.
+
+        Raises:
+            DatasetError: the dataset is missing or malformed, or more than `max_bad` of its faces cannot be read.
+        """
         if hasattr(self, "fingerprint"):
             return self
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.sources()]
-        key = _digest([files, str(self.folder and self.folder.resolve()), self.settings, self._code()])
+        self.listings = {str(path.resolve()): listing(path) for path in self.sources()}
+        key = _digest([self.listings, self.settings, self.fold, self._code(), pixels])
         folder = self.cache / "plans" / key
         if not folder.is_dir():
-            faces, made = self._make_plan(files)
-            with published(folder) as scratch:
-                faces.to_parquet(scratch / "faces.parquet")
-                (scratch / "plan.json").write_text(json.dumps(made))
-        state = json.loads((folder / "plan.json").read_text())
-        self.notes = state["notes"]
-        self.emotions = tuple(state["emotions"])
+            with writable(folder), alone(self.cache, f"plan-{key}", f"reading {self.name}"):
+                if not folder.is_dir():  # not made by another process meanwhile
+                    faces, made = self._make_plan(key, pixels)
+                    with published(folder) as scratch:
+                        faces.to_parquet(scratch / "faces.parquet")
+                        (scratch / "plan.json").write_text(json.dumps(made))
+        made = json.loads((folder / "plan.json").read_text())
+        self.audit = made["audit"]
+        self._refuse_bad(folder / "plan.json")
+        self.notes = made["notes"]
+        self.emotions = tuple(made["emotions"])
         self.faces = pd.read_parquet(folder / "faces.parquet")
-        self.fingerprint = state["fingerprint"]
+        self.fingerprint = made["fingerprint"]
         return self
 
     def prepare(self) -> None:
         """`plan()`, and the faces packed at `size`; idempotent, the second time from the cache.
 
         Raises:
-            DatasetError: the dataset is missing, malformed, or has faces that cannot be read.
+            DatasetError: the dataset is missing, malformed, or changed while it was read.
         """
         self.plan()
         if hasattr(self, "images"):
             return
-        folder = self.cache / "packs" / _digest([self.fingerprint, self.size, self._code()])
+        folder = self._pack(self.fingerprint)
         if not folder.is_dir():
-            title = f"packing {self.name} at {self.size} px"
-            write_pack(folder, lambda: self.read_many(self.faces), len(self.faces), self.size, title)
-        images, self.faces["hash"] = read_pack(folder)
-        self.images = images
+            write_pack(folder, self.read_many, self.faces, self.size, f"packing {self.name} at {self.size} px")
+        if "hash" not in self.faces:
+            self.faces["hash"] = read_records(folder)["hash"]
+        elif not self.faces["hash"].equals(read_records(folder)["hash"]):
+            shutil.rmtree(folder)
+            raise DatasetError(f"{self.folder}: faces changed while they were read. Run the same command again")
+        self.images = read_images(folder)
+        self._forget()
+
+    def _pack(self, content: str) -> Path:
+        """Where the faces of this content lie, packed at `size`."""
+        return self.cache / "packs" / _digest([content, self.size, self._code()])
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Faces per split and emotion, absent ones as 0."""
@@ -176,30 +243,98 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         table = table.reindex(index=SPLITS, columns=range(len(self.emotions)), fill_value=0)
         return {split: dict(zip(self.emotions, map(int, table.loc[split]), strict=True)) for split in SPLITS}
 
+    def counted(self) -> list[str]:
+        """A line a split: how many faces, of each emotion."""
+        return [
+            f"{split} {sum(of.values()):,}: " + ", ".join(f"{emotion} {n:,}" for emotion, n in of.items())
+            for split, of in self.counts().items()
+        ]
+
     def leaked(self) -> np.ndarray:
         """(N,) bool: a test face pixel-equal, at the source's resolution, to one of training or validation."""
-        test = self.faces["split"] == "test"
-        seen = set(self.faces.loc[~test, "hash"])
-        return np.asarray(test & self.faces["hash"].isin(seen))
+        seen = set(self.faces.loc[self.faces["split"].isin(["train", "val"]), "hash"])
+        return np.asarray((self.faces["split"] == "test") & self.faces["hash"].isin(seen))
 
-    def _make_plan(self, files: list[tuple[str, int, int]]) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """`faces` without the hashes, and notes, emotions and fingerprint."""
+    def _make_plan(self, key: str, pixels: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """`faces`; and notes, emotions, fingerprint and findings of the audit."""
         index = self._checked(self.index())
-        hashes = self._file_hashes(files)
-        twin = index["id"]
-        if "hash" in index:
-            twin = index.pop("hash")
-        elif index["source"].is_unique and self.folder is not None:
-            twin = index["source"].map({str(path): digest for path, digest in hashes.items()})
-        split, notes = complete(index.assign(twin=twin), self.folder or self.name)
+        records = self._audited(index, key, pixels)
+        problems: pd.Series = records.pop("problem") if "problem" in records else pd.Series([None] * len(index))
+        good = problems.isna()
+        usable = (~good).sum() <= self.max_bad * len(index)
+        index = index.assign(**records)
         emotions = self.classes or in_canonical_order(set(index["label"]))
-        faces = index.assign(split=split, label=index["label"].map(emotions.index).astype(np.int64))
-        for name in SPLITS:
-            present = set(faces.loc[faces["split"] == name, "label"])
-            if absent := [emotion for k, emotion in enumerate(emotions) if k not in present]:
-                notes.append(f"{name} has no face of {', '.join(absent)}, which counts 0 in macro F1")
-        content = [faces.to_csv(index=False), sorted(hashes.items()), self.settings, emotions]
-        return faces, {"notes": self.notes + notes, "emotions": emotions, "fingerprint": _digest(content)}
+        faces = index.assign(split=EXCLUDED, label=index["label"].map(emotions.index).astype(np.int64))
+        notes: list[str] = []
+        if not good.all():
+            first = problems[~good].iloc[0]
+            notes.append(f"{(~good).sum():,} of {len(index):,} faces cannot be read and are left out, such as {first}")
+        unread = dict(zip(index.loc[~good, "id"], problems[~good], strict=True))
+        if usable:
+            twins = self._twins(index[good])
+            split, more = complete(index[good].assign(twin=twins), self.folder or self.name, self.fold)
+            faces.loc[good, "split"] = split
+            notes += more
+            for name in SPLITS:
+                present = set(faces.loc[faces["split"] == name, "label"])
+                if absent := [emotion for k, emotion in enumerate(emotions) if k not in present]:
+                    notes.append(f"{name} has no face of {', '.join(absent)}, which counts 0 in macro F1")
+        found = findings(faces, emotions, unread)
+        faces = faces.drop(columns=["phash", "constant"], errors="ignore")
+        fingerprint = _digest([_table_digest(faces), self.settings, emotions])
+        made = {"notes": self.notes + notes, "emotions": emotions, "fingerprint": fingerprint, "audit": found}
+        survey, pack = self._survey(key), self._pack(fingerprint)
+        if survey.is_dir() and usable and not pack.is_dir():  # the faces were packed on the way
+            survey.rename(pack)
+        return faces, made
+
+    def _survey(self, key: str) -> Path:
+        return self.cache / "packs" / f"{key}-{self.size}"
+
+    def _audited(self, index: pd.DataFrame, key: str, pixels: bool) -> pd.DataFrame:
+        """What the audit knows of each row: `problem`, `hash`, and of pixels `phash` and `constant`."""
+        if not self.expects:
+            return pd.DataFrame(index=index.index)
+        if pixels:
+            survey = self._survey(key)
+            write_pack(survey, self.read_many, index, self.size, f"reading {self.name}")
+            return read_records(survey)
+        names = by_name_and_size(self.located(), pd.unique(index["source"]))
+        names.index = pd.Index(pd.unique(index["source"]))
+        found = names.loc[index["source"]].reset_index(drop=True)
+        one_each = index["source"].is_unique
+        return found.assign(hash=found.pop("name") if one_each else index["id"])
+
+    def _twins(self, index: pd.DataFrame) -> np.ndarray:
+        """(n,) a number for each row, equal where rows must not cross a split: where any of `together` is equal."""
+        columns = [column for column in self.together if column in index]
+        if not columns:
+            return np.arange(len(index))
+        codes = [pd.factorize(index[column], sort=True)[0] for column in columns]
+        if len(codes) == 1:
+            return codes[0]
+        n, first, second = len(index), codes[0], codes[1] + codes[0].max() + 1
+        edges = coo_array((np.ones(n, np.int8), (first, second)), shape=(second.max() + 1,) * 2)
+        return np.asarray(connected_components(edges, directed=False)[1][first])
+
+    def _refuse_bad(self, plan: Path) -> None:
+        bad, n = self.audit["excluded"], self.audit["faces"]
+        if bad > self.max_bad * n:
+            shutil.rmtree(plan.parent)  # a mended dataset, or a larger max_bad, needs a new one
+            some = list(self.audit["excluded_faces"].values())[:10]
+            lines = "\n".join(f"  {problem}" for problem in some) + ("\n  …" if bad > len(some) else "")
+            remedy = f"Mend or remove them, or set max_bad above {self.max_bad:g}"
+            raise DatasetError(
+                f"{self.folder}: {bad:,} of {n:,} faces cannot be read, more than max_bad allows. {remedy}; "
+                f"`emobench data check` lists them:\n{lines}"
+            )
+
+    def _forget(self) -> None:
+        """What only index and read were made from, such as a parsed table of all faces."""
+        for cls in type(self).__mro__:
+            for name, member in vars(cls).items():
+                if isinstance(member, cached_property):
+                    vars(self).pop(name, None)
 
     def _checked(self, index: pd.DataFrame) -> pd.DataFrame:
         """The index with its columns in order and rows numbered from 0; refused where it is not what it must be."""
@@ -218,27 +353,6 @@ class EmotionDataModule(L.LightningDataModule, ABC):
             raise DatasetError(f"{place}: several faces have the id {index['id'][index['id'].duplicated()].iloc[0]}")
         further = [column for column in index.columns if column not in _COLUMNS]
         return index[[*_COLUMNS, *further]].reset_index(drop=True)
-
-    def _file_hashes(self, files: list[tuple[str, int, int]]) -> dict[str, str]:
-        """Relative path -> SHA-256, remembered by path, size and time of the last change."""
-        if self.folder is None:
-            return {}
-        memory = self.cache / "sha256" / f"{_digest(str(self.folder.resolve()))}.json"
-        known = json.loads(memory.read_text()) if memory.is_file() else {}
-        fresh = {}
-        for path, size, changed in files:
-            relative = Path(path).relative_to(self.folder).as_posix()
-            entry = known.get(relative)
-            if entry is None or entry[:2] != [size, changed]:
-                with open(path, "rb") as file:
-                    entry = [size, changed, hashlib.file_digest(file, "sha256").hexdigest()]
-            fresh[relative] = entry
-        if fresh != known:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            scratch = memory.with_name(f".{memory.name}-{os.getpid()}")
-            scratch.write_text(json.dumps(fresh))
-            scratch.replace(memory)
-        return {relative: entry[2] for relative, entry in fresh.items()}
 
     @classmethod
     def _code(cls) -> str:
@@ -307,7 +421,11 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         rows = self._rows("train")
         balance = _balance(feed.recipe)
         batches = TrainBatches(self._labels()[rows], rows, balance, feed.recipe.batch, feed.seed, rank, world)
-        faces = Faces(self.images, self._targets(), augmenter(feed.recipe.augment), feed.seed)
+        one_by_one = feed.recipe.augment.backend == "albumentations" and (
+            active(feed.recipe.augment) or balance.rotate_to is not None
+        )
+        place = {"on_device": self._on_device(), "resident": self._is_resident() and not one_by_one}
+        faces = Faces(self.images, self._targets(), feed.recipe.augment, feed.seed, **place)
         return TrainLoader(faces, batches, None if self.trainer is None else self._place, **_options(feed.workers))
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -322,8 +440,29 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         batch = 64 if self._feed is None else max(64, self._feed.recipe.batch)
         workers = 0 if self._feed is None else self._feed.workers
         picks = eval_batches(self._rows(split), batch, *self._rank())
-        faces = Faces(self.images, self._targets(), None, 0)
-        return DataLoader(faces, sampler=picks, batch_size=None, **_options(workers))
+        place = {"on_device": self._on_device(), "resident": self._is_resident()}
+        faces = Faces(self.images, self._targets(), None, 0, **place)
+        return DataLoader(faces, sampler=picks, batch_size=None, **_options(0 if self._is_resident() else workers))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Lightning calls this where the batch has come to: what the loaders left to the device is done here."""
+        if "image" in batch and "changes" not in batch and batch["image"].shape[1] == 3:
+            return batch
+        return finish(batch, None if "image" in batch else self._all_on(batch["index"].device))
+
+    def _on_device(self) -> bool:
+        """Whether the trainer's device finishes the batches: a GPU does, on a CPU the loader does as well."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _is_resident(self) -> bool:
+        """Whether the device holds all faces, and no loader stands in the way."""
+        return self._on_device() and self.images.nbytes <= RESIDENT_BYTES
+
+    def _all_on(self, device: torch.device) -> torch.Tensor:
+        """uint8 (N, C, size, size) on a device."""
+        if self._resident is None or self._resident.device != device:
+            self._resident = torch.from_numpy(np.array(self.images)).to(device)
+        return self._resident
 
     def _fed(self) -> _Feed:
         if self._feed is None:
@@ -335,18 +474,27 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         return np.flatnonzero(self.faces["split"] == split)
 
     def _labels(self) -> np.ndarray:
-        """(N,) the classes as training sees them: permuted within training and validation for the control."""
-        labels = np.array(self.faces["label"])
+        """(N,) the classes as training sees them."""
+        labels = np.asarray(self.faces["label"], np.int64)
+        return np.asarray(labels[self._seen_as()])
+
+    def _targets(self) -> np.ndarray:
+        """(N, K) float32 as training sees them: one-hot, or soft where the dataset says so."""
+        soft = [SOFT + emotion for emotion in self.emotions]
+        if set(soft) <= set(self.faces.columns):
+            targets = self.faces[soft].to_numpy(np.float32)
+        else:
+            targets = np.eye(len(self.emotions), dtype=np.float32)[self.faces["label"]]
+        return np.asarray(targets[self._seen_as()])
+
+    def _seen_as(self) -> np.ndarray:
+        """(N,) the row whose label a row has: its own, or a permuted one within training and validation (control)."""
+        rows = np.arange(len(self.faces))
         if self._feed is not None and self._feed.permuted:
             random = np.random.default_rng((self._feed.seed, 0x9E3779B9))  # a stream apart from the epochs'
             for split in ("train", "val"):
-                rows = self._rows(split)
-                labels[rows] = labels[random.permutation(rows)]
-        return labels
-
-    def _targets(self) -> np.ndarray:
-        """(N, K) float32, one-hot."""
-        return np.asarray(np.eye(len(self.emotions), dtype=np.float32)[self._labels()])
+                rows[self._rows(split)] = random.permutation(self._rows(split))
+        return rows
 
     def _place(self) -> tuple[int, int]:
         """(epoch, step) of the trainer's next batch, right also after it has loaded a checkpoint from within an epoch.
@@ -362,7 +510,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
 
 
 def _balance(recipe: Recipe) -> Balance:
-    return Balance(recipe.oversample, recipe.undersample)
+    return Balance(recipe.oversample, recipe.undersample, recipe.rotate_to, recipe.rotate_by)
 
 
 def _options(workers: int) -> dict[str, Any]:
@@ -372,7 +520,21 @@ def _options(workers: int) -> dict[str, Any]:
         "persistent_workers": workers > 0,
         "pin_memory": torch.cuda.is_available(),
         "generator": torch.Generator(),
+        "collate_fn": _as_it_is,
     }
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """The default would make tensors of the changes, and they would be sent to the device, where none are needed."""
+    return batch
+
+
+def _table_digest(faces: pd.DataFrame) -> str:
+    """SHA-256 of a table as CSV, a part at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(faces), 65_536):
+        digest.update(faces.iloc[start : start + 65_536].to_csv(index=False).encode())
+    return digest.hexdigest()
 
 
 def _digest(content: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 
-from emobench.data.datamodule import EmotionDataModule
-from emobench.data.tree import Tree, archives, holds_faces, order_named, places, scan
-from emobench.errors import DatasetError
+from emobench.data.datamodule import DataArguments, EmotionDataModule
+from emobench.data.tree import archives, holds_faces, order_named, places, scan
+from emobench.errors import DatasetError, DatasetMissing
 
 
 class Folder(EmotionDataModule):
@@ -35,31 +36,31 @@ class Folder(EmotionDataModule):
         self,
         *,
         dataset: str,
-        folder: Path | None = None,
-        size: int = 48,
-        cache: Path | None = None,
         order: str | Sequence[str] | None = None,
+        **common: Unpack[DataArguments],
     ) -> None:
         self._order = order_named(order)
-        super().__init__(folder=folder, size=size, cache=cache, order=self._order)
+        super().__init__({"order": self._order}, **common)
         self.dataset = dataset
 
     @cached_property
-    def _tree(self) -> Tree:
+    def _top(self) -> Path:
+        """The folder that holds emotions, or splits."""
         folder = self.located()
         found = [place for place in places(folder) if holds_faces(place)]
         if len(found) > 1:
             listed = ", ".join(str(place) for place in found)
             raise DatasetError(f"{folder}: faces in several places: {listed}. Keep one, or name it folder:<x>/<place>")
         if not found and (packed := archives(folder)):
-            raise DatasetError(f"{folder}: only archives. Unpack {', '.join(path.name for path in packed)} first")
-        return scan(found[0] if found else folder, self._order)
+            raise DatasetMissing(f"{folder}: only archives. Unpack {', '.join(path.name for path in packed)} first")
+        return found[0] if found else folder
 
     def sources(self) -> list[Path]:
-        """Every picture."""
-        return [path for path, _, _ in self._tree.files]
+        """The folder of all pictures."""
+        return [self._top]
 
     def index(self) -> pd.DataFrame:
         """One row a picture."""
-        self.notes += self._tree.notes
-        return self._tree.table(self.located())
+        tree = scan(self._top, self._order)
+        self.notes += tree.notes
+        return tree.table(self.located())

@@ -22,14 +22,18 @@ _REMEDY = "Replace the file by an intact copy, or remove it."
 
 def is_archive(path: Path) -> bool:
     """Whether a path looks like a packed folder; a packed CSV file is none."""
-    return path.is_file() and path.suffix.lower() in _ARCHIVES and ".csv" not in path.suffixes
+    packed = path.suffix.lower() in _ARCHIVES or ".7z" in path.suffixes  # x.7z.001 is a part of one
+    return packed and path.is_file() and ".csv" not in path.suffixes
 
 
-def read_face(path: Path) -> np.ndarray:
+def read_face(path: Path, upright: bool = True) -> np.ndarray:
     """The picture as uint8 (C, h, w): one channel where the file is gray, else RGB.
 
-    Transparent pixels are shown on white, 16-bit values are rescaled (65,535 becomes 255), an EXIF orientation is
-    applied; of several frames the first counts.
+    Transparent pixels are shown on white, 16-bit values are rescaled (65,535 becomes 255); of several frames the first
+    counts.
+
+    Args:
+        upright: apply an EXIF orientation; boxes are measured on the pixels as they are stored.
 
     Raises:
         RowError: the file is no intact image, has more than `MAX_PIXELS`, or values without a fixed range.
@@ -39,11 +43,25 @@ def read_face(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             with Image.open(path, formats=_FORMATS) as picture:
                 _refuse_huge(path, picture.width, picture.height)
-                return _to_array(path, ImageOps.exif_transpose(picture))
+                return _to_array(path, ImageOps.exif_transpose(picture) if upright else picture)
     except Image.DecompressionBombError as error:
         raise RowError(path, None, None, str(error), "Scale the picture down.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error) as error:
         raise RowError(path, None, None, f"not an intact image ({_reason(path, error)})", _REMEDY) from error
+
+
+def cut(path: Path, picture: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    """What a picture, uint8 (C, h, w), has within a box, px: its right and bottom edges are not in it.
+
+    Raises:
+        RowError: nothing.
+    """
+    _, height, width = picture.shape
+    part = picture[:, max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    if part.size == 0:
+        found = f"the box from ({left}, {top}) to ({right}, {bottom}) holds nothing of its {width} x {height} pixels"
+        raise RowError(path, None, None, found, "Correct the box, or remove its row.")
+    return part
 
 
 def _refuse_huge(path: Path, width: int, height: int) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from emobench.data.augment import Augmenter
+from emobench.data.augment import Albumentations, Changes, active, batched, draw
+from emobench.recipe import Augment
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Picks:
     epoch: int
     step: int  # within the epoch
     rank: int
+    turn: np.ndarray | None = None  # (n,) degrees by which a copy is turned either way, 0 for other faces
 
 
 class Faces(Dataset[Batch]):
@@ -31,27 +33,64 @@ class Faces(Dataset[Batch]):
     Args:
         images: uint8 (N, C, S, S), C 1 or 3.
         emotions: float32 (N, K), rows sum to 1.
-        augmenter: changes training faces; None: faces as they are.
-        seed: of the augmentation.
+        augment: changes training faces; None: faces as they are.
+        seed: of the changes.
+        on_device: leave to `finish` what the device does better: batched changes, gray to three channels.
+        resident: the device holds all faces, so none are sent; needs `on_device`, and a batched backend to change them.
     """
 
-    def __init__(self, images: np.ndarray, emotions: np.ndarray, augmenter: Augmenter | None, seed: int) -> None:
-        self.images, self.emotions, self.augmenter, self.seed = images, emotions, augmenter, seed
+    def __init__(
+        self,
+        images: np.ndarray,
+        emotions: np.ndarray,
+        augment: Augment | None,
+        seed: int,
+        *,
+        on_device: bool = False,
+        resident: bool = False,
+    ) -> None:
+        self.images, self.emotions, self.augment, self.seed = images, emotions, augment, seed
+        self.on_device, self.resident = on_device, resident
+        self._one_by_one = None if augment is None or augment.backend == "batched" else Albumentations(augment)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, picks: Picks) -> Batch:
-        images = np.asarray(self.images)[picks.rows]  # (n, C, S, S)
-        if self.augmenter is not None:
-            images = self.augmenter(images, (self.seed, picks.epoch, picks.step, picks.rank))
-        if images.shape[1] == 1:
-            images = np.repeat(images, 3, axis=1)  # (n, 3, S, S)
-        return {
-            "image": torch.from_numpy(images),
+        batch: Batch = {
             "emotions": torch.from_numpy(self.emotions[picks.rows]),  # (n, K)
             "index": torch.from_numpy(picks.rows),  # (n,)
         }
+        changes = self._changes(picks)
+        if not self.resident:
+            images = np.asarray(self.images)[picks.rows]  # (n, C, S, S)
+            if changes is not None and self._one_by_one is not None:
+                images, changes = self._one_by_one(images, changes), None
+            batch["image"] = torch.from_numpy(images)
+        if changes is not None:
+            batch["changes"] = vars(changes)
+        return batch if self.on_device else finish(batch)
+
+    def _changes(self, picks: Picks) -> Changes | None:
+        if self.augment is None or not (active(self.augment) or picks.turn is not None):
+            return None
+        place = (self.seed, picks.epoch, picks.step, picks.rank)
+        return draw(self.augment, len(picks.rows), self.images.shape[-1], place, picks.turn)
+
+
+def finish(batch: Batch, pack: torch.Tensor | None = None) -> Batch:
+    """The batch as models see it: `image` uint8 (n, 3, S, S), changed where `changes` came with it.
+
+    Args:
+        batch: of `Faces`.
+        pack: uint8 (N, C, S, S), all faces, where the batch has none.
+    """
+    image = batch["image"] if pack is None else pack[batch["index"]]
+    changes = batch.pop("changes", None)
+    if changes is not None:
+        image = batched(image, Changes(**changes))
+    batch["image"] = image.expand(-1, 3, -1, -1)
+    return batch
 
 
 @dataclass(frozen=True)
@@ -62,33 +101,52 @@ class Balance:
         oversample: a class below the cap is repeated up to this factor, never above the cap.
         undersample: the cap as a share of the largest class, but never below the smallest: balanced faces are all
             kept; None: the largest class itself.
+        rotate_to: a class with fewer faces is filled up to this many with rotated copies (the 21-layer CNN's recipe);
+            None: no class is.
+        rotate_by: by at most so many degrees either way.
     """
 
     oversample: float = 1.0
     undersample: float | None = None
+    rotate_to: int | None = None
+    rotate_by: float = 0.0
 
     def counts(self, available: np.ndarray) -> np.ndarray:
         """(K,) faces an epoch sees, from the (K,) faces that there are."""
+        counts = self._repeated(available)
+        if self.rotate_to is not None:
+            counts = np.where(available > 0, np.maximum(counts, self.rotate_to), 0)
+        return np.asarray(counts)
+
+    def _repeated(self, available: np.ndarray) -> np.ndarray:
         share = 1.0 if self.undersample is None else self.undersample
         smallest = min(available[available > 0], default=1)
         cap = max(round(share * int(available.max())), int(smallest))
         wanted = np.maximum(available, np.rint(self.oversample * available).astype(np.int64))
         return np.asarray(np.minimum(wanted, cap))
 
-    def draw(self, labels: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    def draw(self, labels: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of one epoch in training order; larger classes give a fresh subset each epoch.
 
         Args:
             labels: (n,) class of each row.
             rows: (n,) the training rows.
+
+        Returns:
+            (m,) rows, and (m,) degrees by which a copy is turned either way, 0 for a face that is none.
         """
         random = np.random.default_rng((seed, epoch))
-        chosen = []
-        for label, count in enumerate(self.counts(np.bincount(labels))):
+        available = np.bincount(labels)
+        counts, repeated = self.counts(available), self._repeated(available)
+        chosen, turns = [], []
+        for label, count in enumerate(counts):
             members = rows[labels == label]
             whole, rest = divmod(count, max(1, len(members)))
             chosen += [members] * whole + [random.permutation(members)[:rest]]
-        return random.permutation(np.concatenate(chosen))
+            copies = np.arange(count) >= (len(members) if count > repeated[label] else count)
+            turns.append(self.rotate_by * copies)
+        order = random.permutation(sum(map(len, chosen)))
+        return np.concatenate(chosen)[order], np.concatenate(turns)[order]
 
 
 class TrainBatches(Sampler[Picks]):
@@ -123,11 +181,12 @@ class TrainBatches(Sampler[Picks]):
 
     def __iter__(self) -> Iterator[Picks]:
         epoch, first = self.epoch, self.first
-        order = self.balance.draw(self.labels, self.rows, self.seed, epoch)
+        order, turns = self.balance.draw(self.labels, self.rows, self.seed, epoch)
         for step in range(first, self.steps):
-            together = order[step * self.batch : (step + 1) * self.batch]
+            together = np.arange(step * self.batch, (step + 1) * self.batch)
             mine = np.resize(together, -(-len(together) // self.world) * self.world)[self.rank :: self.world]
-            yield Picks(mine, epoch, step, self.rank)
+            turn = None if self.balance.rotate_to is None else turns[mine]
+            yield Picks(order[mine], epoch, step, self.rank, turn)
 
 
 class TrainLoader(DataLoader[Batch]):

@@ -1,21 +1,38 @@
-"""Faces decoded once: a packed uint8 memory map per dataset, size and content, with the pixel hash of every face."""
+"""Faces decoded once: what the audit wants to know of each, and all of them in a packed uint8 memory map."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import json
 import os
 import shutil
+import signal
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from emobench.errors import DatasetError, RowError
+
+CHUNK = 1024  # faces that a process decodes at a time, and at most lost when a pack is interrupted, times the processes
+_RECORD = {"hash": object, "phash": np.uint64, "constant": bool, "problem": object}
+_PHASH_SIDE = 32  # px, of the small picture behind a perceptual hash
+
+Reader = Callable[[pd.DataFrame], Iterator[np.ndarray | RowError]]
 
 
 def default_cache() -> Path:
@@ -28,6 +45,24 @@ def pixel_hash(face: np.ndarray) -> str:
     return hashlib.blake2b(repr(face.shape).encode() + face.tobytes(), digest_size=16).hexdigest()
 
 
+def small(face: np.ndarray) -> np.ndarray:
+    """uint8 (C, h, w) -> gray uint8 (32, 32), what `perceptual_hashes` sees."""
+    gray = face[0] if len(face) == 1 else np.rint(face.mean(0)).astype(np.uint8)
+    return np.asarray(Image.fromarray(gray).resize((_PHASH_SIDE, _PHASH_SIDE), Image.Resampling.BILINEAR))
+
+
+def perceptual_hashes(faces: np.ndarray) -> np.ndarray:
+    """uint64 (n,): pHash (Zauner 2010, section 3.2.1) of gray faces (n, 32, 32).
+
+    Of the 8×8 lowest frequencies of the cosine transform each gives a bit: whether it is above the face's median.
+    """
+    from scipy.fft import dctn
+
+    low = dctn(faces.astype(np.float32), axes=(1, 2))[:, :8, :8].reshape(-1, 64)
+    bits = low > np.median(low, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
+
+
 @contextmanager
 def published(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` in one step when the block ends without an error.
@@ -37,82 +72,204 @@ def published(folder: Path) -> Iterator[Path]:
     Raises:
         DatasetError: the cache cannot be written.
     """
-    try:
+    with writable(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        remedy = "Set EMOBENCH_CACHE to a folder that can be written"
-        raise DatasetError(f"cannot write {folder.parent} ({error.strerror}). {remedy}") from error
     try:
-        yield scratch
-        try:
-            os.replace(scratch, folder)
-        except OSError:
-            if not folder.is_dir():  # not another process's
-                raise
-    except OSError as error:
-        remedy = "Free some space, or set EMOBENCH_CACHE to another folder"
-        raise DatasetError(f"cannot write {folder} ({error.strerror or error}). {remedy}") from error
+        with writable(folder):
+            yield scratch
+            _publish(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-Reader = Callable[[], Iterator[np.ndarray | RowError]]
+def _publish(scratch: Path, folder: Path) -> None:
+    try:
+        os.replace(scratch, folder)
+    except OSError:
+        if not folder.is_dir():  # not another process's
+            raise
 
 
-def write_pack(folder: Path, read: Reader, n: int, size: int, title: str) -> None:
-    """Write `images.npy`, uint8 (n, C, size, size), and `hashes.npy`, (n,), below `folder`, atomically.
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """What the disk refuses in the block is a DatasetError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "Free some space, or set EMOBENCH_CACHE to another folder that can be written"
+        raise DatasetError(f"cannot write {folder} ({error.strerror or error}). {remedy}") from error
 
-    C is 1 where all faces are gray, else 3. A face that is not square is resized to the square as it is; resizing is
-    Pillow's antialiased bilinear. Written as a stream: a full disk is an error, while a memory map would be killed.
+
+# ---- the pack --------------------------------------------------------------------------------------------------------
+
+
+def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int | None, title: str) -> None:
+    """Decode every face and write below `folder`, which appears when all is done:
+
+    - `records.parquet`, one row a face: `hash`, `phash` (uint64), `constant` (all pixels are equal), and `problem`, why
+      a face cannot be read, else None; its pixels in the pack are black.
+    - `images.npy`, uint8 (n, C, size, size), unless `size` is None. C is 1 where all faces are gray, else 3. A face
+      that is not square is resized to the square as it is, by Pillow's antialiased bilinear.
+
+    All cores decode. What they have done stays when they are interrupted, and the next call goes on from there; a
+    second process that wants the same pack waits for the first.
 
     Args:
-        read: starts the faces from the first, each uint8 (C, h, w) or the error that says why it cannot be read.
-        n: number of faces.
-        size: side, px.
+        read: the faces of a part of the rows in their order, each uint8 (C, h, w), or the error that says why not.
+        rows: (n,) rows of the index.
+        size: side, px; None: no images.
         title: what the progress bar says.
 
     Raises:
-        DatasetError: faces that cannot be read (all of them are named), or the cache cannot be written.
+        DatasetError: the cache cannot be written, or a decoding process was killed.
     """
-    with published(folder) as scratch:
-        hashes = _write_images(scratch / "images.npy", read, (n, 1, size, size), title)
-        if hashes is None:  # a colour face among gray ones: once more, all in colour
-            hashes = _write_images(scratch / "images.npy", read, (n, 3, size, size), title)
-        np.save(scratch / "hashes.npy", np.array(hashes, "S32"))
+    with writable(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with alone(folder.parent.parent, folder.name, title):
+            if folder.is_dir():
+                return
+            partial = folder.with_name(f".{folder.name}.partial")
+            partial.mkdir(exist_ok=True)
+            channels = 3 if (partial / "3-channels").exists() else 1
+            if not _decode(_Job(partial, read, rows, size, channels), title):  # a colour face among gray ones
+                shutil.rmtree(partial)
+                partial.mkdir()
+                (partial / "3-channels").touch()
+                _decode(_Job(partial, read, rows, size, 3), title)
+            _gather(partial)
+            _publish(partial, folder)
 
 
-def _write_images(path: Path, read: Reader, shape: tuple[int, int, int, int], title: str) -> list[str] | None:
-    """The faces' pixel hashes, or None when `shape` has one channel and a face has three."""
-    n, channels, size, _ = shape
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    hashes: list[str] = []
-    unreadable: list[RowError] = []
+@contextmanager
+def alone(cache: Path, name: str, title: str) -> Iterator[None]:
+    """No other process is in a block of this name meanwhile; whoever comes second says so and waits."""
+    (cache / "locks").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache / "locks" / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{title}: another process is at it; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class _Job:
+    partial: Path
+    read: Reader
+    rows: pd.DataFrame
+    size: int | None
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all images."""
+        return len(self.rows), self.channels, self.size or 0, self.size or 0
+
+    def records(self, start: int) -> Path:
+        return self.partial / f"{start:09d}.json"
+
+
+def _decode(job: _Job, title: str) -> bool:
+    """Decode every part that is not done yet; False where a face needs more channels."""
+    images = job.partial / "images.npy"
+    if job.size is not None and not images.exists():
+        images.write_bytes(_header(job.shape))
+    starts = [start for start in range(0, len(job.rows), CHUNK) if not job.records(start).exists()]
     console = Console(stderr=True)
-    with path.open("wb", buffering=1 << 20) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for face in track(read(), title, total=n, console=console, disable=not console.is_terminal, transient=True):
-            if isinstance(face, RowError):
-                unreadable.append(face)
-                continue
-            if len(face) > channels:
-                return None
-            hashes.append(pixel_hash(face))
-            file.write(np.broadcast_to(_resized(face, size), shape[1:]).tobytes())
-    _refuse(unreadable, n)
-    if len(hashes) != n:
-        raise DatasetError(f"{title}: {len(hashes)} faces were read where the index has {n}. Its read_many is wrong")
-    return hashes
+    hidden = not console.is_terminal
+    parts = _in_processes(job, starts) if len(starts) > 2 else (_decode_part(job, start) for start in starts)
+    with closing(parts):
+        return all(track(parts, title, total=len(starts), console=console, disable=hidden, transient=True))
 
 
-def _refuse(unreadable: list[RowError], n: int) -> None:
-    """What happens to unreadable faces: the dataset is refused, and every one is named."""
-    if unreadable:
-        lines = "\n".join(f"  {error}" for error in unreadable)
-        raise DatasetError(f"{len(unreadable)} of {n} faces cannot be read:\n{lines}")
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Of a .npy file of uint8."""
+    file = BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue()
 
 
-def _resized(face: np.ndarray, size: int) -> np.ndarray:
+def _in_processes(job: _Job, starts: list[int]) -> Generator[bool]:
+    """Parts as they are done by a process per core.
+
+    Forked, so that what the reader holds (a parsed table of all faces) is there already; nothing of torch runs in them.
+    """
+    processes = min(len(os.sched_getaffinity(0)), len(starts))
+    pool = ProcessPoolExecutor(processes, get_context("fork"), initializer=_begin, initargs=(job,))
+    try:
+        futures = [pool.submit(_decode_in_process, start) for start in starts]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DatasetError("a decoding process was killed: out of memory, or by hand. Run again to go on") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_job: _Job  # of this decoding process
+
+
+def _begin(job: _Job) -> None:
+    """A decoding process: it ends with its parent, and leaves signals of the terminal to it."""
+    global _job
+    _job = job
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _decode_in_process(start: int) -> bool:
+    return _decode_part(_job, start)
+
+
+def _decode_part(job: _Job, start: int) -> bool:
+    """Decode one part; its records appear when its pixels are written. False where a face needs more channels."""
+    rows = job.rows.iloc[start : start + CHUNK]
+    n = len(rows)
+    pixels = np.zeros((n, *job.shape[1:]), np.uint8)
+    smalls = np.zeros((n, _PHASH_SIDE, _PHASH_SIDE), np.uint8)
+    hashes, constant = [""] * n, [False] * n
+    problems: list[str | None] = [None] * n
+    k = -1
+    for k, face in enumerate(job.read(rows)):
+        if isinstance(face, RowError):
+            problems[k] = str(face)
+            continue
+        if len(face) > job.channels and job.size is not None:
+            return False
+        hashes[k], constant[k], smalls[k] = pixel_hash(face), bool((face == face[:, :1, :1]).all()), small(face)
+        if job.size is not None:
+            pixels[k] = resized(face, job.size)
+    if k + 1 != n:
+        raise DatasetError(f"{k + 1} faces were read where the index has {n}. The dataset's read_many is wrong")
+    if job.size is not None:
+        with (job.partial / "images.npy").open("r+b") as file:  # a memory map is killed where a disk is full
+            file.seek(len(_header(job.shape)) + start * pixels[0].size)
+            file.write(pixels.tobytes())
+    phashes = perceptual_hashes(smalls).tolist()
+    records = {"hash": hashes, "phash": phashes, "constant": constant, "problem": problems}
+    temporary = job.records(start).with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(records))
+    os.replace(temporary, job.records(start))
+    return True
+
+
+def _gather(partial: Path) -> None:
+    """The parts' records in one table."""
+    parts = [json.loads(path.read_text()) for path in sorted(partial.glob("*.json"))]
+    columns = {name: [value for part in parts for value in part[name]] for name in _RECORD}
+    pd.DataFrame(columns).astype(_RECORD).to_parquet(partial / "records.parquet")
+    for path in [*partial.glob("*.json"), partial / "3-channels"]:
+        path.unlink(missing_ok=True)
+
+
+def resized(face: np.ndarray, size: int) -> np.ndarray:
     """uint8 (C, h, w) -> (C, size, size)."""
     if face.shape[1:] == (size, size):
         return face
@@ -120,6 +277,12 @@ def _resized(face: np.ndarray, size: int) -> np.ndarray:
     return np.stack([np.asarray(plane) for plane in planes])
 
 
-def read_pack(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(images, hashes) of a pack: a read-only memory map uint8 (N, C, size, size), and str (N,)."""
-    return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy").astype(str)
+def read_images(folder: Path) -> np.ndarray:
+    """The images of a pack: a read-only memory map, uint8 (n, C, size, size)."""
+    images: np.ndarray = np.load(folder / "images.npy", mmap_mode="r")
+    return images
+
+
+def read_records(folder: Path) -> pd.DataFrame:
+    """The records of a pack."""
+    return pd.read_parquet(folder / "records.parquet")

@@ -16,7 +16,9 @@ CARVED = 0.1  # share of the training faces that become validation, where there 
 SEED = 0  # a split belongs to the dataset: the same for every model and every seed of a suite
 
 
-def complete(index: pd.DataFrame, place: Path | str) -> tuple[pd.Series, list[str]]:
+def complete(
+    index: pd.DataFrame, place: Path | str, fold: tuple[int, int] | None = None
+) -> tuple[pd.Series, list[str]]:
     """The split of every row, and what had to be decided.
 
     Official splits stay. Validation without a test split becomes the test split; a missing validation split is carved
@@ -25,6 +27,7 @@ def complete(index: pd.DataFrame, place: Path | str) -> tuple[pd.Series, list[st
     Args:
         index: `label`, `subject`, `split` (official or None) and `twin`, which is equal for equal pixels.
         place: where the dataset lies, for errors.
+        fold: (k, n): the k-th of n parts by subject, from 0, is the test split, the next one validation.
 
     Raises:
         DatasetError: some rows have a split and others none, subjects cross official splits, or a split is empty.
@@ -38,7 +41,13 @@ def complete(index: pd.DataFrame, place: Path | str) -> tuple[pd.Series, list[st
     how = "by subject" if by_subject else "stratified"
     groups = index["subject"] if by_subject else index["twin"]
 
-    if named <= {"train"}:
+    if fold is not None:
+        if named or not by_subject:
+            remedy = "Leave `folds` out, or use a layout that names subjects"
+            raise DatasetError(f"{place}: folds are by subject, and no subjects are known here. {remedy}")
+        split = pd.Series(_folds(index["label"], groups, *fold), index=index.index)
+        notes.append(f"fold {fold[0]} of {fold[1]} by subject is the test split, the next one validation")
+    elif named <= {"train"}:
         split = pd.Series(assign(index["label"], groups, SHARES), index=index.index)
         notes.append(f"no official split: {how}, " + " / ".join(f"{100 * share:.0f} %" for share in SHARES.values()))
     else:
@@ -54,22 +63,36 @@ def complete(index: pd.DataFrame, place: Path | str) -> tuple[pd.Series, list[st
     return split, notes
 
 
+def _folds(labels: pd.Series, groups: pd.Series, fold: int, folds: int) -> np.ndarray:
+    parts = assign(labels, groups, {str(k): 1 / folds for k in range(folds)}).astype(int)
+    return np.select([parts == fold, parts == (fold + 1) % folds], ["test", "val"], "train").astype(object)
+
+
 def assign(labels: pd.Series, groups: pd.Series, shares: Mapping[str, float]) -> np.ndarray:
     """The name in `shares` for every row: whole groups, each class in those shares as far as the groups allow.
 
     Groups come in a seeded random order, larger ones first, and go where most of their classes are missing.
     """
-    classes, label = np.unique(labels.to_numpy(str), return_inverse=True)
-    names, group = np.unique(groups.to_numpy(str), return_inverse=True)
-    sizes = np.zeros((len(names), len(classes)))  # (groups, K) faces
+    label, classes = pd.factorize(labels, sort=True)
+    group, names = pd.factorize(groups, sort=True)
+    sizes = np.zeros((len(names), len(classes)), np.float32)  # (groups, K) faces
     np.add.at(sizes, (group, label), 1)
     missing = np.outer(list(shares.values()), sizes.sum(0))  # (splits, K) faces still to come
     order = np.random.default_rng(SEED).permutation(len(names))
     chosen = np.empty(len(names), int)
-    for g in order[np.argsort(-sizes[order].sum(1), kind="stable")]:
+    faces = sizes.sum(1)
+    order = order[np.argsort(-faces[order], kind="stable")]
+    single = int(np.count_nonzero(faces > 1))  # from here on groups are single faces
+    for g in order[:single]:
         # The small second term breaks ties between splits that lack a class equally.
         chosen[g] = np.argmax(missing @ sizes[g] + 1e-3 * missing.sum(1))
         missing[chosen[g]] -= sizes[g]
+    lacking, splits = missing.tolist(), range(len(missing))
+    for g, k in zip(order[single:].tolist(), sizes[order[single:]].argmax(1).tolist(), strict=True):
+        # The same, without numpy's cost per call: a million faces in seconds.
+        best = max(splits, key=lambda split: lacking[split][k] + 1e-3 * sum(lacking[split]))
+        chosen[g] = best
+        lacking[best][k] -= 1
     return np.array(list(shares), object)[chosen[group]]
 
 

@@ -286,7 +286,7 @@ class Synthetic(EmotionDataModule):
         self.variant, self.draw_seed = variant, draw_seed
         self.faces_per_split = {"train": train, "val": val, "test": test}
         settings = {"variant": variant, "draw_seed": draw_seed, **self.faces_per_split}
-        super().__init__(folder=folder, size=size, cache=cache, **settings)
+        super().__init__(settings, folder=folder, size=size, cache=cache)
 
     def index(self) -> pd.DataFrame:
         """One row a face, its `person`, `face` number, `intensity` (0..1) and action units (`L1`, `R1` …)."""

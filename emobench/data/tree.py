@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,19 +29,26 @@ _NOT_EMOTIONS = ("ahegao",)  # pornographic; comes with some copies of the Emoti
 
 def visible(folder: Path) -> list[Path]:
     """What lies in a folder, in order of the names, without what operating systems leave there."""
-    left = ("thumbs.db", "desktop.ini", "__macosx")
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in left)
+    return sorted(path for path in folder.iterdir() if _is_visible(path.name))
 
 
-def places(folder: Path) -> list[Path]:
-    """The folder and those in which a download may have wrapped its content, two deep."""
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini", "__macosx")
+
+
+def places(folder: Path, *wrappers: str) -> list[Path]:
+    """The folder and those in which a download may have wrapped its content, two deep.
+
+    Args:
+        wrappers: further names, in lower case, of folders that this dataset's downloads put on top.
+    """
     found, level = [folder], [folder]
     for _ in range(2):
         level = [
             path
             for above in level
             for path in visible(above)
-            if path.is_dir() and path.name.lower() in (*WRAPPERS, folder.name.lower())
+            if path.is_dir() and path.name.lower() in (*WRAPPERS, *wrappers, folder.name.lower())
         ]
         found += level
     return found
@@ -83,16 +91,20 @@ class Tree:
     """The faces below a folder.
 
     Attributes:
-        files: (path, canonical emotion, split or None) of every picture, in order of the paths.
+        place: the folder.
+        files: (path below it, canonical emotion, split or None) of every picture, in order of the paths; strings,
+            since a million `Path`s are half a gigabyte.
         notes: what was left out.
     """
 
-    files: list[tuple[Path, str, str | None]] = field(default_factory=list)
+    place: Path
+    files: list[tuple[str, str, str | None]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def table(self, folder: Path) -> pd.DataFrame:
         """An index: `id` and `source` are the path below `folder`, nothing is known of subjects."""
-        names = [path.relative_to(folder).as_posix() for path, _, _ in self.files]
+        top = "" if self.place == folder else f"{self.place.relative_to(folder).as_posix()}/"
+        names = [top + name for name, _, _ in self.files]
         labels, splits = [label for _, label, _ in self.files], [split for _, _, split in self.files]
         return pd.DataFrame({"id": names, "source": names, "label": labels, "subject": None, "split": splits})
 
@@ -107,7 +119,7 @@ def scan(place: Path, order: tuple[str, ...] | None) -> Tree:
     Raises:
         DatasetError: a folder is neither, a split has two folders, or an emotion has no picture at all.
     """
-    tree, left_out = Tree(), Counter[str]()
+    tree, left_out = Tree(place), Counter[str]()
     folders = [path for path in visible(place) if path.is_dir()]
     splits = {path: SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in SPLIT_NAMES}
     others = [path.name for path in folders if path not in splits and path.name.lower() not in WRAPPERS]
@@ -120,19 +132,32 @@ def scan(place: Path, order: tuple[str, ...] | None) -> Tree:
         left_out.update(path.suffix or path.name for path in visible(top) if not path.is_dir())
         for folder, label in _emotion_folders(top, order, tree.notes):
             named.add(label)
-            for path in visible(folder):
-                if path.is_dir():
-                    raise DatasetError(f"{path}: a folder among pictures. Move its pictures up, or remove it")
-                if path.suffix.lower() in SUFFIXES:
-                    tree.files.append((path, label, split))
-                else:
-                    left_out[path.suffix or path.name] += 1
+            below = folder.relative_to(place).as_posix()
+            for name in _pictures(folder, left_out):
+                tree.files.append((f"{below}/{name}", label, split))
     if empty := named - {label for _, label, _ in tree.files}:
         raise DatasetError(f"{place}: no picture of {', '.join(sorted(empty))}. Fill the folder, or remove it")
     if left_out:
         listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(left_out.items()))
         tree.notes.append(f"{left_out.total()} files that are no faces are left out: {listed}")
     return tree
+
+
+def _pictures(folder: Path, left_out: Counter[str]) -> list[str]:
+    """The names of the pictures in a folder, in order; other files are counted by their suffix."""
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not _is_visible(entry.name):
+                continue
+            if entry.is_dir():
+                raise DatasetError(f"{entry.path}: a folder among pictures. Move its pictures up, or remove it")
+            suffix = os.path.splitext(entry.name)[1]
+            if suffix.lower() in SUFFIXES:
+                names.append(entry.name)
+            else:
+                left_out[suffix or entry.name] += 1
+    return sorted(names)
 
 
 def _emotion_folders(top: Path, order: tuple[str, ...] | None, notes: list[str]) -> list[tuple[Path, str]]:

@@ -15,9 +15,8 @@ from typing import Any
 from emobench.bench.store import PROTOCOL, SCHEMA_VERSION, commit_cell, load_board, write_json
 from emobench.report import figures
 from emobench.report.board import Board, Number, sections
+from emobench.report.markdown import csv_cell
 from emobench.report.text import markdown
-
-_CSV_FORMULA = ("=", "+", "-", "@")
 
 
 def write(results: Path, suite: str) -> Board:
@@ -92,20 +91,8 @@ def _csv(board: Board) -> str:
     writer.writerow(Number._fields)
     for number in _numbers(board):
         cells = number._replace(value="n/a") if number.value is None else number  # type: ignore[arg-type]
-        writer.writerow([_cell(cell) for cell in cells])
+        writer.writerow([csv_cell(cell) for cell in cells])
     return file.getvalue()
-
-
-def _cell(value: object) -> str:
-    """A number as it is; a text on one line, and never a formula to a spreadsheet."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.7g}"
-    if not isinstance(value, str):
-        return str(value)
-    line = " ".join("".join(each if each.isprintable() else " " for each in value).split())
-    return f"'{line}" if line.startswith(_CSV_FORMULA) else line
 
 
 def _json(board: Board) -> dict[str, Any]:

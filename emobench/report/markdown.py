@@ -1,4 +1,4 @@
-"""Markdown that foreign names cannot break out of."""
+"""Markdown and CSV that foreign names cannot break out of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def escape(text: object) -> str:
     >>> escape("a|b <script> [x](javascript:y)")
     'a\\\\|b &lt;script&gt; \\\\[x\\\\](javascript\\\\:y)'
     """
-    line = _one_line(text)
+    line = one_line(text)
     line = _ACTIVE.sub(r"\\\1", line)
     line = re.sub("[&<>]", lambda match: _ENTITIES[match[0]], line)
     line = _LINK.sub(lambda match: f"{match[0]}\\", line)
@@ -28,7 +28,7 @@ def escape(text: object) -> str:
 
 def code(text: object) -> str:
     """Any text as a code span; what could end it, a table's cell or a tag is shown by a like character."""
-    return "`" + _one_line(text).translate(str.maketrans("`|<>", "'¦‹›")) + "`"
+    return "`" + one_line(text).translate(str.maketrans("`|<>", "'¦‹›")) + "`"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
@@ -38,7 +38,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection
     return [f"| {' | '.join(cells)} |" for cells in (header, line, *rows)]
 
 
-def _one_line(text: object) -> str:
+def csv_cell(value: object) -> str:
+    """A number as it is; a text on one line, and never a formula to a spreadsheet."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    if not isinstance(value, str):
+        return str(value)
+    line = one_line(value)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
+
+
+def one_line(text: object) -> str:
     """Printable characters on one line; also without the marks that turn the direction of text."""
     kept = "".join(each if each.isprintable() else " " for each in str(text))
     return " ".join(kept.split())

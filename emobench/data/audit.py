@@ -1,0 +1,137 @@
+"""What is wrong with a dataset: unreadable and constant faces, duplicates, contradictions, counts per split.
+
+Only faces that cannot be read are excluded, for every model alike; all else is counted and listed, never changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+NEAR = 3  # bits of the 64 of a perceptual hash in which near duplicates may differ
+LISTED = 1000  # of each kind of finding, at most
+EXCLUDED = "excluded"  # the split of faces that cannot be read
+
+
+def by_name_and_size(folder: Path, sources: Iterable[str]) -> pd.DataFrame:
+    """What names and sizes tell, one row a source: `problem` where the file is missing or empty, else None, and `name`.
+
+    `name` is equal for files of equal name and size, the candidates for duplicates where no pixel has been looked at.
+    """
+    problems: list[str | None] = []
+    names: list[str] = []
+    for source in sources:
+        problem: str | None = None
+        try:
+            size = os.stat(folder / source).st_size
+        except OSError as error:
+            size, problem = -1, f"{folder / source}: {error.strerror}. Put the file there, or remove its row."
+        else:
+            if size == 0:
+                problem = f"{folder / source}: not an intact image (0 bytes). Replace or remove the file."
+        problems.append(problem)
+        names.append(f"{source.rpartition('/')[2]} {size}")
+    return pd.DataFrame({"problem": pd.Series(problems, dtype=object), "name": names})
+
+
+def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str, str]) -> dict[str, Any]:
+    """All findings of an audit as plain values.
+
+    Args:
+        faces: `id`, `label` (into `emotions`), `subject` and `split`, `hash` (equal for equal pixels), and with it
+            `phash` and `constant` where pixels were looked at.
+        emotions: the K classes.
+        problems: id -> why the face cannot be read; their split is `EXCLUDED`.
+    """
+    good = faces[faces["split"] != EXCLUDED]
+    found: dict[str, Any] = {
+        "faces": len(faces),
+        "excluded": len(problems),
+        "excluded_faces": dict(list(problems.items())[:LISTED]),
+        "classes": {
+            str(split): {emotion: int((part["label"] == k).sum()) for k, emotion in enumerate(emotions)}
+            for split, part in faces.groupby("split", sort=False)
+        },
+    }
+    if good["subject"].notna().any():
+        found["subjects"] = {
+            str(split): int(n) for split, n in good.groupby("split", sort=False)["subject"].nunique().items()
+        }
+    if "hash" in good:
+        found |= _exact(good)
+    if "phash" in good:
+        constant = good.loc[good["constant"], "id"]
+        found |= {"constant": len(constant), "constant_faces": constant.head(LISTED).tolist(), **_near(good)}
+    return found
+
+
+def _exact(good: pd.DataFrame) -> dict[str, Any]:
+    """Groups of equal faces."""
+    group = good[good["hash"].duplicated(keep=False)].groupby("hash", sort=False)
+    splits, labels = group["split"].nunique(), group["label"].nunique()
+    seen = set(good.loc[good["split"] != "test", "hash"])
+    listed = [
+        {"faces": [*part["id"]], "splits": [*part["split"]], "labels": [*map(int, part["label"])]}
+        for _, part in list(group)[:LISTED]
+    ]
+    return {
+        "duplicates": int(good["hash"].duplicated().sum()),
+        "duplicate_groups": len(splits),
+        "groups_across_splits": int((splits > 1).sum()),
+        "groups_with_contradicting_labels": int((labels > 1).sum()),
+        "test_faces_seen_in_training": int(((good["split"] == "test") & good["hash"].isin(seen)).sum()),
+        "duplicate_faces": listed,
+    }
+
+
+def _near(good: pd.DataFrame) -> dict[str, Any]:
+    """Pairs of faces that look alike but are not equal; constant ones, which all look alike, aside."""
+    varied = good[~good["constant"]].drop_duplicates("hash")
+    left, right = pairs_within(varied["phash"].to_numpy(), NEAR)
+    ids, splits, labels = (varied[name].to_numpy() for name in ("id", "split", "label"))
+    return {
+        "near_pairs": len(left),
+        "near_pairs_across_splits": int((splits[left] != splits[right]).sum()),
+        "near_pairs_with_contradicting_labels": int((labels[left] != labels[right]).sum()),
+        "near_faces": [[ids[i], ids[k]] for i, k in zip(left[:LISTED], right[:LISTED], strict=True)],
+    }
+
+
+def pairs_within(hashes: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of 64-bit hashes that differ in at most `bits` bits: the positions (m,) of the first and the second.
+
+    Such a pair agrees in at least one of `bits` + 1 bands of the hash, so that only faces with an equal band are
+    compared: the number of comparisons grows with the faces that look alike, not with the square of all.
+    """
+    edges = np.linspace(0, 64, bits + 2).astype(int)
+    found = []
+    for low, high in pairwise(edges):
+        band = (hashes >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
+        order = np.argsort(band, kind="stable")
+        for first, second in _in_runs(band[order]):
+            i, k = order[first], order[second]
+            near = np.bitwise_count(hashes[i] ^ hashes[k]) <= bits
+            found.append(np.stack([np.minimum(i[near], k[near]), np.maximum(i[near], k[near])], 1))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _in_runs(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of positions within runs of equal values, those at equal distance together."""
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    ends = np.repeat(np.r_[starts[1:], len(values)], np.diff(np.r_[starts, len(values)]))  # of each position's run
+    first = np.arange(len(values))
+    distance = 0
+    while len(first):
+        distance += 1
+        first = first[first + distance < ends[first]]
+        if len(first):
+            yield first, first + distance

@@ -1,0 +1,141 @@
+"""Logging to Weights & Biases, by real offline runs read back from their files; nothing secret gets into any file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emobench.bench.logging import reachable_mode, sync_command
+from emobench.bench.store import load_board
+
+BLOCK = 32768  # bytes, of the log that W&B writes: LevelDB's format behind a header of seven bytes
+SECRET = "hunter2" * 5 + "abcde"  # 40 characters, as long as a key
+
+
+def records(path: Path) -> Iterator[Any]:
+    """The protobuf records of an offline run."""
+    from wandb.proto import wandb_internal_pb2
+
+    data = path.read_bytes()
+    assert data[:4] == b":W&B"
+    place, parts = 7, b""
+    while place < len(data):
+        left = BLOCK - place % BLOCK
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+def read_back(folder: Path) -> dict[str, Any]:
+    """What the offline runs of one cell hold together."""
+    runs = sorted(folder.glob("wandb/offline-run-*"))
+    found: dict[str, Any] = {"runs": len(runs), "history": [], "config": {}, "summary": {}, "ids": set()}
+    for run in runs:
+        for record in records(next(run.glob("*.wandb"))):
+            if record.HasField("run"):
+                found["ids"].add(record.run.run_id)
+                found["name"], found["group"] = record.run.display_name, record.run.run_group
+                found["config"] |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            if record.HasField("config"):
+                found["config"] |= {item.key: json.loads(item.value_json) for item in record.config.update}
+            if record.HasField("history"):
+                items = record.history.item
+                found["history"].append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+            if record.HasField("summary"):
+                found["summary"] |= {
+                    "/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.summary.update
+                }
+    return found
+
+
+@pytest.fixture
+def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody's own key or settings are seen, and no server would answer."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+
+
+@pytest.mark.usefixtures("_no_server")
+def test_each_cell_is_a_run(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--results", results, "--wandb", "online") == 0  # without a key
+    said = capfd.readouterr()
+    assert "W&B logs offline: no W&B key is set" in said.err
+    assert f"to upload: {sync_command(results)}" in said.out
+    row = load_board(results, "tiny")[0]
+    run = read_back(results / "cells" / row.fit_key)
+    assert run["runs"] == 1
+    assert run["ids"] == {row.fit_key}
+    assert run["group"] == "tiny"
+    assert run["name"] == "resnet18 on synthetic-plain, seed 0"
+    assert run["config"]["recipe"]["batch"] == 16
+    assert run["config"]["arguments"]["lr"] == 0.02
+    epochs = [line for line in run["history"] if "val_macro_f1" in line]
+    assert [line["epoch"] for line in epochs] == [0, 1, 2, 3]
+    rates = [line[name] for line in run["history"] for name in line if name.startswith("lr-")]
+    assert rates[0] == 0.02
+    assert row.result is not None
+    assert run["summary"]["test_accuracy"] == row.result["metrics"]["accuracy"]["value"]
+    pictures = list((results / "cells" / row.fit_key).glob("wandb/offline-run-*/files/media/images/*.png"))
+    assert len(pictures) == 1
+    assert pictures[0].read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.usefixtures("_no_server")
+def test_a_resumed_cell_continues_its_own_run(emobench: Callable[..., int], tiny: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--results", results, "--wandb", "offline") == 0
+    row = load_board(results, "tiny")[0]
+    folder = results / "cells" / row.fit_key
+    next(folder.glob("*/result.json")).unlink()  # the evaluation is to be done again
+    assert emobench("bench", tiny, "--results", results, "--wandb", "offline") == 0
+    run = read_back(folder)
+    assert run["runs"] == 2
+    assert run["ids"] == {row.fit_key}
+
+
+@pytest.mark.usefixtures("_no_server")
+def test_no_secret_is_in_any_file(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    results = tmp_path / "results"
+    with tiny.open("a") as file:
+        file.write('[wandb]\nmode = "offline"\nproject = "faces"\n')
+    assert emobench("bench", tiny, "--results", results) == 0
+    files = [path for path in results.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    for path in files:
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.usefixtures("_no_server")
+def test_offline_where_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reachable_mode("offline") == ("offline", None)
+    mode, why = reachable_mode("online")
+    assert mode == "offline"
+    assert why is not None
+    assert "no W&B key" in why
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    mode, why = reachable_mode("online")
+    assert mode == "offline"
+    assert why is not None
+    assert "cannot be reached" in why
