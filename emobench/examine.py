@@ -73,8 +73,8 @@ def check(name: str, data_root: Path, given: Mapping[str, Any], *, pixels: bool,
 def report(name: str, module: Any, pixels: bool) -> str:
     """The audit of a planned data module as Markdown."""
     found = module.audit
-    how = "every face decoded" if pixels else "by names and sizes only: duplicates are equal names of equal size"
-    lines = [f"# Audit of {escape(name)}", "", f"{escape(module.folder or 'drawn')}; {how}.", ""]
+    how = "Every face decoded" if pixels else "By names and sizes only: duplicates are equal names of equal size"
+    lines = [f"# Audit of {escape(name)}", "", f"{how}.", ""]
     splits = list(found["classes"])
     emotions = list(module.emotions)
     rows = [[emotion, *(f"{found['classes'][split][emotion]:,}" for split in splits)] for emotion in emotions]

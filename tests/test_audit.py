@@ -107,7 +107,7 @@ def test_check_prints_a_report_and_its_exit_code_says_whether_it_is_good(
     assert json.loads(out.read_text())["excluded"] == 4
     out = tmp_path / "audit.md"
     assert emobench("data", "check", "folder:mine", "--root", tmp_path, "--names-only", "--out", out) == 1
-    assert "by names and sizes only" in out.read_text()
+    assert "By names and sizes only" in out.read_text()
     assert "| cannot be read, excluded | 2 |" in out.read_text()  # the empty ones
     assert emobench("data", "check", "synthetic", "--set", "train=80", "--set", "val=80", "--set", "test=80") == 0
     assert "| subjects | 8 | 8 | 8 |" in capsys.readouterr().out

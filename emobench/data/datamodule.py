@@ -28,7 +28,7 @@ from emobench.data.augment import active
 from emobench.data.images import cut, is_archive, read_face
 from emobench.data.listing import listing
 from emobench.data.loaders import Balance, Batch, Faces, TrainBatches, TrainLoader, eval_batches, finish
-from emobench.data.pack import alone, default_cache, published, read_images, read_records, writable, write_pack
+from emobench.data.pack import alone, default_cache, published, read_images, read_records, write_pack
 from emobench.data.split import SPLITS, complete
 from emobench.emotions import EMOTIONS, in_canonical_order
 from emobench.errors import DatasetError, DatasetMissing, RowError
@@ -198,7 +198,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         key = _digest([self.listings, self.settings, self.fold, self._code(), pixels])
         folder = self.cache / "plans" / key
         if not folder.is_dir():
-            with writable(folder), alone(self.cache, f"plan-{key}", f"reading {self.name}"):
+            with alone(self.cache, f"plan-{key}", f"reading {self.name}"):
                 if not folder.is_dir():  # not made by another process meanwhile
                     faces, made = self._make_plan(key, pixels)
                     with published(folder) as scratch:
@@ -206,7 +206,11 @@ class EmotionDataModule(L.LightningDataModule, ABC):
                         (scratch / "plan.json").write_text(json.dumps(made))
         made = json.loads((folder / "plan.json").read_text())
         self.audit = made["audit"]
-        self._refuse_bad(folder / "plan.json")
+        if self._is_bad():
+            raise DatasetError(self._refusal())
+        if not made["usable"]:  # it was refused before, under a smaller limit, and has no split
+            shutil.rmtree(folder)
+            return self.plan(pixels=pixels)
         self.notes = made["notes"]
         self.emotions = tuple(made["emotions"])
         self.faces = pd.read_parquet(folder / "faces.parquet")
@@ -260,6 +264,9 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         index = self._checked(self.index())
         records = self._audited(index, key, pixels)
         problems: pd.Series = records.pop("problem") if "problem" in records else pd.Series([None] * len(index))
+        if self.folder is not None:  # results are shared: they name files below the dataset's folder
+            top = f"{self.located()}/"
+            problems = problems.map(lambda problem: problem.replace(top, ""), na_action="ignore")
         good = problems.isna()
         usable = (~good).sum() <= self.max_bad * len(index)
         index = index.assign(**records)
@@ -283,6 +290,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         faces = faces.drop(columns=["phash", "constant"], errors="ignore")
         fingerprint = _digest([_table_digest(faces), self.settings, emotions])
         made = {"notes": self.notes + notes, "emotions": emotions, "fingerprint": fingerprint, "audit": found}
+        made["usable"] = bool(usable)
         survey, pack = self._survey(key), self._pack(fingerprint)
         if survey.is_dir() and usable and not pack.is_dir():  # the faces were packed on the way
             survey.rename(pack)
@@ -317,17 +325,16 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         edges = coo_array((np.ones(n, np.int8), (first, second)), shape=(second.max() + 1,) * 2)
         return np.asarray(connected_components(edges, directed=False)[1][first])
 
-    def _refuse_bad(self, plan: Path) -> None:
+    def _is_bad(self) -> bool:
+        """Whether more faces cannot be read than `max_bad` allows."""
+        return bool(self.audit["excluded"] > self.max_bad * self.audit["faces"])
+
+    def _refusal(self) -> str:
         bad, n = self.audit["excluded"], self.audit["faces"]
-        if bad > self.max_bad * n:
-            shutil.rmtree(plan.parent)  # a mended dataset, or a larger max_bad, needs a new one
-            some = list(self.audit["excluded_faces"].values())[:10]
-            lines = "\n".join(f"  {problem}" for problem in some) + ("\n  …" if bad > len(some) else "")
-            remedy = f"Mend or remove them, or set max_bad above {self.max_bad:g}"
-            raise DatasetError(
-                f"{self.folder}: {bad:,} of {n:,} faces cannot be read, more than max_bad allows. {remedy}; "
-                f"`emobench data check` lists them:\n{lines}"
-            )
+        some = list(self.audit["excluded_faces"].values())[:10]
+        lines = "\n".join(f"  {problem}" for problem in some) + ("\n  …" if bad > len(some) else "")
+        remedy = f"Mend or remove them, or set max_bad above {self.max_bad:g}; `emobench data check` lists them"
+        return f"{self.folder}: {bad:,} of {n:,} faces cannot be read, more than max_bad allows. {remedy}:\n{lines}"
 
     def _forget(self) -> None:
         """What only index and read were made from, such as a parsed table of all faces."""

@@ -144,8 +144,9 @@ def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int | None,
 @contextmanager
 def alone(cache: Path, name: str, title: str) -> Iterator[None]:
     """No other process is in a block of this name meanwhile; whoever comes second says so and waits."""
-    (cache / "locks").mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache / "locks" / f"{name}.lock")
+    with writable(cache):
+        (cache / "locks").mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
