@@ -152,7 +152,8 @@ def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeyp
     from emobench.bench.build import build_data
     from emobench.bench.store import Store
     from emobench.errors import Interrupted
-    from emobench.suite import expand, load
+    from emobench.expand import expand
+    from emobench.suite import load
 
     monkeypatch.setattr(fitting, "CHECKPOINT_MINUTES", 1e-9)
     cell = expand(load(tiny, ["data.synthetic-plain.train=160"]), tmp_path).cells[0]

@@ -9,7 +9,8 @@ import pytest
 
 from emobench.bench import keys
 from emobench.errors import EmobenchError, SizeError, SuiteError, WeightsError
-from emobench.suite import Plan, datasets_of, expand, load
+from emobench.expand import datasets_of, expand
+from emobench.suite import Plan, load
 
 
 def add(path: Path, *tables: str) -> None:
@@ -165,7 +166,7 @@ def test_a_row_may_differ_from_the_suites_trainer(tiny: Path) -> None:
 def test_the_evaluation_key_follows_the_fit_and_the_metrics(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = planned(tiny).cells[0]
     assert cell.evaluation["fit_key"] == cell.fit_key
-    monkeypatch.setattr("emobench.suite.PROTOCOL", 2)
+    monkeypatch.setattr("emobench.expand.PROTOCOL", 2)
     again = planned(tiny).cells[0]
     assert again.fit_key == cell.fit_key
     assert again.eval_key != cell.eval_key

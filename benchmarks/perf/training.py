@@ -23,7 +23,8 @@ from emobench.bench.fit import fit
 from emobench.bench.schedule import preload
 from emobench.bench.store import Store
 from emobench.data.datamodule import EmotionDataModule
-from emobench.suite import Cell, expand, load
+from emobench.expand import expand
+from emobench.suite import Cell, load
 
 FIT = """
 [data.synthetic]

@@ -14,8 +14,9 @@ from emobench.classifiers.classifier import EmotionClassifier, untrained
 from emobench.data.datamodule import EmotionDataModule
 from emobench.discover import checked, parameters
 from emobench.errors import EmobenchError, StoreError
+from emobench.expand import dataset_folder
 from emobench.recipe import Augment, Recipe
-from emobench.suite import Cell, dataset_folder
+from emobench.suite import Cell
 
 
 def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:

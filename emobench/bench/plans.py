@@ -8,9 +8,10 @@ from pathlib import Path
 
 from emobench.bench.keys import key, package_digest
 from emobench.bench.store import SCHEMA_VERSION, Store, read_json, write_json
-from emobench.data.listing import listing
+from emobench.data.content import listing
 from emobench.errors import StoreError
-from emobench.suite import Cell, Plan, Suite, datasets_of, expand
+from emobench.expand import datasets_of, expand
+from emobench.suite import Cell, Plan, Suite
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "timm", "transformers", "albumentations")
 
@@ -20,7 +21,7 @@ def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
     sizes and times of the datasets' files are the same.
 
     Raises:
-        EmobenchError: what is wrong with the suite (see `emobench.suite.expand`).
+        EmobenchError: what is wrong with the suite (see `emobench.expand.expand`).
     """
     made_of = {
         "suite": suite.model_dump(),

@@ -6,7 +6,7 @@ Only faces that cannot be read are excluded, for every model alike; all else is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,30 @@ LISTED = 1000  # of each kind of finding, at most
 EXCLUDED = "excluded"  # the split of faces that cannot be read
 
 
-def by_name_and_size(folder: Path, sources: Iterable[str]) -> pd.DataFrame:
-    """What names and sizes tell, one row a source: `problem` where the file is missing or empty, else None, and `name`.
+def by_name_and_size(folder: Path, sources: pd.Series) -> pd.DataFrame:
+    """What names and sizes tell of each row: `problem` where its file is missing or empty, else None, and `hash`.
 
-    `name` is equal for files of equal name and size, the candidates for duplicates where no pixel has been looked at.
+    `hash` is equal for files of equal name and size, the candidates for duplicates where no pixel has been looked at;
+    rows that share a file are never candidates.
+
+    Args:
+        folder: of the dataset.
+        sources: (n,) each row's file, relative to it.
     """
-    problems: list[str | None] = []
-    names: list[str] = []
-    for source in sources:
-        problem: str | None = None
+    problems: dict[str, str | None] = {}
+    names: dict[str, str] = {}
+    for source in pd.unique(sources):
+        size, problem = -1, None
         try:
             size = os.stat(folder / source).st_size
         except OSError as error:
-            size, problem = -1, f"{folder / source}: {error.strerror}. Put the file there, or remove its row."
-        else:
-            if size == 0:
-                problem = f"{folder / source}: not an intact image (0 bytes). Replace or remove the file."
-        problems.append(problem)
-        names.append(f"{source.rpartition('/')[2]} {size}")
-    return pd.DataFrame({"problem": pd.Series(problems, dtype=object), "name": names})
+            problem = f"{folder / source}: {error.strerror}. Put the file there, or remove its row."
+        if size == 0:
+            problem = f"{folder / source}: not an intact image (0 bytes). Replace or remove the file."
+        problems[source], names[source] = problem, f"{source.rpartition('/')[2]} {size}"
+    if not sources.is_unique:
+        return pd.DataFrame({"problem": sources.map(problems).astype(object), "hash": sources.index.astype(str)})
+    return pd.DataFrame({"problem": sources.map(problems).astype(object), "hash": sources.map(names)})
 
 
 def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str, str]) -> dict[str, Any]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, ClassVar, Self, TypedDict, Unpack
 
 import lightning as L
@@ -19,25 +15,22 @@ import numpy as np
 import pandas as pd
 import torch
 from annotated_types import Ge, Le
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch.utils.data import DataLoader
 
-from emobench.data.audit import EXCLUDED, by_name_and_size, findings
+from emobench.data.audit import by_name_and_size
 from emobench.data.augment import active
+from emobench.data.content import code_of, digest, listing
 from emobench.data.images import cut, is_archive, read_face
-from emobench.data.listing import listing
 from emobench.data.loaders import Balance, Batch, Faces, TrainBatches, TrainLoader, eval_batches, finish
-from emobench.data.pack import alone, default_cache, published, read_images, read_records, write_pack
-from emobench.data.split import SPLITS, complete
-from emobench.emotions import EMOTIONS, in_canonical_order
+from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
+from emobench.data.split import SPLITS
+from emobench.data.survey import Survey, checked, survey
 from emobench.errors import DatasetError, DatasetMissing, RowError
 from emobench.recipe import Recipe
 
 BOX = ("left", "top", "right", "bottom")  # columns of an index whose faces are cut out of pictures, px
 RESIDENT_BYTES = 4 * 2**30  # a larger pack stays on the host: a small share of the memory of a GPU that one trains on
 SOFT = "soft_"  # with an emotion, a column of an index with soft labels: its share
-_COLUMNS = ("id", "source", "label", "subject", "split")
 
 
 class DataArguments(TypedDict, total=False):
@@ -195,26 +188,20 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         if hasattr(self, "fingerprint"):
             return self
         self.listings = {str(path.resolve()): listing(path) for path in self.sources()}
-        key = _digest([self.listings, self.settings, self.fold, self._code(), pixels])
+        key = digest([self.listings, self.settings, self.fold, self._code(), pixels])
         folder = self.cache / "plans" / key
         if not folder.is_dir():
             with alone(self.cache, f"plan-{key}", f"reading {self.name}"):
                 if not folder.is_dir():  # not made by another process meanwhile
-                    faces, made = self._make_plan(key, pixels)
-                    with published(folder) as scratch:
-                        faces.to_parquet(scratch / "faces.parquet")
-                        (scratch / "plan.json").write_text(json.dumps(made))
-        made = json.loads((folder / "plan.json").read_text())
-        self.audit = made["audit"]
-        if self._is_bad():
-            raise DatasetError(self._refusal())
-        if not made["usable"]:  # it was refused before, under a smaller limit, and has no split
+                    self._survey(key, pixels).write(folder)
+        survey = Survey.read(folder)
+        if survey.unreadable > self.max_bad:
+            raise DatasetError(self._refusal(survey))
+        if not survey.usable:  # it was refused before, under a smaller limit, and has no split
             shutil.rmtree(folder)
             return self.plan(pixels=pixels)
-        self.notes = made["notes"]
-        self.emotions = tuple(made["emotions"])
-        self.faces = pd.read_parquet(folder / "faces.parquet")
-        self.fingerprint = made["fingerprint"]
+        self.faces, self.emotions, self.notes = survey.faces, survey.emotions, survey.notes
+        self.audit, self.fingerprint = survey.audit, survey.fingerprint
         return self
 
     def prepare(self) -> None:
@@ -239,7 +226,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
 
     def _pack(self, content: str) -> Path:
         """Where the faces of this content lie, packed at `size`."""
-        return self.cache / "packs" / _digest([content, self.size, self._code()])
+        return self.cache / "packs" / digest([content, self.size, self._code()])
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Faces per split and emotion, absent ones as 0."""
@@ -259,79 +246,39 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         seen = set(self.faces.loc[self.faces["split"].isin(["train", "val"]), "hash"])
         return np.asarray((self.faces["split"] == "test") & self.faces["hash"].isin(seen))
 
-    def _make_plan(self, key: str, pixels: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """`faces`; and notes, emotions, fingerprint and findings of the audit."""
-        index = self._checked(self.index())
-        records = self._audited(index, key, pixels)
-        problems: pd.Series = records.pop("problem") if "problem" in records else pd.Series([None] * len(index))
-        if self.folder is not None:  # results are shared: they name files below the dataset's folder
-            top = f"{self.located()}/"
-            problems = problems.map(lambda problem: problem.replace(top, ""), na_action="ignore")
-        good = problems.isna()
-        usable = (~good).sum() <= self.max_bad * len(index)
-        index = index.assign(**records)
-        emotions = self.classes or in_canonical_order(set(index["label"]))
-        faces = index.assign(split=EXCLUDED, label=index["label"].map(emotions.index).astype(np.int64))
-        notes: list[str] = []
-        if not good.all():
-            first = problems[~good].iloc[0]
-            notes.append(f"{(~good).sum():,} of {len(index):,} faces cannot be read and are left out, such as {first}")
-        unread = dict(zip(index.loc[~good, "id"], problems[~good], strict=True))
-        if usable:
-            twins = self._twins(index[good])
-            split, more = complete(index[good].assign(twin=twins), self.folder or self.name, self.fold)
-            faces.loc[good, "split"] = split
-            notes += more
-            for name in SPLITS:
-                present = set(faces.loc[faces["split"] == name, "label"])
-                if absent := [emotion for k, emotion in enumerate(emotions) if k not in present]:
-                    notes.append(f"{name} has no face of {', '.join(absent)}, which counts 0 in macro F1")
-        found = findings(faces, emotions, unread)
-        faces = faces.drop(columns=["phash", "constant"], errors="ignore")
-        fingerprint = _digest([_table_digest(faces), self.settings, emotions])
-        made = {"notes": self.notes + notes, "emotions": emotions, "fingerprint": fingerprint, "audit": found}
-        made["usable"] = bool(usable)
-        survey, pack = self._survey(key), self._pack(fingerprint)
-        if survey.is_dir() and usable and not pack.is_dir():  # the faces were packed on the way
-            survey.rename(pack)
-        return faces, made
-
-    def _survey(self, key: str) -> Path:
-        return self.cache / "packs" / f"{key}-{self.size}"
-
-    def _audited(self, index: pd.DataFrame, key: str, pixels: bool) -> pd.DataFrame:
-        """What the audit knows of each row: `problem`, `hash`, and of pixels `phash` and `constant`."""
+    def _survey(self, key: str, pixels: bool) -> Survey:
+        """The dataset indexed, audited and split; what was packed on the way is kept under its content."""
+        place = self.folder or self.name
+        index = checked(self.index(), self.classes, place, self.expects)
+        on_the_way = self.cache / "packs" / f"{key}-{self.size}"
         if not self.expects:
-            return pd.DataFrame(index=index.index)
-        if pixels:
-            survey = self._survey(key)
-            write_pack(survey, self.read_many, index, self.size, f"reading {self.name}")
-            return read_records(survey)
-        names = by_name_and_size(self.located(), pd.unique(index["source"]))
-        names.index = pd.Index(pd.unique(index["source"]))
-        found = names.loc[index["source"]].reset_index(drop=True)
-        one_each = index["source"].is_unique
-        return found.assign(hash=found.pop("name") if one_each else index["id"])
+            records = pd.DataFrame(index=index.index)
+        elif pixels:
+            write_pack(on_the_way, self.read_many, index, self.size, f"reading {self.name}")
+            records = read_records(on_the_way)
+        else:
+            records = by_name_and_size(self.located(), index["source"])
+        top = "" if self.folder is None else f"{self.located()}/"
+        found = survey(
+            index,
+            records,
+            place=place,
+            top=top,
+            classes=self.classes,
+            settings=self.settings,
+            max_bad=self.max_bad,
+            fold=self.fold,
+            together=self.together,
+        )
+        found.notes[:0] = self.notes
+        pack = self._pack(found.fingerprint)
+        if on_the_way.is_dir() and found.usable and not pack.is_dir():
+            on_the_way.rename(pack)
+        return found
 
-    def _twins(self, index: pd.DataFrame) -> np.ndarray:
-        """(n,) a number for each row, equal where rows must not cross a split: where any of `together` is equal."""
-        columns = [column for column in self.together if column in index]
-        if not columns:
-            return np.arange(len(index))
-        codes = [pd.factorize(index[column], sort=True)[0] for column in columns]
-        if len(codes) == 1:
-            return codes[0]
-        n, first, second = len(index), codes[0], codes[1] + codes[0].max() + 1
-        edges = coo_array((np.ones(n, np.int8), (first, second)), shape=(second.max() + 1,) * 2)
-        return np.asarray(connected_components(edges, directed=False)[1][first])
-
-    def _is_bad(self) -> bool:
-        """Whether more faces cannot be read than `max_bad` allows."""
-        return bool(self.audit["excluded"] > self.max_bad * self.audit["faces"])
-
-    def _refusal(self) -> str:
-        bad, n = self.audit["excluded"], self.audit["faces"]
-        some = list(self.audit["excluded_faces"].values())[:10]
+    def _refusal(self, survey: Survey) -> str:
+        bad, n = survey.audit["excluded"], survey.audit["faces"]
+        some = list(survey.audit["excluded_faces"].values())[:10]
         lines = "\n".join(f"  {problem}" for problem in some) + ("\n  …" if bad > len(some) else "")
         remedy = f"Mend or remove them, or set max_bad above {self.max_bad:g}; `emobench data check` lists them"
         return f"{self.folder}: {bad:,} of {n:,} faces cannot be read, more than max_bad allows. {remedy}:\n{lines}"
@@ -343,43 +290,10 @@ class EmotionDataModule(L.LightningDataModule, ABC):
                 if isinstance(member, cached_property):
                     vars(self).pop(name, None)
 
-    def _checked(self, index: pd.DataFrame) -> pd.DataFrame:
-        """The index with its columns in order and rows numbered from 0; refused where it is not what it must be."""
-        place = self.folder or self.name
-        if missing := set(_COLUMNS) - set(index.columns):
-            raise DatasetError(f"{place}: the index lacks {', '.join(sorted(missing))}")
-        if index.empty:
-            raise DatasetError(f"{place}: no faces. Expected there: {self.expects}")
-        if wrong := set(index["label"]) - set(self.classes or EMOTIONS):
-            raise DatasetError(f"{place}: labels outside the dataset's emotions: {', '.join(map(str, wrong))}")
-        if wrong := set(index["split"].dropna()) - set(SPLITS):
-            raise DatasetError(f"{place}: splits other than {', '.join(SPLITS)}: {', '.join(map(str, wrong))}")
-        if index["label"].nunique() < 2:
-            raise DatasetError(f"{place}: all faces show {index['label'][0]}. Two emotions are the least to tell apart")
-        if not index["id"].is_unique:
-            raise DatasetError(f"{place}: several faces have the id {index['id'][index['id'].duplicated()].iloc[0]}")
-        further = [column for column in index.columns if column not in _COLUMNS]
-        return index[[*_COLUMNS, *further]].reset_index(drop=True)
-
     @classmethod
     def _code(cls) -> str:
-        """SHA-256 of the dataset's module and of the emobench modules that it takes names from, directly or not.
-
-        A changed loader must not be answered from the cache.
-        """
-        pending, sources = [cls.__module__], {}
-        while pending:
-            name = pending.pop()
-            if name in sources or not (name == cls.__module__ or name.startswith("emobench.")):
-                continue
-            module = sys.modules[name]
-            file = getattr(module, "__file__", None)
-            sources[name] = Path(file).read_text() if file else ""
-            for value in vars(module).values():
-                origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-                if isinstance(origin, str):
-                    pending.append(origin)
-        return _digest(sorted(sources.items()))
+        """The digest of the dataset's code."""
+        return code_of(cls)
 
     # ---- how training is fed -------------------------------------------------------------------------------------
 
@@ -534,15 +448,3 @@ def _options(workers: int) -> dict[str, Any]:
 def _as_it_is(batch: Batch) -> Batch:
     """The default would make tensors of the changes, and they would be sent to the device, where none are needed."""
     return batch
-
-
-def _table_digest(faces: pd.DataFrame) -> str:
-    """SHA-256 of a table as CSV, a part at a time."""
-    digest = hashlib.sha256()
-    for start in range(0, len(faces), 65_536):
-        digest.update(faces.iloc[start : start + 65_536].to_csv(index=False).encode())
-    return digest.hexdigest()
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()

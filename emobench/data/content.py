@@ -1,0 +1,65 @@
+"""Digests of what determines a dataset: its files by names, sizes and times, its code; without a heavy import."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain values, the same whatever the order of their dicts."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def listing(top: Path) -> str:
+    """SHA-256 of the names, sizes and times of a file, or of every file below a folder.
+
+    Links are followed, to folders once each; what is not there has the digest of nothing.
+    """
+    found, seen = hashlib.sha256(), set[str]()
+
+    def add(name: str, path: str) -> None:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.update(f"{name}\0".encode(errors="surrogateescape"))  # a link to nothing
+            return
+        found.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+
+    if top.is_file():
+        add(top.name, str(top))
+    for folder, folders, files in os.walk(top, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            add(os.path.relpath(path, top), path)
+    return found.hexdigest()
+
+
+def code_of(cls: type) -> str:
+    """SHA-256 of a class's module and of the emobench modules that it takes names from, directly or not.
+
+    A changed loader must not be answered from the cache.
+    """
+    pending, sources = [cls.__module__], {}
+    while pending:
+        name = pending.pop()
+        if name in sources or not (name == cls.__module__ or name.startswith("emobench.")):
+            continue
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None)
+        sources[name] = Path(file).read_text() if file else ""
+        for value in vars(module).values():
+            origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if isinstance(origin, str):
+                pending.append(origin)
+    return digest(sorted(sources.items()))
