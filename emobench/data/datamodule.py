@@ -342,12 +342,12 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         rows = self._rows("train")
         balance = _balance(feed.recipe)
         batches = TrainBatches(self._labels()[rows], rows, balance, feed.recipe.batch, feed.seed, rank, world)
-        one_by_one = feed.recipe.augment.backend == "albumentations" and (
-            active(feed.recipe.augment) or balance.rotate_to is not None
-        )
-        place = {"on_device": self._on_device(), "resident": self._is_resident() and not one_by_one}
-        faces = Faces(self.images, self._targets(), feed.recipe.augment, feed.seed, **place)
-        return TrainLoader(faces, batches, None if self.trainer is None else self._place, **_options(feed.workers))
+        augment = feed.recipe.augment
+        changes = active(augment) or balance.rotate_to is not None
+        resident = self._is_resident() and not (changes and augment.backend == "albumentations")
+        faces = Faces(self.images, self._targets(), augment, feed.seed, on_device=self._on_device(), resident=resident)
+        options = _options(0 if resident else feed.workers)
+        return TrainLoader(faces, batches, None if self.trainer is None else self._place, **options)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split in row order."""
@@ -361,9 +361,9 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         batch = 64 if self._feed is None else max(64, self._feed.recipe.batch)
         workers = 0 if self._feed is None else self._feed.workers
         picks = eval_batches(self._rows(split), batch, *self._rank())
-        place = {"on_device": self._on_device(), "resident": self._is_resident()}
-        faces = Faces(self.images, self._targets(), None, 0, **place)
-        return DataLoader(faces, sampler=picks, batch_size=None, **_options(0 if self._is_resident() else workers))
+        resident = self._is_resident()
+        faces = Faces(self.images, self._targets(), None, 0, on_device=self._on_device(), resident=resident)
+        return DataLoader(faces, sampler=picks, batch_size=None, **_options(0 if resident else workers))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning calls this where the batch has come to: what the loaders left to the device is done here."""
