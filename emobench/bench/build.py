@@ -29,9 +29,7 @@ def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:
     cls = named(made_of["class"])
     folder = dataset_folder(data_root, _folder_name(cls, made_of["arguments"])) if cls.expects else None
     data: EmotionDataModule = cls(folder=folder, **_typed(cls, made_of["arguments"]))
-    data.max_bad = (
-        1.0  # the sweep has refused what is to be refused; what is excluded determines numbers, not the limit
-    )
+    data.max_bad = 1.0  # the sweep has refused what is to be refused
     data.plan()
     if data.fingerprint != made_of["fingerprint"]:
         raise EmobenchError(f"{cell.dataset} changed while the sweep ran. Run the same command again")

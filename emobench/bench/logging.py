@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import WandbLogger
 
 from emobench.bench.store import read_json
+from emobench.metrics.recognition import confusion_matrix
 from emobench.suite import Cell
 
 _REACH_SECONDS = 3.0  # for the first answer of the W&B server; wandb itself would wait for a minute and a half
@@ -168,9 +169,7 @@ def log_result(logger: WandbLogger, cell: Cell, folder: Path) -> None:
 
     metrics = read_json(folder / "result.json")["metrics"]
     predictions = pd.read_parquet(folder / "predictions.parquet", columns=["label", "prediction"])
-    classes = len(cell.emotions)
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (predictions["label"], predictions["prediction"]), 1)
+    counts = confusion_matrix(predictions["label"], predictions["prediction"], len(cell.emotions))
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(1, keepdims=True)
     picture = folder / "confusion.png"

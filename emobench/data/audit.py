@@ -76,11 +76,16 @@ def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str,
     return found
 
 
+def leaked(faces: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: a test face pixel-equal, at the source's resolution, to one of training or validation."""
+    seen = set(faces.loc[faces["split"].isin(["train", "val"]), "hash"])
+    return np.asarray((faces["split"] == "test") & faces["hash"].isin(seen))
+
+
 def _exact(good: pd.DataFrame) -> dict[str, Any]:
     """Groups of equal faces."""
     group = good[good["hash"].duplicated(keep=False)].groupby("hash", sort=False)
     splits, labels = group["split"].nunique(), group["label"].nunique()
-    seen = set(good.loc[good["split"] != "test", "hash"])
     listed = [
         {"faces": [*part["id"]], "splits": [*part["split"]], "labels": [*map(int, part["label"])]}
         for _, part in list(group)[:LISTED]
@@ -90,7 +95,7 @@ def _exact(good: pd.DataFrame) -> dict[str, Any]:
         "duplicate_groups": len(splits),
         "groups_across_splits": int((splits > 1).sum()),
         "groups_with_contradicting_labels": int((labels > 1).sum()),
-        "test_faces_seen_in_training": int(((good["split"] == "test") & good["hash"].isin(seen)).sum()),
+        "test_faces_seen_in_training": int(leaked(good).sum()),
         "duplicate_faces": listed,
     }
 

@@ -89,7 +89,7 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
         return [self._layout]
 
     def index(self) -> pd.DataFrame:
-        """One row a face, `sequence` and `frame` among its columns where they are known."""
+        """One row a face, with its `sequence` where that is known."""
         if self._layout.is_file():
             index, notes = public_as_test(self._table.index)
             self.notes += [*self._table.notes, *notes]
@@ -100,7 +100,7 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
     def read_many(self, rows: pd.DataFrame) -> Iterator[np.ndarray | RowError]:
         """The faces of rows of the index, in their order."""
         if self._layout.is_file():
-            yield from self._table.faces[rows["row"].to_numpy(), None]  # each (1, 48, 48)
+            yield from self._table.read(rows)
         else:
             yield from super().read_many(rows)
 

@@ -17,7 +17,7 @@ import torch
 from annotated_types import Ge, Le
 from torch.utils.data import DataLoader
 
-from emobench.data.audit import by_name_and_size
+from emobench.data.audit import by_name_and_size, leaked
 from emobench.data.augment import active
 from emobench.data.content import code_of, digest, listing
 from emobench.data.images import cut, is_archive, read_face
@@ -188,7 +188,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         if hasattr(self, "fingerprint"):
             return self
         self.listings = {str(path.resolve()): listing(path) for path in self.sources()}
-        key = digest([self.listings, self.settings, self.fold, self._code(), pixels])
+        key = digest([self.listings, self.settings, self._code(), pixels])
         folder = self.cache / "plans" / key
         if not folder.is_dir():
             with alone(self.cache, f"plan-{key}", f"reading {self.name}"):
@@ -243,8 +243,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
 
     def leaked(self) -> np.ndarray:
         """(N,) bool: a test face pixel-equal, at the source's resolution, to one of training or validation."""
-        seen = set(self.faces.loc[self.faces["split"].isin(["train", "val"]), "hash"])
-        return np.asarray((self.faces["split"] == "test") & self.faces["hash"].isin(seen))
+        return leaked(self.faces)
 
     def _survey(self, key: str, pixels: bool) -> Survey:
         """The dataset indexed, audited and split; what was packed on the way is kept under its content."""

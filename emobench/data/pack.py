@@ -104,12 +104,12 @@ def writable(folder: Path) -> Iterator[None]:
 # ---- the pack --------------------------------------------------------------------------------------------------------
 
 
-def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int | None, title: str) -> None:
+def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int, title: str) -> None:
     """Decode every face and write below `folder`, which appears when all is done:
 
     - `records.parquet`, one row a face: `hash`, `phash` (uint64), `constant` (all pixels are equal), and `problem`, why
       a face cannot be read, else None; its pixels in the pack are black.
-    - `images.npy`, uint8 (n, C, size, size), unless `size` is None. C is 1 where all faces are gray, else 3. A face
+    - `images.npy`, uint8 (n, C, size, size). C is 1 where all faces are gray, else 3. A face
       that is not square is resized to the square as it is, by Pillow's antialiased bilinear.
 
     All cores decode. What they have done stays when they are interrupted, and the next call goes on from there; a
@@ -118,7 +118,7 @@ def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int | None,
     Args:
         read: the faces of a part of the rows in their order, each uint8 (C, h, w), or the error that says why not.
         rows: (n,) rows of the index.
-        size: side, px; None: no images.
+        size: side, px.
         title: what the progress bar says.
 
     Raises:
@@ -163,13 +163,13 @@ class _Job:
     partial: Path
     read: Reader
     rows: pd.DataFrame
-    size: int | None
+    size: int
     channels: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of all images."""
-        return len(self.rows), self.channels, self.size or 0, self.size or 0
+        return len(self.rows), self.channels, self.size, self.size
 
     def records(self, start: int) -> Path:
         return self.partial / f"{start:09d}.json"
@@ -178,7 +178,7 @@ class _Job:
 def _decode(job: _Job, title: str) -> bool:
     """Decode every part that is not done yet; False where a face needs more channels."""
     images = job.partial / "images.npy"
-    if job.size is not None and not images.exists():
+    if not images.exists():
         images.write_bytes(_header(job.shape))
     starts = [start for start in range(0, len(job.rows), CHUNK) if not job.records(start).exists()]
     console = Console(stderr=True)
@@ -242,17 +242,15 @@ def _decode_part(job: _Job, start: int) -> bool:
         if isinstance(face, RowError):
             problems[k] = str(face)
             continue
-        if len(face) > job.channels and job.size is not None:
+        if len(face) > job.channels:
             return False
         hashes[k], constant[k], smalls[k] = pixel_hash(face), bool((face == face[:, :1, :1]).all()), small(face)
-        if job.size is not None:
-            pixels[k] = resized(face, job.size)
+        pixels[k] = resized(face, job.size)
     if k + 1 != n:
         raise DatasetError(f"{k + 1} faces were read where the index has {n}. The dataset's read_many is wrong")
-    if job.size is not None:
-        with (job.partial / "images.npy").open("r+b") as file:  # a memory map is killed where a disk is full
-            file.seek(len(_header(job.shape)) + start * pixels[0].size)
-            file.write(pixels.tobytes())
+    with (job.partial / "images.npy").open("r+b") as file:  # a memory map is killed where a disk is full
+        file.seek(len(_header(job.shape)) + start * pixels[0].size)
+        file.write(pixels.tobytes())
     phashes = perceptual_hashes(smalls).tolist()
     records = {"hash": hashes, "phash": phashes, "constant": constant, "problem": problems}
     temporary = job.records(start).with_suffix(f".{os.getpid()}.tmp")
