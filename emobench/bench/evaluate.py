@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from emobench.atomic import replacing
 from emobench.bench.build import load_model
 from emobench.bench.machine import identity
 from emobench.bench.store import Store, read_json, write_json
@@ -48,9 +48,8 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
     )
     folder = store.eval_folder(cell.fit_key, cell.eval_key)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".predictions.{os.getpid()}.tmp"
-    predictions.to_parquet(temporary, index=False)
-    os.replace(temporary, folder / "predictions.parquet")
+    with replacing(folder / "predictions.parquet") as temporary:
+        predictions.to_parquet(temporary, index=False)
     metrics, per_emotion = measured(predictions, data.emotions)
     cost = {
         "params": parameters_of(model),
@@ -63,15 +62,7 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
         **identity(cell),
         "state": "done",
         "reason": None,
-        "dataset": {
-            "name": cell.dataset,
-            "size": cell.size,
-            "fingerprint": data.fingerprint,
-            "emotions": list(data.emotions),
-            "counts": data.counts(),
-            "notes": list(data.notes),
-            "audit": {name: n for name, n in data.audit.items() if isinstance(n, int)},
-        },
+        "dataset": data.described(cell.dataset),
         "metrics": metrics,
         "per_emotion": per_emotion,
         "cost": cost,

@@ -18,8 +18,7 @@ from rich.text import Text
 
 from emobench.bench.build import load_model
 from emobench.bench.store import Row, Store, load_board, read_json
-from emobench.data.images import SUFFIXES, read_face
-from emobench.data.pack import resized
+from emobench.data.images import SUFFIXES, read_face, resized
 from emobench.data.tree import visible
 from emobench.errors import DatasetError, RowError, StoreError, unknown
 from emobench.report.markdown import csv_cell, one_line
@@ -51,7 +50,7 @@ def choose(results: Path, run: str) -> Chosen:
         return _of(_best(results, suite, dataset))
     if "/" in run:
         suite, dataset, row = (*run.split("/", 2), "", "")[:3]
-        rows = [each for each in load_board(results, suite) if each.state == "done"]
+        rows = [each for each in load_board(results, suite) if each.state == "done" and each.track == "recognition"]
         found = [each for each in rows if (each.dataset, each.row) == (dataset, row)]
         if not found:
             known = {f"{suite}/{each.dataset}/{each.row}" for each in rows}
@@ -62,6 +61,8 @@ def choose(results: Path, run: str) -> Chosen:
         found_ = f"{len(keys)} cells begin with '{run}'" if keys else f"no cell '{run}' in {Store(results).cells}"
         raise StoreError(f"{found_}. Name one as <suite>/<dataset>/<row>, best:<suite>/<dataset>, or by its key")
     cell = read_json(Store(results).fit_folder(keys[0]) / "fit.json")["cell"]
+    if cell["track"] != "recognition":
+        raise StoreError(f"{cell['row']} makes faces and reads none. Name a classifier")
     return Chosen(f"{cell['row']} on {cell['dataset']}, seed {cell['seed']}", keys[0], cell["size"])
 
 

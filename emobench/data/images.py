@@ -64,6 +64,14 @@ def cut(path: Path, picture: np.ndarray, left: int, top: int, right: int, bottom
     return part
 
 
+def resized(face: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (C, h, w) -> (C, size, size)."""
+    if face.shape[1:] == (size, size):
+        return face
+    planes = [Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR) for plane in face]
+    return np.stack([np.asarray(plane) for plane in planes])
+
+
 def _refuse_huge(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         found = f"{width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} million"

@@ -26,6 +26,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from emobench.data.images import resized
 from emobench.errors import DatasetError, RowError
 
 CHUNK = 1024  # faces that a process decodes at a time, and at most lost when a pack is interrupted, times the processes
@@ -266,14 +267,6 @@ def _gather(partial: Path) -> None:
     pd.DataFrame(columns).astype(_RECORD).to_parquet(partial / "records.parquet")
     for path in [*partial.glob("*.json"), partial / "3-channels"]:
         path.unlink(missing_ok=True)
-
-
-def resized(face: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (C, h, w) -> (C, size, size)."""
-    if face.shape[1:] == (size, size):
-        return face
-    planes = [Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR) for plane in face]
-    return np.stack([np.asarray(plane) for plane in planes])
 
 
 def read_images(folder: Path) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from emobench.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,6 +97,68 @@ def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | N
     _save(figure, path)
 
 
+def curves(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
+    """Draw panel probability over the intensity asked for.
+
+    Args:
+        path: the PNG file.
+        rows: model -> intensities, probabilities.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.2), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for (name, (levels, probabilities)), marker in zip(rows.items(), itertools.cycle("osD^v<>"), strict=False):
+        axes.plot(levels, probabilities, marker=marker, markersize=4, linewidth=1.5, label=_short(name))
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("intensity asked for", fontsize=8.5, color=_SOFT)
+    axes.set_ylabel("panel's probability of the emotion", fontsize=8.5, color=_SOFT)
+    axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT)
+    axes.grid(color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    for text in axes.legend(fontsize=7.5, frameon=False).get_texts():
+        text.set_parse_math(False)
+    _save(figure, path)
+
+
+def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], sources: int = 4) -> None:
+    """Draw the same sources, every emotion, every model: one line a source and model.
+
+    Args:
+        path: the PNG file.
+        grids: model -> picture with a line for each source: itself, then each emotion, the same sources for all.
+        emotions: the K of the columns.
+        sources: so many of them, spread over all.
+    """
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    pictures = {name: np.asarray(Image.open(file).convert("RGB")) for name, file in grids.items()}
+    columns = len(emotions) + 1
+    side = next(iter(pictures.values())).shape[1] // columns
+    lines = next(iter(pictures.values())).shape[0] // side
+    chosen = np.linspace(0, lines - 1, min(sources, lines)).round().astype(int)
+    stack = [picture[line * side : (line + 1) * side] for line in chosen for picture in pictures.values()]
+    canvas = np.concatenate(stack)
+    height, width = canvas.shape[0] / 72, canvas.shape[1] / 72
+    figure = Figure(figsize=(width + 1.4, height + 0.35), dpi=DPI)
+    axes = figure.add_axes((1.35 / (width + 1.4), 0, width / (width + 1.4), height / (height + 0.35)))
+    axes.imshow(canvas, interpolation="nearest", aspect="auto")
+    axes.set_xticks((np.arange(columns) + 0.5) * side, ["source", *emotions], fontsize=8, color=_INK)
+    axes.xaxis.tick_top()
+    axes.set_yticks((np.arange(len(stack)) + 0.5) * side, [_short(name, 18) for name in pictures] * len(chosen))
+    for label in axes.get_yticklabels():
+        label.set(fontsize=8, color=_INK, parse_math=False)
+    axes.tick_params(length=0)
+    for place in range(1, len(chosen)):
+        axes.axhline(place * len(pictures) * side - 0.5, color="white", linewidth=3)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    _save(figure, path)
+
+
 def _short(text: str, length: int = 40) -> str:
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
@@ -103,9 +167,5 @@ def _short(text: str, length: int = 40) -> str:
 def _save(figure: Figure, path: Path) -> None:
     """Write the picture beside its place and move it there; the same picture gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
