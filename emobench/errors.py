@@ -70,7 +70,15 @@ class Diverged(EmobenchError):
 
 
 class NotFinite(EmobenchError):
-    """An output of a finished model is NaN or infinite; the message names the sample's index."""
+    """An output of a finished model is NaN or infinite; the message names the sample's index.
+
+    Args:
+        index: of the sample among those that were asked for together, where it is known.
+    """
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        self.index = index
+        super().__init__(message)
 
 
 class Interrupted(EmobenchError):
