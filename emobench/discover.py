@@ -23,7 +23,7 @@ from emobench.errors import SuiteError, unknown
 from emobench.recipe import Augment, Recipe
 
 Kind = Literal["model", "dataset"]
-_PACKAGES = {"model": ("emobench.classifiers",), "dataset": ("emobench.data",)}
+_PACKAGES = {"model": ("emobench.classifiers", "emobench.generators"), "dataset": ("emobench.data",)}
 
 
 @functools.cache
@@ -98,7 +98,12 @@ def parameters(cls: Any) -> dict[str, Parameter]:
     """The keyword arguments of a class with the defaults that hold for it, those behind `Unpack[...]` included."""
     hints = typing.get_type_hints(cls.__init__, include_extras=True)
     found: dict[str, Parameter] = {}
-    hidden = {*GIVEN_BY_RUN, *getattr(cls, "needs", {}), *(("size",) if hasattr(cls, "recipe") else ())}
+    hidden = {
+        *GIVEN_BY_RUN,
+        *getattr(cls, "needs", {}),
+        *getattr(cls, "may_need", {}),
+        *(("size",) if hasattr(cls, "recipe") else ()),
+    }
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             table = typing.get_args(hints[name])[0]  # Unpack[TrainingArguments], Unpack[DataArguments]

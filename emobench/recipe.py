@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 Share = Annotated[float, Ge(0), Le(1)]
 NotNegative = Annotated[float, Ge(0)]
@@ -50,13 +50,19 @@ class Recipe:
     epochs: Count | None = None  # passes over the (balanced) training split
     steps: Count | None = None  # optimiser steps
     patience: Count | None = None  # epochs without a better `monitor` before the fit stops; None: never
-    monitor: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"  # on validation; picks the best epoch
+    monitor: Literal["macro_f1", "accuracy", "loss"] | None = (
+        "macro_f1"  # on validation; picks the best epoch; None: the last weights, as of every generator
+    )
+    ema: Annotated[float, Ge(0), Lt(1)] | None = (
+        None  # decay a step of averaged weights, which are then kept; None: none
+    )
     oversample: Annotated[float, Ge(1)] = (
         1.0  # a class below the cap is repeated up to this factor, never above the cap
     )
     undersample: Annotated[float, Gt(0), Le(1)] | None = (
         None  # cap of a class: share of the largest, never below the smallest; None: none
     )
+    compile: bool = False  # torch.compile for the networks through which no second derivative is taken
     rotate_to: Count | None = None  # a class with fewer faces is filled up to this many an epoch with rotated copies
     rotate_by: NotNegative = 15.0  # degrees by which such a copy is turned at most, either way
     class_weights: Literal["balanced"] | None = None  # n / (K · n_k) of what training sees, in the loss

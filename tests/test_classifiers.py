@@ -23,7 +23,15 @@ from transformers import ViTConfig, ViTModel
 from transformers.models.vit.modeling_vit import ViTLayer
 
 from emobench.classifiers import classifier
-from emobench.classifiers.classifier import DEFAULTS, WarmupThenPlateau, flops, flops_of, make_schedule, parameters_of
+from emobench.classifiers.classifier import (
+    DEFAULTS,
+    EmotionClassifier,
+    WarmupThenPlateau,
+    flops,
+    flops_of,
+    make_schedule,
+    parameters_of,
+)
 from emobench.classifiers.cnn21 import CNN21
 from emobench.classifiers.ensemble import Ensemble
 from emobench.classifiers.resnet import ResNet18
@@ -47,7 +55,7 @@ SMALL = {
     "vit": {"size": 32, **SMALL_VIT},
     "timm": {"size": 32, "backbone": "test_resnet"},
 }
-ALL = sorted(classes("model"))
+ALL = sorted(name for name, cls in classes("model").items() if issubclass(cls, EmotionClassifier))
 TRAINED = [name for name in ALL if classes("model")[name].recipe is not None]
 
 

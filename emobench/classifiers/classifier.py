@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
 import lightning as L
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
@@ -159,6 +159,10 @@ class EmotionClassifier(L.LightningModule):
         model = cls(**untrained(cls, hparams), **needs)
         model.load_state_dict(state)
         return model.eval()
+
+    def compilable(self) -> list[nn.Module]:
+        """The networks that the recipe's `compile` is for."""
+        return list(self.children())
 
     # Faces to logits
 

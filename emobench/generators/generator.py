@@ -1,0 +1,150 @@
+"""What every generator of faces shares: images in and out, noise by seed, losses by name and their logs.
+
+A model is a file beside this one with one subclass: its blocks, wiring and defaults top to bottom, and the `recipe` it
+is trained by. It has the tracks whose methods it defines:
+
+- generation: `sample(emotions, seeds) -> images`
+- editing: `edit(images, emotions, seeds) -> images`
+
+`emotions` is float (N, K), rows that sum to 1: one-hot or a mixture; the all-zero row means unconditional. `seeds` is
+int64 (N,): all noise of sample i comes from `seeds[i]`. Images are uint8 (N, 3, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emobench.errors import NotFinite, SizeError
+from emobench.nn.weights import WeightFile
+from emobench.recipe import Recipe
+
+
+class EmotionGenerator(L.LightningModule):
+    """Emotions (and for editing a face) to faces.
+
+    A subclass has the class attributes below, builds its networks in `__init__` after `super().__init__(...)`, and
+    defines `loss_parts` (one optimiser, Lightning's own loop) or `training_step` with manual optimisation.
+
+    Args:
+        emotions: the K classes, in the order of the dataset's labels.
+        size: side of the faces that the networks see and make, px; others are resized to it.
+        architecture: the subclass's own arguments, plain values, for `hparams`.
+    """
+
+    name: ClassVar[str]
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    family: ClassVar[str | None] = None
+    needs: ClassVar[Mapping[str, str]] = {}  # role -> kind of row; all must be filled
+    may_need: ClassVar[Mapping[str, str]] = {}  # those that an argument asks for
+    joint: ClassVar[bool] = False  # whether it can be trained on several datasets, whose batches bring a `mask`
+    source: ClassVar[str]
+    recipe: ClassVar[Recipe | None]
+    batches_a_step: int = 1  # of training for one step of the generator; more where an opponent steps more often
+
+    def __init__(self, *, emotions: Sequence[str], size: int, architecture: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.check_size(size, architecture)
+        self.emotions = tuple(emotions)
+        self.size = size
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in architecture.items()}
+        self.save_hyperparameters({"emotions": list(emotions), "size": size, **plain}, logger=False)
+        self._sums: dict[str, Tensor] = {}  # of the epoch's losses, by the names they are logged under
+        self._counts: dict[str, int] = {}
+
+    @classmethod
+    def check_size(cls, size: int, arguments: Mapping[str, Any]) -> None:
+        """Raise a SizeError where the architecture cannot make faces of `size` px."""
+        if size < 8:
+            raise SizeError(f"{cls.name} cannot make faces of {size} px; it makes them from 8 px on")
+
+    @classmethod
+    def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
+        """The pre-trained file that these arguments need; None: they need none."""
+        return None
+
+    def compilable(self) -> list[nn.Module]:
+        """The networks that `compile` is for: those through which no second derivative is taken."""
+        return list(self.children())
+
+    # Images and pixels
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W) -> float32 (N, 3, size, size) in [-1, 1]."""
+        pixels = images.float() / 127.5 - 1
+        if images.shape[-2:] != (self.size, self.size):
+            pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
+        return pixels
+
+    @staticmethod
+    def images(pixels: Tensor) -> Tensor:
+        """Floats (N, 3, H, W) in [-1, 1] -> uint8, rounded; what lies outside is cut off.
+
+        Raises:
+            NotFinite: a pixel is NaN or infinite, of which uint8 would make a black one.
+        """
+        broken = (~torch.isfinite(pixels).flatten(1).all(1)).nonzero().flatten()
+        if len(broken):
+            raise NotFinite(
+                f"{len(broken)} of {len(pixels)} faces have pixels that are NaN or infinite", int(broken[0])
+            )
+        return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+    # Fit
+
+    def loss_parts(self, pixels: Tensor, emotions: Tensor, *, training: bool) -> Mapping[str, Tensor]:
+        """The terms of the loss by name, weighted; their sum is what is minimised.
+
+        Args:
+            pixels: (N, 3, size, size) in [-1, 1].
+            emotions: (N, K).
+            training: False in validation, where noise must be the same each time.
+        """
+        raise NotImplementedError
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor | dict[str, Tensor]:
+        """The loss of a batch."""
+        parts = self.loss_parts(self.pixels(batch["image"]), batch["emotions"], training=True)
+        self.note("train", parts)
+        return torch.stack(list(parts.values())).sum()
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """The same terms on validation faces: for the curves only, since nothing is selected by them."""
+        self.note("val", self.loss_parts(self.pixels(batch["image"]), batch["emotions"], training=False))
+
+    def note(self, stage: str, parts: Mapping[str, Tensor]) -> None:
+        """Keep the terms of a batch for the epoch's means: a log a step costs as much as a small network."""
+        terms = {**parts, "loss": torch.stack([each.detach() for each in parts.values()]).sum()}
+        for name, value in terms.items():
+            key = f"{stage}_{name}"
+            self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)) + value.detach()
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _log(self, stage: str) -> None:
+        distributed = self.trainer.world_size > 1
+        for key in [key for key in self._sums if key.startswith(f"{stage}_")]:
+            self.log(key, self._sums.pop(key) / self._counts.pop(key), sync_dist=distributed)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch's terms."""
+        self._log("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted validation left."""
+        for key in [key for key in self._sums if key.startswith("val_")]:
+            del self._sums[key], self._counts[key]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means of the validation's terms."""
+        self._log("val")
+
+
+def tracks(cls: type) -> tuple[str, ...]:
+    """The tracks of a class: those whose methods it defines."""
+    methods = {"generation": "sample", "editing": "edit", "stylization": "stylize"}
+    return tuple(track for track, method in methods.items() if hasattr(cls, method))

@@ -1,0 +1,267 @@
+"""StarGAN (Choi et al. 2018): one generator that edits a face to any emotion; trainable on several datasets at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emobench.errors import SizeError
+from emobench.generators.generator import EmotionGenerator
+from emobench.recipe import Augment, Recipe
+
+
+class StarGAN(EmotionGenerator):
+    """An image-to-image generator told the target emotion, and a discriminator that also reads the emotion.
+
+    WGAN-GP (eq. 1, 8), domain classification (eq. 2, 3), cycle reconstruction (eq. 4). With several datasets, the label
+    is the union of their emotions and a mask says which of them the face's dataset knows (section 3.2); the
+    classification loss sees known ones only.
+
+    Args:
+        width: channels of the generator's first convolution.
+        blocks: residual blocks in its middle.
+        discriminator_width: channels of the discriminator's first convolution.
+        discriminator_layers: its halvings; None: as many as leave at least 2 px, at most 6.
+        critic_steps: steps of the discriminator for one of its opponent.
+        classification, cycle, penalty: weights of the terms, λ_cls, λ_rec, λ_gp.
+        lr: of both Adams; falls to 0 over the second half of the fit, as in the paper.
+    """
+
+    name = "stargan"
+    joint = True
+    source = "SYSTEMS.md E1: multi-expression; Choi et al. 2018, eq. 1-8"
+    recipe = Recipe(
+        size=224, batch=16, epochs=20, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
+    )
+
+    def __init__(
+        self,
+        *,
+        emotions: Sequence[str],
+        size: int,
+        width: Annotated[int, Ge(1)] = 64,
+        blocks: Annotated[int, Ge(0)] = 6,
+        discriminator_width: Annotated[int, Ge(1)] = 64,
+        discriminator_layers: Annotated[int, Ge(1)] | None = None,
+        critic_steps: Annotated[int, Ge(1)] = 5,
+        classification: Annotated[float, Ge(0)] = 1.0,
+        cycle: Annotated[float, Ge(0)] = 10.0,
+        penalty: Annotated[float, Ge(0)] = 10.0,
+        lr: Annotated[float, Gt(0)] = 1e-4,
+    ) -> None:
+        architecture = {
+            "width": width, "blocks": blocks, "discriminator_width": discriminator_width,
+            "discriminator_layers": discriminator_layers, "critic_steps": critic_steps,
+            "classification": classification, "cycle": cycle, "penalty": penalty, "lr": lr,
+        }  # fmt: skip
+        super().__init__(emotions=emotions, size=size, architecture=architecture)
+        self.automatic_optimization = False
+        self.critic_steps, self.lr = critic_steps, lr
+        self.classification, self.cycle, self.penalty = classification, cycle, penalty
+        k = len(self.emotions)
+        self.generator = _Generator(k, width, blocks)
+        layers = _layers(size) if discriminator_layers is None else discriminator_layers
+        self.discriminator = _Discriminator(k, size, discriminator_width, layers)
+        self.batches_a_step = critic_steps
+
+    @classmethod
+    def check_size(cls, size: int, arguments: Mapping[str, Any]) -> None:
+        """Raise a SizeError where the halvings do not come out even, or leave the discriminator nothing."""
+        if size < 28 or size % 4:
+            raise SizeError(f"{cls.name} cannot make faces of {size} px; it takes multiples of 4 from 28 px on")
+        layers = arguments.get("discriminator_layers")
+        if layers is not None and size >> layers < 1:
+            raise SizeError(
+                f"{cls.name}: {layers} halvings leave nothing of {size} px; take at most {_layers(size) + 1}"
+            )
+
+    def compilable(self) -> list[nn.Module]:
+        """Not the discriminator, whose gradient is in its penalty."""
+        return [self.generator]
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """A step of the discriminator, and every `critic_steps`-th time one of the generator, which is what counts."""
+        pixels, emotions = self.pixels(batch["image"]), batch["emotions"]
+        mask = batch.get("mask", torch.ones_like(emotions))  # (N, K) 1 where the face's dataset knows the emotion
+        target, target_mask = self._targets(emotions, mask)
+        optimizers: Any = self.optimizers()
+        for_generator, for_discriminator = optimizers
+        with self._only(self.discriminator):
+            parts = self._discriminator_parts(pixels, emotions, mask, target)
+            for_discriminator.zero_grad()
+            self.manual_backward(torch.stack(list(parts.values())).sum())
+            for_discriminator.step()
+        self.note("train", {f"d_{name}": value for name, value in parts.items()})
+        if (batch_idx + 1) % self.critic_steps == 0:
+            with self._only(self.generator):
+                parts = self._generator_parts(pixels, emotions, target, target_mask)
+                for_generator.zero_grad()
+                self.manual_backward(torch.stack(list(parts.values())).sum())
+                for_generator.step()
+            self.note("train", parts)
+            schedules: Any = self.lr_schedulers()
+            for schedule in schedules:
+                schedule.step()
+        return {"loss": torch.stack([part.detach() for part in parts.values()]).sum()}  # for whoever watches for NaN
+
+    def _targets(self, emotions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Another face's emotion for each face, and its mask: the labels of the batch in another order."""
+        order = torch.randperm(len(emotions), device=emotions.device)
+        return emotions[order], mask[order]
+
+    def _discriminator_parts(self, pixels: Tensor, emotions: Tensor, mask: Tensor, target: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            fake = self.generator(pixels, target)
+        real_score, read = self.discriminator(pixels)
+        fake_score, _ = self.discriminator(fake)
+        return {
+            "adversarial": fake_score.mean() - real_score.mean(),
+            "classification": self.classification * _reading_loss(read, emotions, mask),
+            "penalty": self.penalty * self._gradient_penalty(pixels, fake),
+        }
+
+    def _gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """(‖∇D‖ − 1)² between real and fake faces (eq. 8), in float32 whatever the precision."""
+        with torch.autocast(real.device.type, enabled=False):
+            share = torch.rand(len(real), 1, 1, 1, device=real.device)
+            between = (share * real.float() + (1 - share) * fake.float()).requires_grad_()
+            score, _ = self.discriminator(between)
+            (gradient,) = torch.autograd.grad(score.sum(), between, create_graph=True)
+            penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+            return penalty
+
+    def _generator_parts(
+        self, pixels: Tensor, emotions: Tensor, target: Tensor, target_mask: Tensor
+    ) -> dict[str, Tensor]:
+        fake = self.generator(pixels, target)
+        score, read = self.discriminator(fake)
+        back = self.generator(fake, emotions)
+        return {
+            "adversarial": -score.mean(),
+            "classification": self.classification * _reading_loss(read, target, target_mask),
+            "cycle": self.cycle * F.l1_loss(back, pixels),
+        }
+
+    def _only(self, module: nn.Module) -> _Only:
+        """Within the block only this network has gradients."""
+        others = self.discriminator if module is self.generator else self.generator
+        return _Only(others)
+
+    def loss_parts(self, pixels: Tensor, emotions: Tensor, *, training: bool) -> Mapping[str, Tensor]:
+        """For validation: how well faces come back from another emotion, which needs no opponent."""
+        target = emotions.roll(1, 0)
+        return {"cycle": self.cycle * F.l1_loss(self.generator(self.generator(pixels, target), emotions), pixels)}
+
+    @torch.no_grad()
+    def edit(self, images: Tensor, emotions: Tensor, seeds: Tensor) -> Tensor:
+        """The same faces (N, 3, S, S) with emotions (N, K); nothing of it is random."""
+        return self.images(self.generator(self.pixels(images), emotions))
+
+    def configure_optimizers(self) -> Any:
+        """Two Adams, whose rates fall to 0 over the second half of the generator's steps (section 5.1)."""
+        optimizers = [
+            torch.optim.Adam(network.parameters(), self.lr, betas=(0.5, 0.999))
+            for network in (self.generator, self.discriminator)
+        ]
+        if self.trainer.max_steps > 0:  # Lightning counts the steps of both
+            steps = self.trainer.max_steps // (self.critic_steps + 1)
+        else:
+            steps = max(1, int(self.trainer.estimated_stepping_batches) // self.critic_steps)
+        half = steps // 2
+        schedules = [
+            torch.optim.lr_scheduler.LambdaLR(
+                each, lambda step: 1.0 if step < half else max(0.0, 1 - (step - half) / max(1, steps - half))
+            )
+            for each in optimizers
+        ]
+        return optimizers, schedules
+
+
+class _Only:
+    """Switches the gradients of another network off for a block."""
+
+    def __init__(self, other: nn.Module) -> None:
+        self.other = other
+
+    def __enter__(self) -> None:
+        self.other.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        self.other.requires_grad_(True)
+
+
+class _Generator(nn.Module):
+    """Face (N, 3, S, S) and emotions (N, K) to a face; table 4 of the paper."""
+
+    def __init__(self, emotions: int, width: int, blocks: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = _convolution(3 + emotions, width, 7, 1, 3)
+        for channels in (width, 2 * width):
+            layers += _convolution(channels, 2 * channels, 4, 2, 1)
+        layers += [_Residual(4 * width) for _ in range(blocks)]
+        for channels in (4 * width, 2 * width):
+            layers += _upsampling(channels, channels // 2)
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 3, 7, 1, 3, bias=False), nn.Tanh())
+
+    def forward(self, pixels: Tensor, emotions: Tensor) -> Tensor:
+        planes = emotions[:, :, None, None].expand(-1, -1, *pixels.shape[2:])  # (N, K, S, S)
+        made: Tensor = self.layers(torch.cat([pixels, planes], 1))
+        return made
+
+
+def _convolution(before: int, after: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
+    return [convolution, nn.InstanceNorm2d(after, affine=True), nn.ReLU()]
+
+
+def _upsampling(before: int, after: int) -> list[nn.Module]:
+    convolution = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
+    return [convolution, nn.InstanceNorm2d(after, affine=True), nn.ReLU()]
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        last = [nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.InstanceNorm2d(channels, affine=True)]
+        self.layers = nn.Sequential(*_convolution(channels, channels, 3, 1, 1), *last)
+
+    def forward(self, features: Tensor) -> Tensor:
+        changed: Tensor = features + self.layers(features)
+        return changed
+
+
+class _Discriminator(nn.Module):
+    """Face (N, 3, S, S) to scores of its patches and logits (N, K) of its emotion; table 5 of the paper."""
+
+    def __init__(self, emotions: int, size: int, width: int, layers: int) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        before, channels = 3, width
+        for _ in range(layers):
+            blocks += [nn.Conv2d(before, channels, 4, 2, 1), nn.LeakyReLU(0.01)]
+            before, channels = channels, 2 * channels
+        self.body = nn.Sequential(*blocks)
+        self.score = nn.Conv2d(before, 1, 3, 1, 1, bias=False)
+        self.read = nn.Conv2d(before, emotions, size >> layers, bias=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(pixels)  # (N, C, s, s)
+        return self.score(features), self.read(features).flatten(1)
+
+
+def _reading_loss(logits: Tensor, emotions: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy (N, K) over the emotions that a face's dataset knows (eq. 2, 3; soft labels throughout)."""
+    return F.cross_entropy(logits.masked_fill(mask == 0, -1e4), emotions)
+
+
+def _layers(size: int) -> int:
+    """The discriminator's halvings: as many as leave at least 2 px, six at most as in the paper."""
+    layers = 1
+    while layers < 6 and size >> (layers + 1) >= 2:
+        layers += 1
+    return layers

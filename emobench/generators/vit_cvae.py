@@ -1,0 +1,160 @@
+"""Conditional VAE with a ViT decoder and a convolutional high-resolution head (papers/vit-cvae)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emobench.errors import SizeError
+from emobench.generators.cvae import halvings_of, kl_of
+from emobench.generators.generator import EmotionGenerator
+from emobench.nn.blocks import encoder
+from emobench.nn.noise import Noise
+from emobench.nn.perceptual import Perceptual, distance, features_for, vgg16_file
+from emobench.nn.weights import WeightFile
+from emobench.recipe import Augment, Recipe
+
+
+class ViTCVAE(EmotionGenerator):
+    """A CNN encoder to a Gaussian latent; a ViT over patch tokens decodes it; a CNN head refines and upsamples.
+
+    Loss: reconstruction (MSE) + 0.2 · perceptual + 0.2 · (1 − SSIM) + β · KL. The document omits the KL term, without
+    which nothing can be sampled from the prior: `beta = 0` reproduces its text.
+
+    Args:
+        latent: dimensions of z.
+        width: channels of the encoder's first convolution.
+        dim: of a token.
+        depth: transformer layers.
+        heads: of their attention; divides `dim`.
+        patch: side of a token's patch, px, at the resolution that the ViT makes.
+        head: the high-resolution head, which doubles the ViT's resolution; without it the ViT makes the face itself.
+        beta: weight of the KL term.
+        ssim: weight of 1 − SSIM.
+        perceptual: features in which faces are compared too: VGG16's at relu2_2, those of a guide (a classifier of
+            emobench), or none.
+        perceptual_weight: of that term.
+        weights: of VGG16, by torchvision's name or by path.
+        lr: of Adam.
+        guide: the networks that fill the need of this name.
+    """
+
+    name = "vit_cvae"
+    source = "SYSTEMS.md G2: vit-cvae; Dosovitskiy et al. 2021, eq. 1-4; SSIM: Wang et al. 2004, eq. 13"
+    may_need: ClassVar[Mapping[str, str]] = {"guide": "classifier"}
+    recipe = Recipe(
+        size=64, batch=64, epochs=50, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
+    )
+
+    def __init__(
+        self,
+        *,
+        emotions: Sequence[str],
+        size: int,
+        latent: Annotated[int, Ge(1)] = 128,
+        width: Annotated[int, Ge(1)] = 64,
+        dim: Annotated[int, Ge(8)] = 256,
+        depth: Annotated[int, Ge(1)] = 6,
+        heads: Annotated[int, Ge(1)] = 8,
+        patch: Annotated[int, Ge(1)] = 4,
+        head: bool = True,
+        beta: Annotated[float, Ge(0)] = 1e-3,
+        ssim: Annotated[float, Ge(0)] = 0.2,
+        perceptual: Perceptual = "vgg16",
+        perceptual_weight: Annotated[float, Ge(0)] = 0.2,
+        weights: str | None = "IMAGENET1K_V1",
+        lr: Annotated[float, Gt(0)] = 1e-3,
+        guide: Sequence[Any] = (),
+    ) -> None:
+        architecture = {
+            "latent": latent, "width": width, "dim": dim, "depth": depth, "heads": heads, "patch": patch, "head": head,
+            "beta": beta, "ssim": ssim, "perceptual": perceptual, "perceptual_weight": perceptual_weight,
+            "weights": weights, "lr": lr,
+        }  # fmt: skip
+        super().__init__(emotions=emotions, size=size, architecture=architecture)
+        self.latent, self.beta, self.ssim, self.lr, self.patch = latent, beta, ssim, lr, patch
+        self.perceptual_weight, self._see = perceptual_weight, features_for(perceptual, weights, guide)
+        k = len(self.emotions)
+        self.encoder, deep = encoder(size, width, halvings_of(size))
+        self.moments = nn.Linear(deep + k, 2 * latent)
+        self.tokens = (size // (2 if head else 1)) // patch  # a side
+        self.enter = nn.Linear(latent + k, dim)  # told to every token
+        self.position = nn.Parameter(torch.randn(1, self.tokens**2, dim) * 0.2)
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(dim), enable_nested_tensor=False)
+        channels = max(32, dim // 4) if head else 3
+        self.leave = nn.Linear(dim, channels * patch**2)
+        self.head = _head(channels) if head else nn.Identity()
+
+    @classmethod
+    def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
+        """VGG16's, where faces are compared in its features."""
+        wanted = arguments["perceptual"] == "vgg16" and arguments["weights"] is not None
+        return vgg16_file(arguments["weights"]) if wanted else None
+
+    @classmethod
+    def check_size(cls, size: int, arguments: Mapping[str, Any]) -> None:
+        """Raise a SizeError where patches or halvings do not come out even."""
+        step = arguments["patch"] * (2 if arguments["head"] else 1)
+        if size < 16 or size % step or size % 2 ** halvings_of(size):
+            raise SizeError(
+                f"{cls.name} cannot make faces of {size} px; here it makes 4 to 7 px times a power of two, from 16 px "
+                f"on, that {step} divides"
+            )
+
+    def encode(self, pixels: Tensor, emotions: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (N, latent) of z for faces (N, 3, S, S) of known emotions (N, K)."""
+        mean, log_variance = self.moments(torch.cat([self.encoder(pixels), emotions], 1)).chunk(2, 1)
+        return mean, log_variance.clamp(-20, 20)
+
+    def decode(self, z: Tensor, emotions: Tensor) -> Tensor:
+        """z (N, latent) and emotions (N, K) to pixels (N, 3, S, S)."""
+        told = self.enter(torch.cat([z, emotions], 1))[:, None]  # (N, 1, dim)
+        tokens = self.leave(self.layers(told + self.position))  # (N, tokens², C · patch²)
+        folded = tokens.transpose(1, 2).unflatten(2, (self.tokens, self.tokens))
+        pixels: Tensor = self.head(F.pixel_shuffle(folded, self.patch)).tanh()
+        return pixels
+
+    def loss_parts(self, pixels: Tensor, emotions: Tensor, *, training: bool) -> Mapping[str, Tensor]:
+        """The terms of the composite loss."""
+        from torchmetrics.functional.image import structural_similarity_index_measure as similarity
+
+        mean, log_variance = self.encode(pixels, emotions)
+        z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if training else mean
+        made = self.decode(z, emotions).float()
+        parts = {"reconstruction": F.mse_loss(made, pixels), "kl": self.beta * kl_of(mean, log_variance)}
+        if self.ssim:
+            alike = similarity(made, pixels, data_range=2.0)
+            assert isinstance(alike, Tensor)
+            parts["ssim"] = self.ssim * (1 - alike)
+        if self._see is not None:
+            parts["perceptual"] = self.perceptual_weight * distance(self._see(made), self._see(pixels))
+        return parts
+
+    @torch.no_grad()
+    def sample(self, emotions: Tensor, seeds: Tensor) -> Tensor:
+        """Faces (N, 3, S, S) of emotions (N, K)."""
+        return self.images(self.decode(Noise(seeds).normal(self.latent), emotions))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all parameters."""
+        return torch.optim.Adam(self.parameters(), self.lr)
+
+
+def _head(channels: int) -> nn.Module:
+    """(N, C, S/2, S/2) -> (N, 3, S, S)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, 1, 1),
+        nn.GELU(),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(channels, channels, 3, 1, 1),
+        nn.GELU(),
+        nn.Conv2d(channels, 3, 3, 1, 1),
+    )

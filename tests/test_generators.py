@@ -1,0 +1,198 @@
+"""Every generator keeps the contract; what each one is said to be is what it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emobench.discover import classes, parameters, plain
+from emobench.errors import NotFinite, SizeError
+from emobench.generators.cvae import CVAE, kl_of
+from emobench.generators.diffusion import Diffusion
+from emobench.generators.generator import EmotionGenerator, tracks
+from emobench.generators.stargan import StarGAN
+from emobench.generators.vit_cvae import ViTCVAE
+
+EMOTIONS = ("neutral", "happy", "sad", "anger")
+SMALL: dict[str, dict[str, Any]] = {
+    "cvae": {"width": 8, "latent": 6},
+    "vit_cvae": {"width": 8, "latent": 6, "dim": 32, "depth": 1, "heads": 2, "perceptual": "none"},
+    "stargan": {"width": 8, "blocks": 1, "discriminator_width": 8},
+    "diffusion": {"channels": (8, 16), "layers": 1, "sampling_steps": 3},
+}
+GENERATORS = [name for name, cls in classes("model").items() if issubclass(cls, EmotionGenerator)]
+
+
+def small(name: str, size: int = 32, **arguments: Any) -> Any:
+    torch.manual_seed(0)
+    cls = classes("model")[name]
+    return cls(emotions=EMOTIONS, size=size, **{**SMALL.get(name, {}), **arguments}).eval()
+
+
+def requests(n: int) -> torch.Tensor:
+    return torch.eye(len(EMOTIONS))[torch.arange(n) % len(EMOTIONS)]
+
+
+FACES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), np.uint8))
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_contract(name: str) -> None:
+    model = small(name)
+    assert tracks(type(model))
+    seeds = torch.arange(6) + 100
+    draws = []
+    if hasattr(model, "sample"):
+        draws.append(lambda emotions, noise, _: model.sample(emotions, noise))
+    if hasattr(model, "edit"):
+        draws.append(lambda emotions, noise, faces: model.edit(faces, emotions, noise))
+    for draw in draws:
+        made = draw(requests(6), seeds, FACES)
+        assert (made.shape, made.dtype) == ((6, 3, 32, 32), torch.uint8)
+        again = torch.cat([draw(requests(6)[k : k + 1], seeds[k : k + 1], FACES[k : k + 1]) for k in range(6)])
+        assert (made.int() - again.int()).abs().max() <= 1  # a face does not depend on its batch
+        assert torch.equal(made, draw(requests(6), seeds, FACES))
+        mixture = draw(torch.full((6, 4), 0.25), seeds, FACES)
+        assert mixture.shape == made.shape
+        draw(torch.zeros(6, 4), seeds, FACES)  # unconditional
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_hparams_are_plain_and_rebuild_the_model(name: str) -> None:
+    model = small(name)
+    hparams = json.loads(json.dumps(plain(dict(model.hparams))))
+    arguments = {key: value for key, value in hparams.items() if key in parameters(type(model))}
+    again = type(model)(emotions=EMOTIONS, size=32, **arguments)
+    assert {key: value.shape for key, value in again.state_dict().items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
+    assert len(set(plain(arguments)) - set(parameters(type(model)))) == 0
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_sizes_that_it_cannot_make_are_refused_by_name(name: str) -> None:
+    with pytest.raises(SizeError, match=name):
+        small(name, size=37)
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATORS if name != "stargan"])
+def test_losses_are_named_and_fall(name: str) -> None:
+    model = small(name).train()
+    pixels = model.pixels(FACES)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for step in range(40):
+        torch.manual_seed(step % 4)
+        loss = torch.stack(list(model.loss_parts(pixels, requests(6), training=True).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    model.eval()
+    with torch.no_grad():
+        one, other = (model.loss_parts(pixels, requests(6), training=False) for _ in range(2))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)  # validation is the same each time
+
+
+def test_pixels_and_images_are_inverse_and_refuse_nan() -> None:
+    model = small("cvae")
+    assert torch.equal(model.images(model.pixels(FACES)), FACES)
+    assert model.pixels(FACES[:, :, :16, :16]).shape == (6, 3, 32, 32)
+    broken = model.pixels(FACES).clone()
+    broken[4, 1, 2, 3] = float("nan")
+    with pytest.raises(NotFinite, match="1 of 6 faces") as error:
+        model.images(broken)
+    assert error.value.index == 4
+
+
+def test_kl_is_torchs() -> None:
+    mean, log_variance = torch.randn(5, 3), torch.randn(5, 3)
+    normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).sum(1).mean()
+    torch.testing.assert_close(kl_of(mean, log_variance), expected)
+
+
+def test_cvae_beta_weighs_the_kl() -> None:
+    torch.manual_seed(0)
+    parts = [
+        small("cvae", beta=beta).loss_parts(small("cvae").pixels(FACES), requests(6), training=False) for beta in (1, 2)
+    ]
+    torch.testing.assert_close(2 * parts[0]["kl"], parts[1]["kl"])
+
+
+def test_vit_cvae_without_its_head_makes_the_face_itself() -> None:
+    with_head, without = (small("vit_cvae", head=head) for head in (True, False))
+    assert with_head.tokens * 2 == without.tokens
+    assert without.decode(torch.randn(2, 6), requests(2)).shape == (2, 3, 32, 32)
+
+
+def test_stargan_classifies_only_emotions_that_the_dataset_knows() -> None:
+    from emobench.generators.stargan import _reading_loss
+
+    logits = torch.tensor([[0.0, 5.0, 0.0, 0.0]])
+    happy = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
+    all_known, second_unknown = torch.ones(1, 4), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
+    assert _reading_loss(logits, happy, all_known) > 4
+    assert _reading_loss(logits, happy, second_unknown) == pytest.approx(np.log(3), abs=1e-4)
+
+
+def test_stargans_penalty_is_of_unit_gradients() -> None:
+    model = small("stargan")
+    pixels = model.pixels(FACES)
+
+    class Linear(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return 3 * x[:, :, 0, 0].sum(1), x  # gradient of norm 3·√3
+
+    model.discriminator = Linear()
+    penalty = model._gradient_penalty(pixels, pixels.flip(0))
+    assert float(penalty) == pytest.approx((3 * np.sqrt(3) - 1) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("predict", ["epsilon", "v"])
+@pytest.mark.parametrize("sampler", ["dpm", "ddim"])
+def test_diffusion_finds_a_face_that_its_network_knows(predict: Any, sampler: Any) -> None:
+    """A network that always answers as if one face were the truth leads every noise to that face."""
+    model = small("diffusion", predict=predict, sampler=sampler, sampling_steps=20, guidance=1.0, noise="cosine")
+    truth = model.pixels(FACES[:1])
+
+    def oracle(noised: torch.Tensor, times: torch.Tensor, emotions: torch.Tensor) -> torch.Tensor:
+        signal = model.alphas[times].view(-1, 1, 1, 1)
+        noise = (noised - signal.sqrt() * truth) / (1 - signal).sqrt().clamp_min(1e-4)
+        return noise if predict == "epsilon" else signal.sqrt() * noise - (1 - signal).sqrt() * truth
+
+    model.predicted = oracle
+    made = model.sample(requests(3), torch.arange(3))
+    assert (made.float() - FACES[:1].float()).abs().mean() < 6
+
+
+def test_guidance_needs_no_second_pass_at_one_and_one_batch_otherwise() -> None:
+    model = small("diffusion", guidance=1.0)
+    sizes: list[int] = []
+    network = model.predicted
+    model.predicted = lambda noised, times, emotions: (sizes.append(len(noised)), network(noised, times, emotions))[1]
+    model.sample(requests(2), torch.arange(2))
+    assert set(sizes) == {2}
+    model.guidance = 2.0
+    sizes.clear()
+    model.sample(requests(2), torch.arange(2))
+    assert set(sizes) == {4}
+
+
+def test_an_edit_of_little_strength_stays_close_to_its_source() -> None:
+    model = small("diffusion", sampling_steps=20, guidance=1.0)
+    near, far = (
+        (setattr(model, "strength", strength), model.edit(FACES, requests(6), torch.arange(6)))[1]
+        for strength in (0.05, 1.0)
+    )
+    assert (near.float() - FACES.float()).abs().mean() < (far.float() - FACES.float()).abs().mean()
+
+
+def test_classes_are_what_they_are_called() -> None:
+    assert {cls.name for cls in (CVAE, ViTCVAE, StarGAN, Diffusion)} <= set(GENERATORS)
