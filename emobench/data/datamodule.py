@@ -241,6 +241,18 @@ class EmotionDataModule(L.LightningDataModule, ABC):
             for split, of in self.counts().items()
         ]
 
+    def described(self, name: str) -> dict[str, Any]:
+        """What a result says of the dataset, which goes by `name` in its suite."""
+        return {
+            "name": name,
+            "size": self.size,
+            "fingerprint": self.fingerprint,
+            "emotions": list(self.emotions),
+            "counts": self.counts(),
+            "notes": list(self.notes),
+            "audit": {finding: n for finding, n in self.audit.items() if isinstance(n, int)},
+        }
+
     def leaked(self) -> np.ndarray:
         """(N,) bool: a test face pixel-equal, at the source's resolution, to one of training or validation."""
         return leaked(self.faces)
@@ -346,7 +358,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
         resident = self._is_resident() and not (changes and augment.backend == "albumentations")
         faces = Faces(self.images, self._targets(), augment, feed.seed, on_device=self._on_device(), resident=resident)
         options = _options(0 if resident else feed.workers)
-        return TrainLoader(faces, batches, None if self.trainer is None else self._place, **options)
+        return TrainLoader(faces, batches, None if self.trainer is None else self.place, **options)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split in row order."""
@@ -416,7 +428,7 @@ class EmotionDataModule(L.LightningDataModule, ABC):
                 rows[self._rows(split)] = random.permutation(self._rows(split))
         return rows
 
-    def _place(self) -> tuple[int, int]:
+    def place(self) -> tuple[int, int]:
         """(epoch, step) of the trainer's next batch, right also after it has loaded a checkpoint from within an epoch.
 
         Its progress counts batches as `ready` before it counts anything else, and a restart sets that to the finished.

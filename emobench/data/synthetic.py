@@ -249,10 +249,11 @@ class Synthetic(EmotionDataModule):
             blurred and covered.
         train: faces of this split, a multiple of eight; so `val` and `test`.
         draw_seed: seed of everything drawn; another one is another dataset.
+        only: draw these emotions alone; None: all eight.
 
     Raises:
         SizeError: the size is not between 32 and 256 px.
-        DatasetError: a number of faces is no multiple of eight.
+        DatasetError: a number of faces is no multiple of the emotions, or one of these is unknown.
     """
 
     name: ClassVar[str] = "synthetic"  # type: ignore[misc]  # Lightning has an instance variable of this name
@@ -274,18 +275,24 @@ class Synthetic(EmotionDataModule):
         val: int = 1000,
         test: int = 2000,
         draw_seed: int = 0,
+        only: tuple[str, ...] | None = None,
     ) -> None:
         if not 32 <= size <= 256:
             raise SizeError(f"synthetic faces cannot be drawn at {size} px: choose a size from 32 to 256")
+        wanted = EMOTIONS if only is None else {canonical(emotion) for emotion in only}
+        self.drawn = np.array([k for k, emotion in enumerate(EMOTIONS) if emotion in wanted])
+        kinds = len(self.drawn)
         for split, count in zip(SPLITS, (train, val, test), strict=True):
-            if count < len(EMOTIONS) or count % len(EMOTIONS) or count > PEOPLE * PER_PERSON:
+            if count < kinds or count % kinds or count > PEOPLE * PER_PERSON:
                 raise DatasetError(
-                    f"synthetic: {split} = {count} faces cannot be shared equally by the eight emotions; "
-                    f"choose a multiple of 8, such as {max(8, count // 8 * 8)}"
+                    f"synthetic: {split} = {count} faces cannot be shared equally by {kinds} emotions; "
+                    f"choose a multiple of {kinds}, such as {max(kinds, count // kinds * kinds)}"
                 )
         self.variant, self.draw_seed = variant, draw_seed
         self.faces_per_split = {"train": train, "val": val, "test": test}
-        settings = {"variant": variant, "draw_seed": draw_seed, **self.faces_per_split}
+        settings: dict[str, Any] = {"variant": variant, "draw_seed": draw_seed, **self.faces_per_split}
+        if only is not None:
+            settings["only"] = sorted(wanted)
         super().__init__(settings, folder=folder, size=size, cache=cache)
 
     def index(self) -> pd.DataFrame:
@@ -295,14 +302,14 @@ class Synthetic(EmotionDataModule):
 
     def _index_split(self, number: int, split: str) -> pd.DataFrame:
         i = np.arange(self.faces_per_split[split])
-        person, face, emotion = number * PEOPLE + i // PER_PERSON, i % PER_PERSON, i % len(EMOTIONS)
+        person, face, emotion = number * PEOPLE + i // PER_PERSON, i % PER_PERSON, self.drawn[i % len(self.drawn)]
         weights = emotion_weights(VARIANTS[self.variant], self.draw_seed, person, face, emotion)
         units = action_units(VARIANTS[self.variant], self.draw_seed, person, face, weights)
         table = pd.DataFrame(
             {
                 "id": [f"{split}-{k // PER_PERSON:05d}-{k % PER_PERSON}" for k in i],
                 "source": "drawn",
-                "label": [EMOTIONS[k] for k in emotion],
+                "label": [EMOTIONS[k] for k in emotion.tolist()],
                 "subject": [f"{split}-{k // PER_PERSON:05d}" for k in i],
                 "split": split,
                 "person": person,

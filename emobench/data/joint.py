@@ -1,0 +1,125 @@
+"""Several datasets as one for a fit: labels over the union of their emotions, and a mask of those that each knows.
+
+Choi et al. 2018, section 3.2. A batch is of one dataset; which one comes next is drawn, so that an epoch passes once
+over each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import lightning as L
+import numpy as np
+import torch
+
+from emobench.data.datamodule import EmotionDataModule
+from emobench.data.loaders import Batch, TrainLoader
+from emobench.emotions import EMOTIONS
+from emobench.recipe import Recipe
+
+
+class Joint(L.LightningDataModule):
+    """Batches as of one dataset; `emotions` (N, K), and `mask` (N, K): 1 where the face's dataset knows the emotion.
+
+    Args:
+        parts: the datasets, at one size.
+    """
+
+    def __init__(self, parts: Sequence[EmotionDataModule]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.emotions = tuple(each for each in EMOTIONS if any(each in part.emotions for part in parts))
+        self._seed = 0
+
+    def feed(self, *, recipe: Recipe, seed: int, workers: int = 0, permuted: bool = False) -> None:
+        """How the loaders feed the training that follows; see `EmotionDataModule.feed`."""
+        self._seed = seed
+        for part in self.parts:
+            part.feed(recipe=recipe, seed=seed, workers=workers, permuted=permuted)
+
+    def steps_per_epoch(self, recipe: Recipe, world: int = 1) -> int:
+        """Batches of one epoch."""
+        return sum(part.steps_per_epoch(recipe, world) for part in self.parts)
+
+    def prepare_data(self) -> None:
+        """Lightning calls this in one process per node."""
+        for part in self.parts:
+            part.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning calls this in every process."""
+        for part in self.parts:
+            part.trainer = self.trainer
+            part.prepare()
+
+    def train_dataloader(self) -> Interleaved:
+        """Balanced, shuffled, augmented; needs `feed()`."""
+        place = None if self.trainer is None else self.parts[0].place
+        return Interleaved([part.train_dataloader() for part in self.parts], self._seed, place)
+
+    def val_dataloader(self) -> OneAfterTheOther:
+        """The validation splits in row order."""
+        return OneAfterTheOther([part.val_dataloader() for part in self.parts])
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """What the dataset itself does where the batch has come to; then its labels and mask over the union."""
+        part = self.parts[batch.pop("part")]
+        batch = part.on_after_batch_transfer(batch, dataloader_idx)
+        own = batch["emotions"]  # (N, k)
+        places = torch.tensor([self.emotions.index(each) for each in part.emotions], device=own.device)
+        empty = own.new_zeros(len(own), len(self.emotions))
+        batch["emotions"] = empty.index_copy(1, places, own)
+        batch["mask"] = empty.index_fill(1, places, 1.0)
+        return batch
+
+
+class Interleaved:
+    """The batches of several loaders in an order that follows from the seed and the epoch alone.
+
+    Args:
+        place: (epoch, step) that comes next; None: epoch 0 from its beginning.
+    """
+
+    def __init__(self, loaders: Sequence[TrainLoader], seed: int, place: Callable[[], tuple[int, int]] | None) -> None:
+        self.loaders, self.seed, self.place = list(loaders), seed, place
+
+    def __len__(self) -> int:
+        return sum(len(loader) for loader in self.loaders)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """(batches,) which loader each batch of an epoch is of."""
+        parts = np.repeat(np.arange(len(self.loaders)), [len(loader) for loader in self.loaders])
+        return np.random.default_rng((self.seed, epoch, 0x517CC1B7)).permutation(parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, step = (0, 0) if self.place is None else self.place()
+        order = self.order(epoch)
+        iterators = []
+        for part, loader in enumerate(self.loaders):
+            behind = int((order[:step] == part).sum())
+            loader.place = lambda at=(epoch, behind): at
+            iterators.append(iter(loader))
+        for part in order[step:].tolist():
+            yield {**next(iterators[part]), "part": part}
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing, since the place is the trainer's; Lightning warns of loaders without it when a fit goes on."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to load."""
+
+
+class OneAfterTheOther:
+    """The batches of several loaders, each marked with its loader."""
+
+    def __init__(self, loaders: Sequence[torch.utils.data.DataLoader[Batch]]) -> None:
+        self.loaders = list(loaders)
+
+    def __len__(self) -> int:
+        return sum(len(loader) for loader in self.loaders)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for part, loader in enumerate(self.loaders):
+            for batch in loader:
+                yield {**batch, "part": part}
