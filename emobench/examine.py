@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from emobench.errors import DatasetError, SuiteError
-from emobench.expand import data_module
 from emobench.report.markdown import code, escape, table
+from emobench.rows import data_module
 
 _FINDINGS = {
     "faces": "faces",

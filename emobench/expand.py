@@ -6,56 +6,20 @@ Names, arguments, sizes, datasets, weight files, needs: the first thing that is 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emobench.bench.keys import code_of, key
 from emobench.bench.store import PROTOCOL
-from emobench.emotions import is_emotion
-from emobench.errors import DatasetMissing, SizeError, SuiteError, WeightsError, unknown
+from emobench.emotions import EMOTIONS
+from emobench.errors import SizeError, SuiteError, WeightsError
+from emobench.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
+from emobench.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
 from emobench.suite import Cell, Plan, Skipped, Suite
 
-# Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
-_OURS = {
-    "max_epochs": "the row's `epochs`",
-    "max_steps": "the row's `steps`",
-    "callbacks": "nothing: emobench brings its own",
-    "logger": "nothing: every cell writes its history.csv",
-    "default_root_dir": "--results",
-    "enable_checkpointing": "nothing: a running cell can always be resumed",
-    "num_sanity_val_steps": "nothing",
-    "use_distributed_sampler": "nothing: the loaders shard themselves",
-    "reload_dataloaders_every_n_epochs": "nothing",
-    "max_time": "`epochs` or `steps`: budgets are never seconds",
-    "fast_dev_run": "benchmarks/smoke.toml",
-}
 # Options that change no number (where the work is done, what is shown).
 _NEUTRAL = ("accelerator", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "num_nodes")
-
-
-@dataclass
-class _ModelRow:
-    """A row of the suite's model table, checked but for what depends on the dataset."""
-
-    row: str
-    model: str
-    cls: Any
-    arguments: dict[str, Any]
-    recipe: Any
-    needs: dict[str, list[str]]
-    trainer: dict[str, Any]  # where it differs from the suite's
-    optional: bool
-
-
-@dataclass
-class _DataRow:
-    name: str
-    module: Any  # an EmotionDataModule after plan()
-    cls: Any
-    arguments: dict[str, Any]  # as the suite and the defaults say, `size` among them
 
 
 def expand(suite: Suite, data_root: Path) -> Plan:
@@ -65,182 +29,51 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         SuiteError, DatasetError, WeightsError, SizeError: the first thing that is wrong.
     """
     where = f"suite {suite.name}"
-    trainer = {"precision": "32-true", "devices": 1, **_trainer(f"{where}, [trainer]", suite.trainer)}
-    rows = _in_order_of_needs([_model_row(where, name, table) for name, table in suite.model.items()])
-    skipped: list[Skipped] = []
-    downloads: dict[str, None] = {}
-    cells: list[Cell] = []
-    notes: dict[str, list[str]] = {}
-    listings: dict[str, str] = {}
-    for data_name, table in datasets_of(suite, data_root).items():
-        data = _data_row(where, data_name, table, data_root)
+    trainer = {"precision": "32-true", "devices": 1, **trainer_options(f"{where}, [trainer]", suite.trainer)}
+    tables = datasets_of(suite, data_root)
+    rows = [model_row(where, name, table, suite, list(tables)) for name, table in suite.model.items()]
+    plan = Plan(suite.name, [], [], [], {}, {})
+    files = EvaluationFiles({}, {})
+    if any(row.generates for row in rows):
+        named = {row.row for row in rows}
+        unnamed = [name for name in dict.fromkeys(panel_of(suite)) if name not in named]
+        first = {"seeds": suite.seeds[:1]}  # a panel is of the first seed
+        rows += [model_row(where, name, first, suite, list(tables)) for name in unnamed]
+        check_panel(where, suite, rows)
+        files = evaluation_files(where, suite, plan.listings)
+    rows = sorted(in_order_of_needs(rows), key=lambda row: row.generates)  # judges come before those they judge
+    check_firewall(where, suite, rows)
+    builder = _Builder(where, suite, rows, trainer, files)
+    for data_name, table in tables.items():
+        data = data_row(where, data_name, table, data_root)
+        mine = [row for row in rows if row.train_on is None and (row.on is None or data_name in row.on)]
         if isinstance(data, str):
             size = table.get("size", 0)
-            skipped += [Skipped(row.row, row.model, data_name, size, data) for row in rows]
+            plan.skipped.extend(Skipped(row.row, row.model, data_name, size, data) for row in mine)
             continue
-        notes[data_name] = [*data.module.notes, *data.module.counted()]
-        listings |= data.module.listings
-        usable: list[_ModelRow] = []
-        for row in rows:
-            reason = _unusable(where, row, data, downloads)
-            if reason is None and (missing := _unfilled(row, [other.row for other in usable])):
-                reason = f"needs {missing}, which is skipped"
+        plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
+        plan.listings.update(data.module.listings)
+        usable: list[ModelRow] = []
+        for row in mine:
+            reason = _unusable(where, row, data, plan.downloads)
+            if reason is None and (lacking := _unfilled(row, suite, [other.row for other in usable])):
+                skipped = lacking in [other.row for other in mine]
+                reason = f"needs {lacking}, which is {'skipped' if skipped else f'not run on {data_name}'}"
             if reason is None:
                 usable.append(row)
             else:
-                skipped.append(Skipped(row.row, row.model, data_name, data.module.size, reason))
-        cells += _cells(suite.seeds, usable, data, trainer)
-    if not cells:
-        reasons = "; ".join(dict.fromkeys(each.reason for each in skipped))
-        raise SuiteError(f"{where}: nothing can run here: {reasons}")
-    return Plan(suite.name, cells, skipped, list(downloads), notes, listings)
-
-
-def _trainer(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of Lightning's Trainer, checked by name."""
-    from lightning.pytorch import Trainer
-
-    known = [name for name in inspect.signature(Trainer.__init__).parameters if name != "self" and name not in _OURS]
-    for option in options:
-        if option in _OURS:
-            raise SuiteError(f"{where}: {option} is set by emobench; use {_OURS[option]}")
-        if option not in known:
-            raise SuiteError(f"{where}: {unknown('option', option, known)}")
-    return dict(options)
-
-
-def _model_row(where: str, name: str, table: Mapping[str, Any]) -> _ModelRow:
-    """Check a row's class, arguments, recipe and the names of its needs."""
-    from emobench.discover import resolve
-
-    table = dict(table)
-    where = f"{where}, [model.{name}]"
-    model = table.pop("class", name)
-    optional = table.pop("optional", False)
-    needs = table.pop("needs", {})
-    trainer = _trainer(f"{where} trainer", table.pop("trainer", {}))
-    cls, preset = resolve("model", model)
-    arguments, recipe = arguments_of(where, cls, {**preset, **table})
-    for role in needs:
-        if role not in cls.needs:
-            raise SuiteError(f"{where}: {unknown('need', role, cls.needs)}")
-    for role in cls.needs:
-        if role not in needs:
-            raise SuiteError(
-                f"{where}: says no row for `{role}`; add needs = {{ {role} = ... }} with a row of this suite"
-            )
-    filled = {role: [rows] if isinstance(rows, str) else list(rows) for role, rows in needs.items()}
-    return _ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional)
-
-
-def arguments_of(where: str, cls: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The resolved arguments of a class and its recipe, with what a suite gives checked by name and type.
-
-    Raises:
-        SuiteError: a name is neither an argument nor a field of the recipe, or a value does not fit.
-    """
-    from emobench.discover import checked, parameters, recipe_fields
-
-    known = parameters(cls)
-    recipe = getattr(cls, "recipe", None)
-    fields = recipe_fields(recipe) if recipe is not None else {}
-    changes: dict[str, Any] = {}
-    arguments = {name: parameter.default for name, parameter in known.items() if not parameter.required}
-    for name, value in given.items():
-        if name in known:
-            arguments[name] = checked(where, name, known[name], value)
-        elif name in fields:
-            changes[name] = checked(where, name, fields[name], value)
-        else:
-            raise SuiteError(f"{where}: {unknown('argument', name, [*known, *fields])}")
-    missing = [name for name, parameter in known.items() if parameter.required and name not in arguments]
-    if missing:
-        raise SuiteError(f"{where}: {', '.join(missing)} must be given")
-    if recipe is not None:
-        budget = {"epochs", "steps"}
-        if budget <= changes.keys():
-            raise SuiteError(f"{where}: sets both epochs and steps; a budget is one of them")
-        for name in budget & changes.keys():
-            changes |= dict.fromkeys(budget - {name})
-        recipe = dataclasses.replace(recipe, **changes)
-    return arguments, recipe
-
-
-def _in_order_of_needs(rows: list[_ModelRow]) -> list[_ModelRow]:
-    """Rows so that each comes after those that it needs.
-
-    Raises:
-        SuiteError: a need names no row, or rows need each other in a circle.
-    """
-    by_name = {row.row: row for row in rows}
-    ordered: dict[str, _ModelRow] = {}
-
-    def visit(row: _ModelRow, above: tuple[str, ...]) -> None:
-        if row.row in above:
-            raise SuiteError(f"rows need each other in a circle: {' → '.join((*above, row.row))}")
-        for role, names in row.needs.items():
-            for name in names:
-                if name not in by_name:
-                    raise SuiteError(f"[model.{row.row}]: {unknown(role + ' row', name, by_name)}")
-                visit(by_name[name], (*above, row.row))
-        ordered.setdefault(row.row, row)
-
+                plan.skipped.append(Skipped(row.row, row.model, data_name, data.module.size, reason))
+        plan.cells.extend(builder.cells_on(data, usable))
     for row in rows:
-        visit(row, ())
-    return list(ordered.values())
+        if row.train_on is not None:
+            plan.cells.extend(builder.joint_cells(row, plan))
+    if not plan.cells:
+        reasons = "; ".join(dict.fromkeys(each.reason for each in plan.skipped))
+        raise SuiteError(f"{where}: nothing can run here: {reasons}")
+    return plan
 
 
-def datasets_of(suite: Suite, data_root: Path) -> dict[str, dict[str, Any]]:
-    """The suite's datasets, `folder:*` replaced by every folder of the data root that holds a folder per emotion."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, table in suite.data.items():
-        if table.get("class", name) != "folder:*":
-            found[name] = table
-            continue
-        others = {str(other.get("class", other_name)) for other_name, other in suite.data.items()}
-        for folder in sorted(path for path in data_root.glob("*") if path.is_dir() and path.name not in others):
-            if any(path.is_dir() and is_emotion(path.name) for path in [*folder.glob("*"), *folder.glob("*/*")]):
-                found[f"folder:{folder.name}"] = {**table, "class": f"folder:{folder.name}"}
-    return found
-
-
-def _data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -> _DataRow | str:
-    """Check a dataset, audit and split it; the reason where an optional one is not there."""
-    table = dict(table)
-    where = f"{where}, [data.{name}]"
-    optional = table.pop("optional", False)
-    module, arguments = data_module(where, table.pop("class", name), table, data_root)
-    try:
-        module.sources()
-    except DatasetMissing as error:
-        reason = f"{error} (The data root is set by --data or EMOBENCH_DATA.)"
-        if optional:
-            return reason
-        raise DatasetMissing(reason) from None
-    module.plan()
-    return _DataRow(name, module, type(module), arguments)
-
-
-def data_module(where: str, name: str, given: Mapping[str, Any], data_root: Path) -> tuple[Any, dict[str, Any]]:
-    """The data module of a dataset's name, before `plan()`, and its resolved arguments.
-
-    Raises:
-        SuiteError, DatasetError: an unknown name, or an argument that does not fit.
-    """
-    from emobench.discover import resolve
-
-    cls, preset = resolve("dataset", name)
-    arguments, _ = arguments_of(where, cls, {**preset, **given})
-    folder = dataset_folder(data_root, name) if cls.expects else None
-    return cls(folder=folder, **arguments), arguments
-
-
-def dataset_folder(data_root: Path, name: str) -> Path:
-    """`<root>/<dataset>/`; for `folder:<x>` it is `<root>/<x>/`."""
-    return data_root / name.split(":", 1)[-1]
-
-
-def _unusable(where: str, row: _ModelRow, data: _DataRow, downloads: dict[str, None]) -> str | None:
+def _unusable(where: str, row: ModelRow, data: DataRow, downloads: list[str]) -> str | None:
     """Check what depends on the dataset: the size and the weight file; the reason where an optional row cannot run."""
     where = f"{where}, [model.{row.row}] on {data.name}"
     size = data.module.size if row.recipe is None or row.recipe.size is None else row.recipe.size
@@ -252,7 +85,8 @@ def _unusable(where: str, row: _ModelRow, data: _DataRow, downloads: dict[str, N
     if weights is None or weights.path is not None:
         return None
     if weights.download:
-        downloads[f"{row.row}: {weights.name}"] = None
+        if (fetched := f"{row.row}: {weights.name}") not in downloads:
+            downloads.append(fetched)
         return None
     reason = f"{where}: weights {weights.name} not found; looked for {weights.looked_for}. {weights.how}"
     if row.optional:
@@ -260,97 +94,180 @@ def _unusable(where: str, row: _ModelRow, data: _DataRow, downloads: dict[str, N
     raise WeightsError(reason)
 
 
-def _unfilled(row: _ModelRow, usable: list[str]) -> str | None:
-    return next((name for names in row.needs.values() for name in names if name not in usable), None)
+def _unfilled(row: ModelRow, suite: Suite, usable: list[str]) -> str | None:
+    names = [name for names in row.needs.values() for name in names] + (panel_of(suite) if row.generates else [])
+    return next((name for name in names if name not in usable), None)
 
 
-def _cells(seeds: list[int], rows: list[_ModelRow], data: _DataRow, trainer: dict[str, Any]) -> list[Cell]:
-    """The cells of one dataset, the permuted control last."""
-    cells: dict[tuple[str, int], Cell] = {}
-    parameters = {row.row: _parameters(row, data) for row in rows}
-    for seed in seeds:
-        for row in rows:
-            needs = {role: [cells[name, seed].fit_key for name in names] for role, names in row.needs.items()}
-            cells[row.row, seed] = _cell(row, data, trainer, seed, needs, None, parameters[row.row])
-    trained = [row for row in rows if row.recipe is not None and not row.needs]
-    found = list(cells.values())
-    if trained:
-        cheapest = min(trained, key=lambda row: _training_cost(row, data))
-        found.append(_cell(cheapest, data, trainer, seeds[0], {}, "permuted", parameters[cheapest.row]))
-    return found
+class _Builder:
+    """Makes the cells of a suite, dataset by dataset; remembers them for those that need them."""
+
+    def __init__(
+        self, where: str, suite: Suite, rows: list[ModelRow], trainer: dict[str, Any], files: EvaluationFiles
+    ) -> None:
+        self.where, self.suite, self.trainer, self.files = where, suite, trainer, files
+        self.rows = {row.row: row for row in rows}
+        self.made: dict[tuple[str, str, int], Cell] = {}  # (dataset, row, seed)
+        self.data: dict[str, DataRow] = {}
+
+    def cells_on(self, data: DataRow, rows: list[ModelRow]) -> list[Cell]:
+        """The cells of one dataset, the permuted control last."""
+        self.data[data.name] = data
+        found = []
+        for seed in self.suite.seeds:
+            for row in (row for row in rows if seed in row.seeds):
+                cell = self._cell(row, data, seed, self._needs(row, data.name, seed))
+                self.made[data.name, row.row, seed] = cell
+                found.append(cell)
+        trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
+        if trained:
+            cheapest = min(trained, key=lambda row: _training_cost(row, data))
+            found.append(self._cell(cheapest, data, self.suite.seeds[0], {}, control="permuted"))
+        return found
+
+    def joint_cells(self, row: ModelRow, plan: Plan) -> list[Cell]:
+        """One fit on several datasets, evaluated on each of them; skipped where one of them is."""
+        names = row.train_on or []
+        lacking = [name for name in names if name not in self.data]
+        if lacking:
+            reason = f"is trained on {', '.join(names)} together, and {', '.join(lacking)} cannot be used here"
+            plan.skipped.extend(Skipped(row.row, row.model, name, 0, reason) for name in names)
+            return []
+        parts = [self.data[name] for name in names]
+        if len({part.module.size for part in parts}) > 1:
+            sizes = ", ".join(f"{part.name} {part.module.size} px" for part in parts)
+            raise SizeError(f"{self.where}, [model.{row.row}]: datasets of one size can be trained on, not {sizes}")
+        if reason := next((why for part in parts if (why := _unusable(self.where, row, part, plan.downloads))), None):
+            plan.skipped.extend(Skipped(row.row, row.model, part.name, part.module.size, reason) for part in parts)
+            return []
+        return [
+            self._cell(row, part, seed, self._needs(row, part.name, seed), parts=parts)
+            for seed in row.seeds
+            for part in parts
+        ]
+
+    def _needs(self, row: ModelRow, dataset: str, seed: int) -> dict[str, list[str]]:
+        """The fit_keys of the cells that fill a row's needs, at its own seed."""
+        for role, names in row.needs.items():
+            for name in names:
+                if (dataset, name, seed) not in self.made:
+                    raise SuiteError(
+                        f"{self.where}, [model.{row.row}]: its {role} {name} is not run on {dataset} with seed {seed}; "
+                        f"change the seeds or the datasets of one of them"
+                    )
+        return {role: [self.made[dataset, name, seed].fit_key for name in names] for role, names in row.needs.items()}
+
+    def _cell(
+        self,
+        row: ModelRow,
+        data: DataRow,
+        seed: int,
+        needs: dict[str, list[str]],
+        *,
+        control: str | None = None,
+        parts: Sequence[DataRow] = (),
+    ) -> Cell:
+        from emobench.discover import plain
+
+        trainer = {**self.trainer, **row.trainer}
+        sources = list(parts) or [data]
+        emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
+        if not parts:
+            emotions = list(data.module.emotions)
+        joint = ["emobench.data.joint"] if parts else []
+        made_of_fit = {
+            "class": f"{row.cls.__module__}:{row.cls.__qualname__}",
+            "arguments": plain(row.arguments),
+            "recipe": plain(row.recipe),
+            "data": {"joint": [_data_entry(part) for part in parts]} if parts else _data_entry(data),
+            "trainer": {name: value for name, value in plain(trainer).items() if name not in _NEUTRAL},
+            "seed": seed,
+            "permuted": control == "permuted",
+            "needs": needs,
+            "code": code_of([row.cls.__module__, *joint, *(part.cls.__module__ for part in sources)]),
+        }
+        evaluation = {
+            "fit_key": key(made_of_fit),
+            "protocol": PROTOCOL,
+            "size": data.module.size,
+            "code": code_of(["emobench.metrics.recognition"]),
+        }
+        if parts:
+            evaluation["part"] = [part.name for part in parts].index(data.name)
+        cell = Cell(
+            row=f"control:{control}" if control else row.row,
+            model=row.model,
+            dataset=data.name,
+            size=data.module.size,
+            seed=seed,
+            track="recognition",
+            control=control,
+            fit=made_of_fit,
+            evaluation=evaluation,
+            emotions=emotions,
+            parameters=self._parameters(row, data, emotions),
+            trainer=trainer,
+            needs=needs,
+        )
+        return self._judged(cell) if row.generates else cell
+
+    def _judged(self, cell: Cell) -> Cell:
+        """A generator's cell with its judges and reader, of the suite's first seed, and how many faces they see."""
+        names = {"judges": self.suite.panel, "reader": [self.suite.reader]}
+        for name in panel_of(self.suite):
+            if (cell.dataset, name, self.suite.seeds[0]) not in self.made:
+                raise SuiteError(
+                    f"{self.where}: {name} judges {cell.row} on {cell.dataset}, and is not run there with the suite's "
+                    f"first seed"
+                )
+        panel = {
+            role: [self.made[cell.dataset, name, self.suite.seeds[0]].fit_key for name in of]
+            for role, of in names.items()
+        }
+        evaluation = {
+            **cell.evaluation,
+            **panel,
+            "faces": self.suite.evaluation.faces,
+            "files": self.files.hashes,
+            "code": code_of(["emobench.bench.judging"]),
+        }
+        return dataclasses.replace(cell, track="generation", panel=panel, files=self.files.paths, evaluation=evaluation)
+
+    def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str]) -> int:
+        """Parameters of the row's own network; 0 where it has none, as an ensemble."""
+        from emobench.classifiers.classifier import parameters_of
+
+        return 0 if row.recipe is None else parameters_of(_weightless(row, data, emotions, self.rows))
 
 
-def _training_cost(row: _ModelRow, data: _DataRow) -> float:
+def _data_entry(data: DataRow) -> dict[str, Any]:
+    """What a fit's key holds of a dataset."""
+    from emobench.discover import plain
+
+    return {
+        "class": f"{data.cls.__module__}:{data.cls.__qualname__}",
+        "arguments": {name: value for name, value in plain(data.arguments).items() if name != "max_bad"},
+        "fingerprint": data.module.fingerprint,
+    }
+
+
+def _training_cost(row: ModelRow, data: DataRow) -> float:
     """FLOPs of a fit, up to a factor that all rows of the dataset share."""
     from emobench.classifiers.classifier import flops_of
 
     passes = row.recipe.epochs or row.recipe.steps * row.recipe.batch / sum(data.module.counts()["train"].values())
-    return float(flops_of(_weightless(row, data)) * passes)
+    return float(flops_of(_weightless(row, data, data.module.emotions, {})) * passes)
 
 
-def _parameters(row: _ModelRow, data: _DataRow) -> int:
-    """Parameters of the row's own network; 0 where it has none, as an ensemble."""
-    from emobench.classifiers.classifier import parameters_of
-
-    return 0 if row.recipe is None else parameters_of(_weightless(row, data))
-
-
-def _weightless(row: _ModelRow, data: _DataRow) -> Any:
+def _weightless(row: ModelRow, data: DataRow, emotions: Sequence[str], rows: Mapping[str, ModelRow]) -> Any:
     """The row's network without memory for its parameters, and without opening a pre-trained file."""
     import torch
 
     from emobench.classifiers.classifier import untrained
 
     size = row.recipe.size or data.module.size
+    needs = {
+        role: [_weightless(rows[name], data, emotions, rows) for name in names] for role, names in row.needs.items()
+    }
     with torch.device("meta"):
-        return row.cls(emotions=data.module.emotions, size=size, **untrained(row.cls, row.arguments))
-
-
-def _cell(
-    row: _ModelRow,
-    data: _DataRow,
-    trainer: dict[str, Any],
-    seed: int,
-    needs: dict[str, list[str]],
-    control: str | None,
-    parameters: int,
-) -> Cell:
-    from emobench.discover import plain
-
-    trainer = {**trainer, **row.trainer}
-    made_of_fit = {
-        "class": f"{row.cls.__module__}:{row.cls.__qualname__}",
-        "arguments": plain(row.arguments),
-        "recipe": plain(row.recipe),
-        "data": {
-            "class": f"{data.cls.__module__}:{data.cls.__qualname__}",
-            "arguments": {name: value for name, value in plain(data.arguments).items() if name != "max_bad"},
-            "fingerprint": data.module.fingerprint,
-        },
-        "trainer": {name: value for name, value in plain(trainer).items() if name not in _NEUTRAL},
-        "seed": seed,
-        "permuted": control == "permuted",
-        "needs": needs,
-        "code": code_of([row.cls.__module__, data.cls.__module__]),
-    }
-    made_of_eval = {
-        "fit_key": key(made_of_fit),
-        "protocol": PROTOCOL,
-        "size": data.module.size,
-        "code": code_of(["emobench.metrics.recognition"]),
-    }
-    return Cell(
-        row=f"control:{control}" if control else row.row,
-        model=row.model,
-        dataset=data.name,
-        size=data.module.size,
-        seed=seed,
-        track="recognition",
-        control=control,
-        fit=made_of_fit,
-        evaluation=made_of_eval,
-        emotions=list(data.module.emotions),
-        parameters=parameters,
-        trainer=trainer,
-        needs=needs,
-    )
+        return row.cls(emotions=emotions, size=size, **untrained(row.cls, row.arguments), **needs)

@@ -26,6 +26,24 @@ class Wandb(BaseModel):
     entity: str | None = None  # the user or team; None: the key's own
 
 
+class Evaluation(BaseModel):
+    """How many faces an evaluation of a generator draws; the same for every row of the suite."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fidelity: int | None = Field(default=None, ge=1)  # None: as many as there are test faces, at most 10,000
+    per_emotion: int = Field(default=100, ge=1)  # for control
+    sources: int = Field(default=96, ge=1)  # test faces in all, the same number an emotion, each to every other one
+    intensity: int = Field(default=20, ge=0)  # faces an emotion and level
+    identity: str | None = None  # ONNX file of a face-recognition network, input (N, 3, 112, 112); None: no identity
+    lpips: str | None = None  # file of torchvision's VGG16 (ImageNet); None: no LPIPS
+
+    @property
+    def faces(self) -> dict[str, int | None]:
+        """How many faces, without the files."""
+        return {name: value for name, value in self.model_dump().items() if name not in ("identity", "lpips")}
+
+
 class Suite(BaseModel):
     """A suite as its file says it; what the names in it mean is found out by `expand`."""
 
@@ -36,6 +54,9 @@ class Suite(BaseModel):
     data: dict[str, dict[str, Any]] = Field(min_length=1)
     model: dict[str, dict[str, Any]] = Field(min_length=1)
     trainer: dict[str, Any] = {}
+    panel: list[str] = Field(default=["resnet18", "vit"], min_length=2)  # judges: rows, or classes at their defaults
+    reader: str = "cnn21"  # for FED and ES
+    evaluation: Evaluation = Evaluation()
     wandb: Wandb | None = None  # None: not logged there
 
 
@@ -56,6 +77,8 @@ class Cell:
     parameters: int  # of the cell's own network
     trainer: dict[str, Any] = field(default_factory=dict)  # options of Lightning's Trainer, those without a number too
     needs: dict[str, list[str]] = field(default_factory=dict)  # role -> fit_keys of the cells that fill it
+    panel: dict[str, list[str]] = field(default_factory=dict)  # "judges" and "reader" -> fit_keys, of a generator's
+    files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Cell:
@@ -63,11 +86,11 @@ class Cell:
         return cls(fit=record["made_of"]["fit"], evaluation=record["made_of"]["eval"], **record["cell"])
 
     def record(self) -> dict[str, Any]:
-        """The cell's fields, but for what its keys are made of, which records hold as `made_of`."""
+        """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("fit", "evaluation")
+            if field.name not in ("fit", "evaluation", "files")
         }
 
     @functools.cached_property
@@ -77,6 +100,11 @@ class Cell:
     @functools.cached_property
     def eval_key(self) -> str:
         return key(self.evaluation)
+
+    @property
+    def awaits(self) -> list[str]:
+        """The fit_keys of all cells that must be finished before this one is evaluated."""
+        return [fit_key for keys in (*self.needs.values(), *self.panel.values()) for fit_key in keys]
 
     @property
     def disk_bytes(self) -> int:

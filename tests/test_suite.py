@@ -9,7 +9,8 @@ import pytest
 
 from emobench.bench import keys
 from emobench.errors import EmobenchError, SizeError, SuiteError, WeightsError
-from emobench.expand import datasets_of, expand
+from emobench.expand import expand
+from emobench.rows import datasets_of
 from emobench.suite import Plan, load
 
 

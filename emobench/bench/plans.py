@@ -10,10 +10,11 @@ from emobench.bench.keys import key, package_digest
 from emobench.bench.store import SCHEMA_VERSION, Store, read_json, write_json
 from emobench.data.content import listing
 from emobench.errors import StoreError
-from emobench.expand import datasets_of, expand
+from emobench.expand import expand
+from emobench.rows import datasets_of
 from emobench.suite import Cell, Plan, Suite
 
-_LIBRARIES = ("torch", "torchvision", "lightning", "timm", "transformers", "albumentations")
+_LIBRARIES = ("torch", "torchvision", "lightning", "timm", "transformers", "diffusers", "albumentations")
 
 
 def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
