@@ -4,23 +4,22 @@ import emobench
 model = emobench.load("results", "demo", "resnet18")   # a finished cell, ready to use
 logits = model(images)                                 # uint8 (N, 3, H, W) -> (N, K)
 model.emotions                                         # the K classes
+
+maker = emobench.load("results", "demo", "cvae")       # a generator
+faces = maker.sample(emotions, seeds)                  # (N, K) that sum to 1, (N,) int64 -> uint8 (N, 3, S, S)
+faces = maker.edit(images, emotions, seeds)            # the same people with other emotions
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from emobench.classifiers.classifier import EmotionClassifier
+from typing import Any
 
 __all__ = ["load"]
 
 
-def load(
-    results: Path | str, suite: str, row: str, dataset: str | None = None, seed: int | None = None
-) -> EmotionClassifier:
-    """The network of a finished cell, frozen, in evaluation mode.
+def load(results: Path | str, suite: str, row: str, dataset: str | None = None, seed: int | None = None) -> Any:
+    """The network of a finished cell, frozen, in evaluation mode: a classifier, or a generator.
 
     Args:
         results: folder of the results.

@@ -56,6 +56,9 @@ def bench(
         bool, typer.Option("--offline", help="Never download pre-trained weights; W&B logs offline.")
     ] = False,
     wandb: Annotated[Wandb | None, typer.Option(help="Log every cell to Weights & Biases too.")] = None,
+    weights_dir: Annotated[
+        Path | None, typer.Option(envvar="EMOBENCH_WEIGHTS", help="Folder of the Inception weights, for FID, KID, IS.")
+    ] = None,
 ) -> None:
     """Train and measure every cell of a suite, and write its boards."""
     from rich.console import Console
@@ -68,6 +71,8 @@ def bench(
 
     if offline:
         os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    if weights_dir is not None:
+        os.environ["EMOBENCH_WEIGHTS"] = str(weights_dir.resolve())
     store = Store(results)
     store.check_writable()
     loaded = load(suite, set_ or [])

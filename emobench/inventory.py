@@ -49,6 +49,8 @@ def describe(kind: Kind, name: str) -> None:
         print(f"Expected below <data root>/{name.split(':', 1)[-1]}/:\n{_indented(cls.expects)}\n")
     if getattr(cls, "needs", None):
         print(f"Needs: {', '.join(f'{role} ({kind})' for role, kind in cls.needs.items())}\n")
+    if getattr(cls, "may_need", None):
+        print(f"May need: {', '.join(f'{role} ({kind})' for role, kind in cls.may_need.items())}\n")
     print("Arguments:")
     for argument, parameter in parameters(cls).items():
         _line(
@@ -79,6 +81,7 @@ def doctor(data_root: Path, results: Path) -> None:
     import torch
 
     from emobench.bench.machine import hardware, versions
+    from emobench.metrics import inception
 
     print("Versions")
     print(f"  emobench {versions()['emobench']} (commit {versions()['commit']}), Python {platform.python_version()}")
@@ -101,6 +104,9 @@ def doctor(data_root: Path, results: Path) -> None:
     print("Pre-trained weights")
     for name, weights in _PRETRAINED.items():
         _weights(name, resolve("model", name)[0], {"weights": weights})
+    found = inception.find()
+    state = f"found, {found.path}" if found.reason is None else f"MISSING: {found.reason}"
+    print(f"  Inception (FID, KID, IS): {state}; looked for {' and '.join(map(str, inception.places()))}")
     offline = os.environ.get("EMOBENCH_OFFLINE") == "1" or os.environ.get("HF_HUB_OFFLINE") == "1"
     print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline else 'allowed'}")
 

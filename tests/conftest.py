@@ -30,6 +30,109 @@ patience = "none"
 """
 
 
+# Judges that can read, generators that have hardly been trained.
+GENERATORS_SUITE = """
+seeds = [0]
+
+[data.synthetic-plain]
+size = 32
+train = 1280
+val = 80
+test = 640
+
+[model.resnet18]
+width = 0.25
+batch = 32
+epochs = 10
+patience = "none"
+lr = 0.05
+schedule = "onecycle"
+augment = "none"
+
+[model.vit]
+class = "vit-full"
+weights = "none"
+size = 32
+dim = 64
+depth = 2
+heads = 4
+patch = 4
+dropout = 0.0
+hidden = 64
+batch = 32
+epochs = 20
+patience = "none"
+oversample = 1.0
+undersample = "none"
+class_weights = "none"
+loss = "cross-entropy"
+lr = 2e-3
+schedule = "onecycle"
+augment = "none"
+
+[model.cnn21]
+padding = true
+size = 32
+dense = [64, 16]
+batch = 32
+epochs = 8
+patience = "none"
+oversample = 1.0
+undersample = "none"
+augment = "none"
+
+[model.vgg16]
+width = 0.0625
+batch_norm = true
+pool = 1
+head = 32
+batch = 32
+epochs = 1
+patience = "none"
+augment = "none"
+
+[model.cvae]
+size = 32
+width = 8
+latent = 8
+perceptual = "guide"
+needs = { guide = "vgg16" }
+epochs = 1
+
+[model.vit_cvae]
+size = 32
+width = 8
+latent = 8
+dim = 32
+depth = 1
+heads = 2
+perceptual = "none"
+epochs = 1
+
+[model.stargan]
+size = 32
+width = 8
+blocks = 1
+discriminator_width = 8
+batch = 32
+epochs = 1
+
+[model.diffusion]
+size = 32
+channels = [8, 16]
+layers = 1
+sampling_steps = 2
+guidance = 1.0
+epochs = 1
+
+[evaluation]
+fidelity = 640
+per_emotion = 8
+sources = 16
+intensity = 2
+"""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Packs are made once for all tests, and never in the user's own cache."""
@@ -55,3 +158,23 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture(scope="session")
+def made_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("suite") / "made.toml"
+    path.write_text(GENERATORS_SUITE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def generated(made_suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the whole suite; tests that change something copy them."""
+    from emobench.cli import main
+
+    folder = tmp_path_factory.mktemp("made") / "results"
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", str(made_suite), "--results", str(folder)])
+    logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("cells/*/log.txt"))
+    assert not stop.value.code, logs
+    return folder

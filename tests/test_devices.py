@@ -95,3 +95,19 @@ def test_the_same_global_batch_gives_the_same_losses(tmp_path: Path) -> None:
     for column in ("train_loss", "val_loss", "val_accuracy", "lr"):
         np.testing.assert_allclose(of_two[column], of_one[column], rtol=2e-5, err_msg=column)
     assert of_one["train_loss"].is_monotonic_decreasing
+
+
+def test_a_gan_is_fitted_on_two_processes(made_suite: Path, tmp_path: Path) -> None:
+    """Two optimisers, each of which leaves the other's network alone; the judges run on one process."""
+    results, path = tmp_path / "results", tmp_path / "gan.toml"
+    parts = made_suite.read_text().split("\n[")
+    left_out = ("model.vgg16", "model.cvae", "model.vit_cvae", "model.diffusion")
+    path.write_text("\n[".join(part for part in parts if not part.startswith(left_out)))
+    settings = ['model.stargan.trainer={ devices = 2, accelerator = "cpu" }', "model.stargan.batch=16"]
+    settings += [f"model.{judge}.epochs=1" for judge in ("resnet18", "vit", "cnn21")]
+    settings += ["data.synthetic-plain.train=320", "data.synthetic-plain.val=40", "data.synthetic-plain.test=80"]
+    run(path, results, *settings)
+    row = next(row for row in load_board(results, "gan") if row.row == "stargan")
+    assert row.state == "done", row.reason
+    assert row.result is not None
+    assert row.result["cost"]["steps"] == 320 // 32 // 5  # the generator's, of 16 faces a step and process

@@ -10,22 +10,36 @@ import torch
 from safetensors.torch import load_file
 
 from emobench.bench.store import Store, finished, read_json
-from emobench.classifiers.classifier import EmotionClassifier, untrained
+from emobench.classifiers.classifier import untrained
 from emobench.data.datamodule import EmotionDataModule
+from emobench.data.joint import Joint
 from emobench.discover import checked, parameters
 from emobench.errors import EmobenchError, StoreError
-from emobench.expand import dataset_folder
 from emobench.recipe import Augment, Recipe
+from emobench.rows import dataset_folder
 from emobench.suite import Cell
 
 
 def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:
-    """The cell's data module.
+    """The data module that the cell is evaluated on.
 
     Raises:
         EmobenchError: the dataset is no longer the one that the cell was planned for.
     """
-    made_of = cell.fit["data"]
+    parts = cell.fit["data"].get("joint", [cell.fit["data"]])
+    return _data_of(cell, parts[cell.evaluation.get("part", 0)], data_root)
+
+
+def build_training_data(cell: Cell, data_root: Path, evaluated: EmotionDataModule) -> EmotionDataModule | Joint:
+    """What the cell is trained on: the data module that it is evaluated on, or that and others together."""
+    parts = cell.fit["data"].get("joint")
+    if parts is None:
+        return evaluated
+    mine = cell.evaluation["part"]
+    return Joint([evaluated if k == mine else _data_of(cell, part, data_root) for k, part in enumerate(parts)])
+
+
+def _data_of(cell: Cell, made_of: dict[str, Any], data_root: Path) -> EmotionDataModule:
     cls = named(made_of["class"])
     folder = dataset_folder(data_root, _folder_name(cls, made_of["arguments"])) if cls.expects else None
     data: EmotionDataModule = cls(folder=folder, **_typed(cls, made_of["arguments"]))
@@ -40,7 +54,7 @@ def _folder_name(cls: Any, arguments: dict[str, Any]) -> str:
     return str(arguments[cls.family]) if cls.family else str(cls.name)
 
 
-def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> EmotionClassifier:
+def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Any:
     """The cell's model before training; the networks that it needs are handed over frozen.
 
     Args:
@@ -54,11 +68,10 @@ def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Emotion
     if not pretrained:
         arguments = untrained(cls, arguments)
     torch.manual_seed(cell.seed)
-    model: EmotionClassifier = cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
-    return model
+    return cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
 
 
-def load_model(store: Store, fit_key: str) -> EmotionClassifier:
+def load_model(store: Store, fit_key: str) -> Any:
     """A finished cell's network from the store, frozen, in evaluation mode.
 
     Raises:

@@ -15,17 +15,26 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import WandbLogger
 from safetensors.torch import save_file
 
+from emobench.atomic import replacing
 from emobench.bench.build import build_model, named, recipe_of
 from emobench.bench.logging import History, Progress
 from emobench.bench.machine import identity
 from emobench.bench.store import Store, write_json
-from emobench.classifiers.classifier import parameters_of
+from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
+from emobench.data.joint import Joint
 from emobench.errors import Diverged, EmobenchError
+from emobench.generators.generator import EmotionGenerator
 from emobench.recipe import Recipe
 from emobench.suite import Cell
 
@@ -38,15 +47,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(target) as temporary, open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class Reproducible(pl.Callback):
@@ -90,6 +94,26 @@ class Guard(pl.Callback):
                 f"the training loss became NaN or infinite in epoch {trainer.current_epoch + 1}. Lower lr, or clip "
                 "gradients ([trainer] gradient_clip_val)"
             )
+
+
+class Averaging(WeightAveraging):
+    """An exponential moving average of the weights, which validation sees and which stays at the end.
+
+    The decay rises with the steps, min(decay, (1 + n) / (10 + n)), so that a short fit does not end as a mean of its
+    beginnings.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: list[Any], current: list[Any], n: Any) -> None:
+            so_far = float(n)
+            share = 1 - min(decay, (1 + so_far) / (10 + so_far))
+            if torch.is_floating_point(averaged[0]):
+                torch._foreach_lerp_(averaged, current, share)
+            else:  # counters among the buffers
+                for one, other in zip(averaged, current, strict=True):
+                    one.copy_(other)
+
+        super().__init__(multi_avg_fn=torch.no_grad()(average))
 
 
 class Stopwatch(pl.Callback):
@@ -163,7 +187,7 @@ def by_step(checkpoints: Iterable[Path]) -> list[Path]:
 def fit(
     cell: Cell,
     store: Store,
-    data: EmotionDataModule,
+    data: EmotionDataModule | Joint,
     *,
     workers: int = 0,
     redo: bool = False,
@@ -178,39 +202,46 @@ def fit(
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
     model = build_model(cell, store)
-    if recipe.class_weights is not None:
+    if isinstance(model, EmotionClassifier) and isinstance(data, EmotionDataModule) and recipe.class_weights:
         model.class_weights.copy_(torch.from_numpy(data.class_weights()))
-    mode = "min" if recipe.monitor == "loss" else "max"
-    monitor = f"val_{recipe.monitor}"
-    best = ModelCheckpoint(
-        checkpoints, "best-{epoch}", monitor=monitor, mode=mode, save_weights_only=True, save_on_train_epoch_end=True
-    )
+    best = None if recipe.monitor is None else _best(checkpoints, recipe.monitor)
     stopwatch, history = Stopwatch(), History(folder / "history.csv")
     callbacks: list[pl.Callback] = [Reproducible(cell.seed), Guard(), stopwatch, Progress(folder / "progress.json")]
-    if recipe.patience is not None:
-        callbacks.append(Patience(monitor, mode=mode, patience=recipe.patience, check_finite=True))
-    callbacks += [history, best, _within_epochs(checkpoints), LastTwo(checkpoints)]  # last: they keep the others' state
+    if recipe.patience is not None and best is not None and best.monitor is not None:
+        callbacks.append(Patience(best.monitor, mode=best.mode, patience=recipe.patience, check_finite=True))
+    if recipe.ema is not None:
+        callbacks.append(Averaging(recipe.ema))
+    callbacks += [history, *([] if best is None else [best]), _within_epochs(checkpoints), LastTwo(checkpoints)]
     if logger is not None:
         callbacks.append(LearningRateMonitor("epoch"))
-    trainer = _trainer(cell, recipe, callbacks, folder, logger)
+    if recipe.compile:
+        for network in model.compilable():
+            network.compile()
+    trainer = _trainer(cell, recipe, callbacks, folder, logger, model)
     trainer.fit(model, datamodule=data, ckpt_path=_newest_whole(checkpoints), weights_only=True)
     if not trainer.is_global_zero:
         return
-    if not best.best_model_path:
+    if not history.rows:
         raise EmobenchError("no epoch was finished: the budget is smaller than one epoch. Raise `epochs` or `steps`")
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    validation: dict[str, Any] | None = None
+    if best is None:
+        state = model.state_dict()
+    else:
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        chosen = (min if best.mode == "min" else max)(history.rows, key=lambda row: row[f"val_{recipe.monitor}"])
+        validation = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")}
+        validation["epoch"] = chosen["epoch"]
     _save_weights(state, store.weights(cell.fit_key))
-    chosen = (min if mode == "min" else max)(history.rows, key=lambda row: row[monitor])
-    validation = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")} | {"epoch": chosen["epoch"]}
+    steps = trainer.global_step // _turns(model)
     stopped_early = recipe.patience is not None and recipe.epochs is not None and len(history.rows) < recipe.epochs
     cost = {
         "params": parameters_of(model),
         "fit_seconds": stopwatch.seconds,
         "fit_faces_per_s": stopwatch.faces / stopwatch.seconds,
         "peak_memory_gb": _peak_memory_gb(),
-        "steps": trainer.global_step,
+        "steps": steps,
         "epochs": len(history.rows),
-        "recipe_share": 1.0 if stopped_early else trainer.global_step / _recipe_steps(cell, data),
+        "recipe_share": 1.0 if stopped_early else steps / _recipe_steps(cell, data, model),
         "precision": str(trainer.precision),
     }
     record = {**identity(cell), "state": "done", "reason": None, "cost": cost, "validation": validation}
@@ -219,19 +250,34 @@ def fit(
 
 
 def _trainer(
-    cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: Path, logger: WandbLogger | None
+    cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: Path, logger: WandbLogger | None, model: Any
 ) -> pl.Trainer:
     """Lightning's trainer with the suite's options."""
+    options = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer}
+    if not model.automatic_optimization and options.get("devices", 1) != 1:
+        options.setdefault("strategy", "ddp_find_unused_parameters_true")  # a step of one network leaves the others
     return pl.Trainer(
-        **{"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer},
+        **options,
         max_epochs=-1 if recipe.epochs is None else recipe.epochs,
-        max_steps=-1 if recipe.steps is None else recipe.steps,
+        max_steps=-1 if recipe.steps is None else recipe.steps * _turns(model),
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         logger=logger or False,
         default_root_dir=folder,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+    )
+
+
+def _best(checkpoints: Path, monitor: str) -> ModelCheckpoint:
+    """Keeps the weights of the epoch that is best on validation."""
+    return ModelCheckpoint(
+        checkpoints,
+        "best-{epoch}",
+        monitor=f"val_{monitor}",
+        mode="min" if monitor == "loss" else "max",
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
     )
 
 
@@ -257,21 +303,23 @@ def _newest_whole(checkpoints: Path) -> Path | None:
 
 
 def _save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file({name: value.contiguous() for name, value in state.items()}, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def _recipe_steps(cell: Cell, data: EmotionDataModule) -> int:
-    """Optimiser steps of the class's own recipe on this dataset, on one device."""
+def _turns(model: Any) -> int:
+    """Steps that Lightning counts, of all optimisers, for one step of the network that is trained."""
+    return model.batches_a_step + 1 if isinstance(model, EmotionGenerator) and not model.automatic_optimization else 1
+
+
+def _recipe_steps(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> float:
+    """Steps of the class's own recipe on this dataset, on one device; of a GAN those of its generator."""
     recipe: Recipe = named(cell.fit["class"]).recipe
     if recipe.steps is not None:
         return recipe.steps
     assert recipe.epochs is not None
-    return recipe.epochs * data.steps_per_epoch(recipe)
+    batches = recipe.epochs * data.steps_per_epoch(recipe)
+    return batches / (model.batches_a_step if isinstance(model, EmotionGenerator) else 1)
 
 
 def _peak_memory_gb() -> float:

@@ -20,6 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import WandbLogger
 
+from emobench.atomic import replacing
 from emobench.bench.store import read_json
 from emobench.metrics.recognition import confusion_matrix
 from emobench.suite import Cell
@@ -54,9 +55,8 @@ class History(Checkpoint):
             writer = csv.DictWriter(text, list(dict.fromkeys(name for each in self.rows for name in each)))
             writer.writeheader()
             writer.writerows(self.rows)
-            temporary = self.path.with_name(f".{self.path.name}.tmp")
-            temporary.write_text(text.getvalue())
-            os.replace(temporary, self.path)
+            with replacing(self.path) as temporary:
+                temporary.write_text(text.getvalue())
 
 
 class Progress(Callback):
@@ -73,7 +73,10 @@ class Progress(Callback):
         if now - self.written < 1 or not trainer.is_global_zero:
             return
         self.written = now
-        done = trainer.global_step / max(1, trainer.estimated_stepping_batches)
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            done = (trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches) / trainer.max_epochs
+        else:
+            done = trainer.global_step / max(1, trainer.max_steps)
         score = trainer.callback_metrics.get("val_macro_f1")
         content = {
             "epoch": trainer.current_epoch + 1,
@@ -81,9 +84,8 @@ class Progress(Callback):
             "done": min(1.0, done),
             "val_macro_f1": None if score is None else score.item(),
         }
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(content))
 
 
 def reachable_mode(mode: str) -> tuple[str, str | None]:
@@ -157,23 +159,31 @@ def wandb_logger(cell: Cell, folder: Path, options: dict[str, str]) -> WandbLogg
 
 
 def log_result(logger: WandbLogger, cell: Cell, folder: Path) -> None:
-    """The test metrics in the run's summary, and the confusion matrix as a picture.
+    """The test metrics in the run's summary, and pictures: the confusion matrix, or what a generator made.
 
     Args:
-        folder: of the evaluation: its `result.json` and `predictions.parquet`.
+        folder: of the evaluation: its `result.json` and raw files.
     """
     import pandas as pd
     import wandb
 
     from emobench.report.figures import confusion
 
-    metrics = read_json(folder / "result.json")["metrics"]
+    record, run = read_json(folder / "result.json"), logger.experiment
+    if cell.track != "recognition":
+        numbers = {
+            f"{group}_{name}": each["value"] for group, of in record["metrics"].items() for name, each in of.items()
+        }
+        run.summary.update({name: value for name, value in numbers.items() if value is not None})
+        pictures = {kind: file for kind, file in record["raw"].items() if file.endswith(".png")}
+        run.log({kind: wandb.Image(str(folder / file)) for kind, file in pictures.items()})
+        return
+    metrics = record["metrics"]
     predictions = pd.read_parquet(folder / "predictions.parquet", columns=["label", "prediction"])
     counts = confusion_matrix(predictions["label"], predictions["prediction"], len(cell.emotions))
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(1, keepdims=True)
     picture = folder / "confusion.png"
     confusion(picture, shares, cell.emotions, cell.label)
-    run = logger.experiment
     run.summary.update({f"test_{name}": each["value"] for name, each in metrics.items()})
     run.log({"confusion matrix": wandb.Image(str(picture))})

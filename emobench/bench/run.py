@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from emobench.bench.build import build_data
+from emobench.bench.build import build_data, build_training_data
 from emobench.bench.evaluate import evaluate
 from emobench.bench.fit import fit
+from emobench.bench.generation import evaluate_generator
 from emobench.bench.logging import log_result, wandb_logger
 from emobench.bench.machine import identity
 from emobench.bench.store import HELD, Store, finished, write_json
@@ -161,12 +162,16 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     fitted = finished(folder / "fit.json") and (not cell.trains or store.weights(cell.fit_key).exists())
     with _logged(job, folder) as logger:
         if cell.trains and (job.redo or helper or not fitted):
-            fit(cell, store, data, workers=job.workers, redo=job.redo, logger=logger)
+            training = build_training_data(cell, job.data_root, data)
+            fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:
             record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
             write_json(folder / "fit.json", record)
         if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
-            evaluate(cell, store, data)
+            if cell.track == "recognition":
+                evaluate(cell, store, data)
+            else:
+                evaluate_generator(cell, store, data)
             if logger is not None:
                 log_result(logger, cell, folder / cell.eval_key)
 

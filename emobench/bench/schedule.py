@@ -21,7 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emobench.bench.keys import key
-from emobench.bench.store import FINISHED, HELD, PROTOCOL, SCHEMA_VERSION, Store, find, finished, read_json, write_json
+from emobench.bench.store import (
+    FINISHED,
+    HELD,
+    JUDGE,
+    PROTOCOL,
+    SCHEMA_VERSION,
+    Store,
+    adopt,
+    find,
+    finished,
+    read_json,
+    write_json,
+)
 from emobench.discover import module_names
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
@@ -73,7 +85,8 @@ def _place(cell: Cell) -> str:
 def trusting(results: Path, plan: Plan) -> Plan:
     """The plan, with cells that the committed board holds under their keys there, though earlier code made them.
 
-    A cell that another, not committed one needs is not among them: its network is not here.
+    A cell whose network another, not committed one needs is not among them; one that judges is where the board holds
+    its weights, which are put into the store.
     """
     committed: dict[str, dict[str, Any]] = {}
     for path in sorted((results / plan.suite / "cells").glob("*/result.json")):
@@ -86,21 +99,37 @@ def trusting(results: Path, plan: Plan) -> Plan:
             committed[_but_for_code(record["made_of"]["fit"], record["made_of"]["eval"])] = record
     cells: list[Cell] = []
     needed: set[str] = set()
+    judging: set[str] = set()
+    known: dict[str, str] = {}  # fit_key of today -> of the committed judge
     for cell in reversed(plan.cells):  # a cell stands after those that it needs
         found = committed.get(_but_for_code(cell.fit, cell.evaluation))
-        if found is None or cell.fit_key in needed:
-            needed |= {fit_key for keys in cell.needs.values() for fit_key in keys}
+        judge = None if found is None else results / plan.suite / "cells" / found["eval_key"] / JUDGE
+        if found is None or cell.fit_key in needed or (cell.fit_key in judging and not (judge and judge.exists())):
+            needed |= {each for keys in cell.needs.values() for each in keys}
+            judging |= {each for keys in cell.panel.values() for each in keys}
             cells.append(cell)
-        else:
-            cells.append(replace(cell, fit=found["made_of"]["fit"], evaluation=found["made_of"]["eval"]))
-    return replace(plan, cells=cells[::-1])
+            continue
+        cells.append(replace(cell, fit=found["made_of"]["fit"], evaluation=found["made_of"]["eval"]))
+        if cell.fit_key in judging and judge is not None:
+            adopt(Store(results), found, judge)
+            known[cell.fit_key] = found["fit_key"]
+    return replace(plan, cells=[_judged_by(cell, known) for cell in cells[::-1]])
+
+
+def _judged_by(cell: Cell, known: dict[str, str]) -> Cell:
+    """The cell with judges under the keys that the committed board has them by."""
+    if not any(each in known for keys in cell.panel.values() for each in keys):
+        return cell
+    panel = {role: [known.get(each, each) for each in keys] for role, keys in cell.panel.items()}
+    return replace(cell, panel=panel, evaluation={**cell.evaluation, **panel})
 
 
 def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """What two cells have in common that differ in the code alone."""
     fit = {name: value for name, value in fit.items() if name != "code"}
     fit["needs"] = {role: len(keys) for role, keys in fit["needs"].items()}
-    return key([fit, {name: value for name, value in evaluation.items() if name not in ("code", "fit_key")}])
+    made_by_code = ("code", "fit_key", "judges", "reader")
+    return key([fit, {name: value for name, value in evaluation.items() if name not in made_by_code}])
 
 
 def stored(results: Path, suite: str, cell: Cell, on_existing: OnExisting) -> bool:
@@ -129,13 +158,21 @@ def to_run(results: Path, plan: Plan, on_existing: OnExisting) -> list[Cell]:
     chosen = {id(cell) for cell in plan.cells if not stored(results, plan.suite, cell, on_existing)}
     for cell in reversed(plan.cells):  # a cell stands after those that it needs
         if id(cell) in chosen:
-            keys = {need for needs in cell.needs.values() for need in needs}
+            keys = set(cell.awaits)
             chosen |= {
                 id(other)
                 for other in plan.cells
-                if other.fit_key in keys and other.trains and not store.weights(other.fit_key).exists()
+                if other.fit_key in keys and other.trains and not _there(store, cell, other.fit_key)
             }
     return [cell for cell in plan.cells if id(cell) in chosen]
+
+
+def _there(store: Store, cell: Cell, fit_key: str) -> bool:
+    """Whether the store holds what a cell needs of another one: its network, or of a judge the form that judges."""
+    whole = store.weights(fit_key).exists()
+    if any(fit_key in keys for keys in cell.needs.values()):
+        return whole
+    return whole or (store.fit_folder(fit_key) / JUDGE).exists()
 
 
 def write_suite(results: Path, plan: Plan) -> bool:
@@ -263,15 +300,14 @@ def preload() -> list[str]:
 
 def _needs(state: Sweep, cell: Cell) -> str | None:
     """None where all networks that a cell needs are there, "wait", or why they will never be."""
-    for keys in cell.needs.values():
-        for fit_key in keys:
-            under_way = [*state.waiting, *(running.cell for running in state.running)]
-            if any(other.fit_key == fit_key for other in under_way):
-                return "wait"
-            if finished(state.store.fit_folder(fit_key) / "fit.json"):
-                continue
-            others = [other for other in state.plan.cells if other.fit_key == fit_key]
-            return f"needs {others[0].row if others else fit_key}, which did not finish"
+    for fit_key in cell.awaits:
+        under_way = [*state.waiting, *(running.cell for running in state.running)]
+        if any(other.fit_key == fit_key for other in under_way):
+            return "wait"
+        if finished(state.store.fit_folder(fit_key) / "fit.json"):
+            continue
+        others = [other for other in state.plan.cells if other.fit_key == fit_key]
+        return f"needs {others[0].row if others else fit_key}, which did not finish"
     return None
 
 

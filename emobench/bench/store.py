@@ -14,17 +14,20 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from emobench.atomic import replacing
 from emobench.bench.keys import code_digest
 from emobench.errors import StoreError
 
 SCHEMA_VERSION = 1
 PROTOCOL = 1
+JUDGES_BYTES = 20 * 2**20  # of judges' weights that a board commits
+JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
 
 State = Literal["done", "failed", "diverged", "interrupted", "pending", "skipped"]
 HELD = 75  # exit code (EX_TEMPFAIL) of a cell's process where another sweep holds the cell
@@ -39,15 +42,10 @@ def write_json(path: Path, content: Any) -> None:
         OSError: the disk is full or the folder is read-only; the old file is untouched.
     """
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -209,6 +207,37 @@ def _stale(record: dict[str, Any] | None) -> str | None:
     return f"{versions.get('commit') or 'unknown'}{' + changes' if versions.get('dirty') else ''}"
 
 
+def adopt(store: Store, record: dict[str, Any], judge: Path) -> None:
+    """Put a committed judge into the store: its fit, as its evaluation's record has it, and the weights that judge."""
+    folder = store.fit_folder(record["fit_key"])
+    if finished(folder / "fit.json"):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / JUDGE) as temporary:
+        shutil.copyfile(judge, temporary)
+    fit = {name: value for name, value in record.items() if name not in ("metrics", "per_emotion", "dataset", "raw")}
+    made = {"versions": record["fitted_with"], "hardware": record["fitted_on"]}
+    write_json(folder / "fit.json", {**fit, **made})
+
+
+def commit_judges(results: Path, suite: str, rows: Sequence[Row], fit_keys: Sequence[str]) -> None:
+    """Copy the weights of judges, reader and guides beside their cells, where a later clone finds them.
+
+    Small networks only: of those that are together larger than `JUDGES_BYTES`, the rest is left out.
+    """
+    store, total = Store(results), 0
+    for fit_key in dict.fromkeys(fit_keys):
+        row = next((row for row in rows if row.fit_key == fit_key and row.track == "recognition"), None)
+        source = store.fit_folder(fit_key) / JUDGE
+        if row is None or not source.exists():
+            continue
+        target = results / suite / "cells" / row.eval_key / JUDGE
+        total += source.stat().st_size
+        if total <= JUDGES_BYTES and target.parent.is_dir() and not target.exists():
+            with replacing(target) as temporary:
+                shutil.copyfile(source, temporary)
+
+
 def commit_cell(results: Path, suite: str, row: Row) -> Path | None:
     """Copy what a committed board needs of a finished cell beside the board; returns the copy's folder, or None."""
     if row.state != "done" or row.result is None or row.folder is None:
@@ -219,7 +248,6 @@ def commit_cell(results: Path, suite: str, row: Row) -> Path | None:
     target.mkdir(parents=True, exist_ok=True)
     for name in (*row.result.get("raw", {}).values(), "result.json"):  # the record last: with it the copy is whole
         if not (target / name).exists() or (target / name).stat().st_mtime < (row.folder / name).stat().st_mtime:
-            temporary = target / f".{name}.{os.getpid()}.tmp"
-            shutil.copyfile(row.folder / name, temporary)
-            os.replace(temporary, target / name)
+            with replacing(target / name) as temporary:
+                shutil.copyfile(row.folder / name, temporary)
     return target

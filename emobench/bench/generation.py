@@ -1,0 +1,146 @@
+"""Evaluating one finished generator, in one process: who judges it, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from emobench.atomic import replacing
+from emobench.bench.build import load_model, named
+from emobench.bench.judges import Judge, load
+from emobench.bench.judging import Drawing, Kept, Questions, Real, Yardstick
+from emobench.bench.machine import identity
+from emobench.bench.store import Store, read_json, write_json
+from emobench.classifiers.classifier import EmotionClassifier, parameters_of
+from emobench.data.datamodule import EmotionDataModule
+from emobench.errors import WeightsError
+from emobench.generators.generator import tracks
+from emobench.metrics import inception
+from emobench.metrics.identity import Embedding, Lpips
+from emobench.suite import Cell
+
+GRID = 10  # faces of each emotion in the picture
+
+
+def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> None:
+    """Draw, judge and compare; keep the judges' verdicts on every face and the numbers of whole samples.
+
+    Raises:
+        NotFinite: a face or a feature is NaN or infinite; nothing is written.
+        StoreError, WeightsError: a judge or a weight file is gone, or the file is another one than was planned with.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = load_model(store, cell.fit_key).to(device)
+    can, plan = tracks(type(model)), cell.evaluation["faces"]
+    judges, (reader,) = (load(store, cell.panel[role], device) for role in ("judges", "reader"))
+    guides = load(store, _classifiers(store, cell.needs), device)
+    real = Real.of(data, plan["fidelity"])
+    drawing = Drawing(model, data.emotions, data.size, real.faces(real.val), device)
+    questions = Questions(drawing, judges, guides, real, data.emotions)
+    questions.real_faces()
+    yardstick = _yardstick(cell, real, reader, data.cache, device)
+    folder = store.eval_folder(cell.fit_key, cell.eval_key)
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = {"verdicts": "verdicts.parquet"}
+    fakes, copies = questions.fidelity(), real.faces(real.reference)
+    metrics = {
+        "generation": yardstick.measure(fakes, "fidelity"),
+        "floor": yardstick.measure(real.faces(real.floor), "floor", again=True),
+    }
+    copied = yardstick.copied({"generation": fakes, "copies": copies})
+    metrics["copies"] = {}
+    for name, found in copied.items():
+        metrics[name]["memorisation"] = found
+    faces = questions.control(plan["per_emotion"])
+    drawn_faces = hasattr(model, "sample") or not data.expects  # else they are edits of real people's pictures
+    _picture(faces[:GRID].swapaxes(0, 1), folder, "samples", raw if drawn_faces else {})
+    if plan["intensity"] and "neutral" in data.emotions:
+        _picture(questions.intensity(plan["intensity"])[:, :, 0], folder, "intensity", raw if drawn_faces else {})
+    if "editing" in can:
+        kept = Kept(data, _embedding(cell), _lpips(cell, device))
+        edited, grid = questions.editing(plan["sources"], kept)
+        metrics["editing"] = yardstick.measure(edited, "editing")
+        _picture(grid, folder, "edits", {} if data.expects else raw)
+    with replacing(folder / raw["verdicts"]) as temporary:
+        pd.concat(questions.tables, ignore_index=True).to_parquet(temporary, index=False)
+    fit_record = read_json(store.fit_folder(cell.fit_key) / "fit.json")
+    cost = {"params": parameters_of(model), **fit_record["cost"], "flops": _flops(model, device), "batch": 64}
+    record = {
+        **identity(cell),
+        "state": "done",
+        "reason": None,
+        "tracks": list(can),
+        "own_size": model.size,
+        "draws": hasattr(model, "sample"),
+        "dataset": data.described(cell.dataset),
+        "panel": [judge.card() for judge in judges],
+        "reader": reader.card(),
+        "guides": [guide.card() for guide in guides],
+        "metrics": metrics,
+        "cost": {**cost, "faces_per_s": drawing.speed["control"], "edits_per_s": drawing.speed.get("editing")},
+        "fitted_with": fit_record["versions"],
+        "fitted_on": fit_record["hardware"],
+        "raw": raw,
+    }
+    write_json(folder / "result.json", record)
+
+
+def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of the needs that read emotions."""
+    keys = [key for keys in needs.values() for key in keys]
+    classes = {key: read_json(store.fit_folder(key) / "fit.json")["made_of"]["fit"]["class"] for key in keys}
+    return [key for key in keys if issubclass(named(classes[key]), EmotionClassifier)]
+
+
+def _yardstick(cell: Cell, real: Real, reader: Judge, cache: Path, device: torch.device) -> Yardstick:
+    """With Inception where the suite was planned with its file."""
+    planned = cell.evaluation["files"]["inception"]
+    network = None
+    if planned["reason"] is None:
+        found = inception.find(planned["sha256"])
+        if found.path is None or found.reason is not None:
+            raise WeightsError(f"{inception.FILE} changed while the sweep ran. Run the same command again")
+        network = inception.Inception(found.path, device)
+    return Yardstick(real, reader, network, planned["sha256"], planned["reason"], cache)
+
+
+def _embedding(cell: Cell) -> Embedding | None:
+    file = cell.evaluation["files"]["identity"]
+    return None if file is None else Embedding(Path(cell.files["identity"]))
+
+
+def _lpips(cell: Cell, device: torch.device) -> Lpips | None:
+    file = cell.evaluation["files"]["lpips"]
+    return None if file is None else Lpips(cell.files["lpips"], device)
+
+
+def _flops(model: Any, device: torch.device) -> float:
+    """FLOPs of one face, drawn or edited."""
+    emotions = torch.eye(len(model.emotions), device=device)[:1]
+    seeds = torch.zeros(1, dtype=torch.int64, device=device)
+    with FlopCounterMode(display=False) as counter:
+        if hasattr(model, "sample"):
+            model.sample(emotions, seeds)
+        else:
+            face = torch.zeros(1, 3, model.size, model.size, dtype=torch.uint8, device=device)
+            model.edit(face, emotions, seeds)
+    return float(counter.get_total_flops())
+
+
+def _picture(faces: np.ndarray, folder: Path, name: str, raw: dict[str, str]) -> None:
+    """A picture of faces uint8 (rows, columns, 3, S, S), small ones enlarged; what is in `raw` goes to the board."""
+    rows, columns, _, side, _ = faces.shape
+    canvas = faces.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)
+    times = max(1, round(48 / side))
+    picture = Image.fromarray(np.ascontiguousarray(canvas))
+    path = folder / f"{name}.png"
+    with replacing(path) as temporary:
+        picture.resize((columns * side * times, rows * side * times), Image.Resampling.NEAREST).save(temporary, "PNG")
+    raw[name] = path.name

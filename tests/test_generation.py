@@ -1,0 +1,330 @@
+"""Generators through the real command: judged by a panel, on boards, with controls; what is refused and what fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torchvision.models import vgg16
+
+import emobench as package
+from emobench.bench import fit as fitting
+from emobench.bench.build import build_data
+from emobench.bench.store import JUDGE, Row, Store, load_board
+from emobench.errors import Interrupted, SuiteError, WeightsError
+from emobench.expand import expand
+from emobench.generators.cvae import CVAE
+from emobench.generators.stargan import StarGAN
+from emobench.suite import load
+
+Emobench = Callable[..., int]
+
+GENERATORS = ("cvae", "vit_cvae", "stargan", "diffusion")
+
+
+def rows(results: Path, suite: str = "made") -> dict[str, Row]:
+    return {row.row: row for row in load_board(results, suite)}
+
+
+def planned(path: Path, *overrides: str) -> Any:
+    return expand(load(path, overrides), path.parent)
+
+
+# ---- what a board says ---------------------------------------------------------------------------------------------
+
+
+def test_the_board_has_both_tracks_their_controls_and_the_floor(generated: Path) -> None:
+    table = pd.read_csv(generated / "made" / "metrics.csv", keep_default_na=False)
+    of = table[table["seed"] == ""]
+    for model in GENERATORS:
+        for metric in ("control", "control_calibrated", "control_min", "control_max"):
+            mine = of[(of.model == model) & (of.metric == metric) & (of.track == "generation") & (of.judge == "")]
+            assert sorted(mine.emotion) == sorted(
+                [*["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt", "macro"]]
+            )
+        for metric in ("fed", "es", "memorisation", "control_corrected", "intensity_spearman", "recipe_share", "flops"):
+            assert len(of[(of.model == model) & (of.metric == metric) & (of.track == "generation")]) == 1, metric
+        missing = of[(of.model == model) & (of.metric == "fid") & (of.track == "generation")].iloc[0]
+        assert missing.value == "n/a"
+        assert "Inception weights not found" in missing.reason
+        assert (
+            of[(of.model == model) & (of.metric == "control") & (of.judge != "")].judge.unique() == ["resnet18", "vit"]
+        ).all()
+    for model in ("cvae", "stargan", "diffusion"):
+        edits = of[(of.model == model) & (of.track == "editing")]
+        assert {"control", "ssim", "truth_psnr", "truth_ssim", "fed", "faces_per_s"} <= set(edits.metric)
+        assert edits[edits.metric == "identity"].value.tolist() == ["n/a"]
+        assert edits[edits.metric == "fed"].reason.tolist() == ["below 640 faces"]  # 112 edits
+    assert of[(of.model == "vit_cvae") & (of.track == "editing")].empty
+    controls = {name for name in of.model if name.startswith("control:")}
+    assert {"control:real", "control:shuffled", "control:one_emotion", "control:copies", "control:floor"} <= controls
+    assert {"control:source", "control:other_person"} <= controls
+    real = of[(of.model == "control:real") & (of.metric == "control_calibrated") & (of.emotion == "macro")]
+    assert 0.8 < float(real.value.iloc[0]) < 1.2
+    own = of[(of.metric == "adversarial_gain") & (of.emotion == "macro")]
+    assert own.model.tolist() == ["cvae"]
+
+
+def test_every_control_is_as_it_should_be_and_the_board_shows_the_faces(generated: Path) -> None:
+    board = json.loads((generated / "made" / "metrics.json").read_text())
+    assert board["controls_pass"], [check for check in board["controls"] if not check["passed"]]
+    names = {(check["name"], check["what"]) for check in board["controls"]}
+    assert ("control:copies", "memorisation") in names
+    assert {name for name, _ in names} >= {"control:real", "control:shuffled", "control:one_emotion", "control:source"}
+    text = (generated / "made" / "leaderboard.md").read_text()
+    assert "cannot draw a face" in text  # stargan edits validation faces
+    assert "orders only" in text
+    for part in text.split("](")[1:]:
+        picture = part.split(")")[0]
+        if picture.endswith(".png"):
+            assert (generated / "made" / picture).exists(), picture
+    edits = np.asarray(Image.open(generated / "made" / "figures" / "edits-synthetic-plain.png"))
+    assert edits.std() > 20
+
+
+def test_the_committed_board_can_be_written_again_without_the_store(
+    generated: Path, emobench: Emobench, tmp_path: Path
+) -> None:
+    shutil.copytree(generated / "made", tmp_path / "made")
+    before = (tmp_path / "made" / "metrics.csv").read_bytes()
+    assert emobench("report", "made", "--results", tmp_path) == 0
+    assert (tmp_path / "made" / "metrics.csv").read_bytes() == before
+
+
+def test_a_later_clone_judges_a_new_row_with_the_same_judges(
+    generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path
+) -> None:
+    there = tmp_path / "results"
+    shutil.copytree(generated / "made", there / "made")
+    assert len(list((there / "made" / "cells").glob(f"*/{JUDGE}"))) == 4  # two judges, the reader, the guide
+    longer = tmp_path / "made.toml"
+    second = made_suite.read_text().split("[model.vit_cvae]\n")[1].split("\n[")[0].replace("latent = 8", "latent = 4")
+    longer.write_text(f'{made_suite.read_text()}\n[model.second]\nclass = "vit_cvae"\n{second}')
+    assert emobench("bench", longer, "--results", there, "--on-existing", "trust") == 0
+    trained = [path.parent.name for path in there.glob("cells/*/weights.safetensors")]
+    found = rows(there)
+    assert trained == [found["second"].fit_key]
+    panels = {name: [judge["sha256"] for judge in found[name].result["panel"]] for name in ("second", "cvae")}  # type: ignore[index]
+    assert panels["second"] == panels["cvae"]
+
+
+def test_a_finished_generator_is_loaded_and_draws(generated: Path) -> None:
+    model = package.load(generated, "made", "cvae")
+    faces = model.sample(torch.eye(8), torch.arange(8))  # type: ignore[operator]
+    assert (faces.shape, faces.dtype) == ((8, 3, 32, 32), torch.uint8)
+    middle = model.interpolate(faces[:1], faces[1:2], torch.eye(8)[:1], torch.tensor([0.5]))  # type: ignore[operator]
+    assert middle.shape == (1, 3, 32, 32)
+
+
+def test_a_rerun_does_nothing(
+    generated: Path, made_suite: Path, emobench: Emobench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert emobench("bench", made_suite, "--results", generated) == 0
+    assert "cells are done" in capsys.readouterr().out
+
+
+def test_editing_is_measured_on_the_networks_that_the_suite_names(
+    generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path
+) -> None:
+    """LPIPS by a file of VGG16; the rest is not trained again."""
+    there = tmp_path / "results"
+    shutil.copytree(generated, there)
+    torch.manual_seed(0)
+    torch.save(vgg16(weights=None).state_dict(), tmp_path / "vgg16.pth")
+    changes = [f"evaluation.lpips={tmp_path / 'vgg16.pth'}", "evaluation.sources=8", "evaluation.per_emotion=2"]
+    options = [word for change in changes for word in ("--set", change)]
+    assert emobench("bench", made_suite, *options, "--results", there) == 0
+    found = rows(there)["stargan"]
+    assert found.fit_key == rows(generated)["stargan"].fit_key
+    table = pd.read_csv(there / "made" / "metrics.csv", keep_default_na=False)
+    lpips = table[(table.metric == "lpips") & (table.seed == "")].set_index("model").value.astype(float)
+    assert set(lpips.index) == {"cvae", "stargan", "diffusion", "control:other_person"}
+    assert (lpips > 0).all()
+    assert str(tmp_path) not in "".join(path.read_text() for path in (there / "made").rglob("*.json"))
+
+
+def test_what_is_compiled_has_no_second_derivative() -> None:
+    networks = StarGAN(emotions=("neutral", "happy"), size=32, width=8, blocks=1)
+    assert networks.compilable() == [networks.generator]
+    assert len(CVAE(emotions=("neutral", "happy"), size=32, width=8).compilable()) == 4
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_loss_that_is_not_finite_ends_the_fit(
+    name: str, emobench: Emobench, made_suite: Path, tmp_path: Path
+) -> None:
+    """FAULTS.md 8."""
+    settings = [f"model.{name}.lr=1e30", "data.synthetic-plain.train=160", "data.synthetic-plain.test=80"]
+    others = [other for other in GENERATORS if other != name]
+    path = tmp_path / "one.toml"
+    parts = made_suite.read_text().split("\n[")
+    kept = [part for part in parts if not part.startswith(tuple(f"model.{other}]" for other in others))]
+    text = "\n[".join(kept)
+    for judge in ("resnet18", "vit", "cnn21"):
+        settings.append(f"model.{judge}.epochs=1")
+    path.write_text(text)
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert emobench("bench", path, *options, "--results", tmp_path / "results") == 1
+    row = rows(tmp_path / "results", "one")[name]
+    assert row.state == "diverged", row.reason
+    assert "NaN" in (row.reason or "")
+    board = (tmp_path / "results" / "one" / "leaderboard.md").read_text()
+    assert "diverged" in board
+
+
+def test_faces_that_are_not_finite_fail_the_evaluation_by_index(
+    generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path
+) -> None:
+    """FAULTS.md 9: NaN would become a black pixel, and every metric would be finite."""
+    there = tmp_path / "results"
+    shutil.copytree(generated, there)
+    row = rows(there)["cvae"]
+    weights = there / "cells" / row.fit_key / "weights.safetensors"
+    state = load_file(weights)
+    state["decoder.0.weight"] = torch.full_like(state["decoder.0.weight"], float("nan"))
+    save_file(state, weights)
+    assert emobench("bench", made_suite, "--results", there, "--set", "evaluation.per_emotion=9") == 1
+    row = rows(there)["cvae"]
+    assert row.state == "failed"
+    assert "fidelity: face 0 is not finite" in (row.reason or "")
+    assert row.result is not None
+    assert "metrics" not in row.result
+    assert rows(there)["stargan"].state == "done"
+
+
+def test_too_few_faces_are_not_measured(generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path) -> None:
+    """FAULTS.md 10."""
+    there = tmp_path / "results"
+    shutil.copytree(generated, there)
+    assert emobench("bench", made_suite, "--results", there, "--set", "evaluation.fidelity=100") == 0
+    metrics = rows(there)["cvae"].result["metrics"]["generation"]  # type: ignore[index]
+    assert metrics["fed"] == {"value": None, "n": 100, "reason": "below 640 faces"}
+    assert metrics["es"]["n"] == 100
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (['model.cvae.needs={ guide = "resnet18" }'], "stands on both sides"),
+        (['panel=["resnet18", "vgg16"]'], "stands on both sides"),
+        (['reader="vgg16"'], "stands on both sides"),
+        (['panel=["resnet18", "resnet18"]'], "two architectures"),
+        (['reader="vit"'], "a judge and the reader"),
+        (['panel=["resnet18", "cvae"]'], "trained classifiers"),
+        (['model.cvae.perceptual="none"'], "has no use for a guide"),
+        (["model.vit_cvae.perceptual=guide"], "names no guide"),
+        (['model.stargan.train_on=["synthetic"]'], "unknown dataset 'synthetic'"),
+        (['model.cvae.train_on=["synthetic-plain"]'], "cannot be trained on several"),
+        (["model.resnet18.seeds=[3]"], "unknown seed '3'"),
+        (["model.cvae.sice=32"], "did you mean 'size'"),
+        (["model.stargan.size=30"], "multiples of 4"),
+        (["model.cvae.monitor=loss"], "evaluated at its last weights"),
+        (["evaluation.identity=nowhere.onnx"], "no file nowhere.onnx"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(made_suite: Path, overrides: list[str], says: str) -> None:
+    with pytest.raises((SuiteError, WeightsError, Exception), match=says):
+        planned(made_suite, *overrides)
+
+
+def test_a_guide_of_a_judges_architecture_is_refused(made_suite: Path, tmp_path: Path) -> None:
+    path = tmp_path / "alike.toml"
+    extra = '\n[model.other]\nclass = "resnet18"\nwidth = 0.125\nepochs = 1\n'
+    text = made_suite.read_text().replace('needs = { guide = "vgg16" }', 'needs = { guide = "other" }')
+    path.write_text(text + extra)
+    with pytest.raises(SuiteError, match="what deceives one deceives the other"):
+        planned(path)
+
+
+def test_judges_are_of_the_first_seed_and_trained_once(made_suite: Path) -> None:
+    once = [f"model.{judge}.seeds=[0]" for judge in ("resnet18", "vit", "cnn21")]
+    plan = planned(made_suite, "seeds=[0, 1]", *once)
+    made = [cell for cell in plan.cells if cell.track == "generation"]
+    assert sorted({cell.seed for cell in made}) == [0, 1]
+    assert len({key for cell in made for key in cell.panel["judges"]}) == 2
+    assert len([cell for cell in plan.cells if cell.row == "vgg16"]) == 2  # a guide is of the model's own seed
+    with pytest.raises(SuiteError, match="its guide vgg16 is not run"):
+        planned(made_suite, "seeds=[0, 1]", "model.vgg16.seeds=[0]")
+
+
+def test_joint_training_sees_the_union_of_emotions_and_is_evaluated_on_each(
+    made_suite: Path, emobench: Emobench, tmp_path: Path
+) -> None:
+    path = tmp_path / "joint.toml"
+    start, rest = made_suite.read_text().split("[data.synthetic-plain]")
+    models = [part for part in rest.split("\n[") if part.startswith(("model.resnet18", "model.vit]", "model.cnn21"))]
+    first, second = ["neutral", "happy"], ["neutral", "sad", "fear", "anger"]
+    data = "\n".join(
+        f'[data.{name}]\nclass = "synthetic-plain"\nsize = 32\ntrain = {n}\nval = 40\ntest = 40\nonly = {only}\n'
+        for name, n, only in (("first", 160, json.dumps(first)), ("second", 120, json.dumps(second)))
+    )
+    stargan = """
+[model.stargan]
+train_on = ["first", "second"]
+size = 32
+width = 8
+blocks = 1
+discriminator_width = 8
+batch = 8
+epochs = 2
+
+"""
+    evaluation = "[evaluation]\nper_emotion = 4\nsources = 8\nintensity = 1\n"
+    judges = "\n[".join(["", *models]).replace("epochs = 5", "epochs = 1").replace("epochs = 4", "epochs = 1")
+    path.write_text(start + data + judges + "\n" + stargan + evaluation)
+    assert emobench("bench", path, "--results", tmp_path / "results") == 0
+    found = [row for row in load_board(tmp_path / "results", "joint") if row.row == "stargan"]
+    assert [row.dataset for row in found] == ["first", "second"]
+    assert len({row.fit_key for row in found}) == 1
+    assert len({row.eval_key for row in found}) == 2
+    model = package.load(tmp_path / "results", "joint", "stargan", "first")
+    assert model.emotions == ("neutral", "happy", "sad", "fear", "anger")
+    verdicts = pd.read_parquet(found[0].folder / "verdicts.parquet")  # type: ignore[operator]
+    assert set(verdicts[verdicts.kind == "control"].asked) == {0, 1}  # of the first dataset's own emotions
+    assert found[0].result["cost"]["steps"] == 2 * (160 // 8 + 120 // 8) // 5  # type: ignore[index]
+
+
+# ---- interrupted ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["stargan", "diffusion"])
+def test_a_resumed_fit_equals_an_uninterrupted_one(
+    name: str, made_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two optimisers and their schedules; averaged weights."""
+    settings = [f"model.{name}.epochs=3", "data.synthetic-plain.train=160", f"model.{name}.batch=16"]
+    cell = next(cell for cell in planned(made_suite, *settings).cells if cell.row == name)
+    ends = {}
+    for kind, epoch in {"through": None, "stopped": 2}.items():
+        store = Store(tmp_path / kind)
+        store.fit_folder(cell.fit_key).mkdir(parents=True)
+
+        def interrupt(self: Any, trainer: Any, module: Any, batch: Any, step: int, stop: Any = epoch) -> None:
+            if (trainer.current_epoch, step) == (stop, 4):
+                raise Interrupted(15)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
+            if epoch is None:
+                fitting.fit(cell, store, build_data(cell, tmp_path))
+            else:
+                with pytest.raises(Interrupted):
+                    fitting.fit(cell, store, build_data(cell, tmp_path))
+        if epoch is not None:
+            fitting.fit(cell, store, build_data(cell, tmp_path))
+        ends[kind] = load_file(store.weights(cell.fit_key)), pd.read_csv(store.fit_folder(cell.fit_key) / "history.csv")
+    for key, tensor in ends["through"][0].items():
+        torch.testing.assert_close(tensor, ends["stopped"][0][key], rtol=0, atol=0)
+    pd.testing.assert_frame_equal(ends["through"][1], ends["stopped"][1])

@@ -1,0 +1,108 @@
+"""FID, KID and IS through the published network's file: found, checked, and equal to torch-fidelity's."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from PIL import Image
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from emobench.bench.judging import Real, Yardstick
+from emobench.data.synthetic import Synthetic
+from emobench.errors import WeightsError
+from emobench.metrics import inception
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of random weights under the published one's name."""
+    folder = tmp_path_factory.mktemp("weights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        torch.save({}, folder / "nothing.pth")
+        torch.manual_seed(0)
+        network = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=folder / "nothing.pth")
+    torch.save(network.state_dict(), folder / inception.FILE)
+    return folder
+
+
+class Reader:
+    """Reads emotions from random projections of the pixels."""
+
+    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        flat = images.reshape(len(images), -1)[:, ::97].astype(np.float64) / 255
+        logits = flat[:, :8]
+        return np.exp(logits) / np.exp(logits).sum(1, keepdims=True), flat[:, :16]
+
+
+@pytest.fixture(scope="module")
+def data() -> Synthetic:
+    data = Synthetic(size=48, train=64, val=8, test=48)
+    data.prepare()
+    return data
+
+
+def files(images: np.ndarray, folder: Path) -> str:
+    folder.mkdir()
+    for place, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{place:04d}.png")
+    return str(folder)
+
+
+def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: Synthetic, tmp_path: Path) -> None:
+    real = Real.of(data, None)
+    network = inception.Inception(weights / inception.FILE, torch.device("cpu"))
+    yardstick = Yardstick(real, Reader(), network, "made by the test", None, tmp_path)
+    fakes = np.ascontiguousarray(real.faces(real.floor)[:, :, ::-1])  # upside down
+    ours = yardstick.measure(fakes, "fakes")
+    theirs = torch_fidelity.calculate_metrics(
+        input1=files(fakes, tmp_path / "fakes"), input2=files(real.faces(real.reference), tmp_path / "real"),
+        fid=True, kid=True, isc=True, kid_subset_size=len(fakes) // 2, cuda=False, verbose=False, batch_size=16,
+        feature_extractor_weights_path=str(weights / inception.FILE), cache=False, samples_find_deep=False,
+    )  # fmt: skip
+    assert ours["fid"]["value"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert ours["kid"]["value"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4, abs=1e-9)
+    assert ours["is"]["value"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
+    assert {"sample_precision", "sample_recall", "density", "coverage"} <= ours.keys()
+    cached = list((tmp_path / "features").glob("*.npz"))
+    assert len(cached) == 1  # of the reference: a further row does not compute it again
+
+    def fail(images: np.ndarray) -> Any:
+        raise AssertionError("the reference was computed again")
+
+    again = Yardstick(real, Reader(), network, "made by the test", None, tmp_path)
+    np.testing.assert_array_equal(again.seen, yardstick.seen)
+
+
+def test_only_the_published_file_counts(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("EMOBENCH_WEIGHTS", raising=False)
+    found = inception.find()
+    assert found.path is None
+    assert "not found" in (found.reason or "")
+    monkeypatch.setenv("EMOBENCH_WEIGHTS", str(weights))
+    found = inception.find()
+    assert found.path == weights / inception.FILE
+    assert found.reason == "not the published Inception weights"
+    sha256 = hashlib.sha256((weights / inception.FILE).read_bytes()).hexdigest()
+    assert inception.find(sha256[:8]).reason is None
+
+
+def test_a_file_that_carries_code_is_not_executed(tmp_path: Path) -> None:
+    """FAULTS.md 16: torch-fidelity itself would run it."""
+    marker = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (marker,)
+
+    torch.save({"weight": Bomb()}, tmp_path / inception.FILE)
+    with pytest.raises(WeightsError, match="nothing in it was executed"):
+        inception.Inception(tmp_path / inception.FILE, torch.device("cpu"))
+    assert not marker.exists()

@@ -1,0 +1,192 @@
+"""The measures of generators on faces of which the truth is known (PROTOCOL.md, 8), read by trained judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
+
+from emobench.bench.judges import Judge, load
+from emobench.bench.judging import LEVELS, Drawing, Kept, Questions, Real, Yardstick
+from emobench.bench.store import Store, load_board
+from emobench.data.synthetic import Synthetic
+from emobench.errors import NotFinite
+from emobench.metrics.control import Verdicts, control
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data() -> Synthetic:
+    data = Synthetic(size=32, variant="plain", train=1280, val=80, test=640)
+    data.prepare()
+    return data
+
+
+@pytest.fixture(scope="module")
+def real(data: Synthetic) -> Real:
+    return Real.of(data, None)
+
+
+@pytest.fixture(scope="module")
+def panel(generated: Path) -> dict[str, Judge]:
+    keys = {row.row: row.fit_key for row in load_board(generated, "made")}
+    names = ("resnet18", "vit", "cnn21")
+    return dict(zip(names, load(Store(generated), [keys[name] for name in names], CPU), strict=True))
+
+
+@pytest.fixture(scope="module")
+def yardstick(real: Real, panel: dict[str, Judge], tmp_path_factory: pytest.TempPathFactory) -> Yardstick:
+    return Yardstick(real, panel["cnn21"], None, None, "no file", tmp_path_factory.mktemp("features"))
+
+
+def read(judges: list[Judge], images: np.ndarray) -> np.ndarray:
+    return np.stack([judge.read(images)[0].argmax(1) for judge in judges])
+
+
+def blurred(images: np.ndarray, sigma: float) -> np.ndarray:
+    return gaussian_filter(images, (0, 0, sigma, sigma)).astype(np.uint8)
+
+
+def noisy(images: np.ndarray, sigma: float) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, sigma, images.shape)
+    return np.clip(images + noise, 0, 255).astype(np.uint8)
+
+
+def test_more_of_an_emotion_is_more_control(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+    judges = [panel["resnet18"], panel["vit"]]
+    rows = real.test[:80]
+    known = Verdicts(real.labels[real.test], read(judges, real.faces(real.test)))
+    asked = np.arange(len(rows)) % 8
+    found = []
+    for level in LEVELS:
+        faces = np.concatenate(
+            [
+                data.counterpart(data.faces.iloc[rows[k : k + 1]], data.emotions[asked[k]], level)
+                for k in range(len(rows))
+            ]
+        )
+        found.append(float(control(Verdicts(asked, read(judges, faces)), known, 8).macro()["control_calibrated"]))
+    assert spearmanr(found, LEVELS).statistic > 0.85
+    assert found[-1] > found[0] + 0.4
+
+
+@pytest.mark.parametrize("worse", [blurred, noisy])
+def test_worse_faces_are_further_away(yardstick: Yardstick, real: Real, worse: Any) -> None:
+    floor = real.faces(real.floor)
+    steps = (0, 1, 2, 4) if worse is blurred else (0, 10, 25, 60)
+    fed = [yardstick.measure(worse(floor, step) if step else floor, "test")["fed"]["value"] for step in steps]
+    assert fed == sorted(fed), fed
+    assert fed[-1] > 3 * fed[0]
+
+
+def test_dropped_emotions_are_further_away(yardstick: Yardstick, real: Real) -> None:
+    floor, labels = real.faces(real.floor), real.labels[real.floor]
+    found = []
+    for kept in (8, 4, 2, 1):
+        rows = np.resize(np.flatnonzero(labels < kept), len(floor))
+        found.append(yardstick.measure(floor[rows], "test"))
+    fed, es = ([each[name]["value"] for each in found] for name in ("fed", "es"))
+    assert fed == sorted(fed), fed
+    assert es == sorted(es, reverse=True), es
+
+
+def test_copies_are_flagged_and_blurred_faces_are_not(yardstick: Yardstick, real: Real) -> None:
+    floor = real.faces(real.floor)
+    found = yardstick.copied(
+        {
+            "copies": real.faces(real.reference),
+            "mirrored": real.faces(real.reference)[..., ::-1],
+            "nearly": noisy(real.faces(real.reference), 3),
+            "real": floor,
+            "blurred": blurred(floor, 2),
+        }
+    )
+    shares = {name: each["value"] for name, each in found.items()}
+    assert min(shares[name] for name in ("copies", "mirrored", "nearly")) > 0.9, shares
+    assert max(shares[name] for name in ("real", "blurred")) < 0.05, shares
+
+
+class Painter:
+    """An editor that knows the truth: it draws the counterpart."""
+
+    emotions = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+    size = 32
+
+    def __init__(self, data: Synthetic) -> None:
+        self.data = data
+        images = np.asarray(data.images)
+        self.rows = {image.tobytes(): row for row, image in enumerate(images)}
+        self.seen: list[int] = []
+
+    def edit(self, images: torch.Tensor, emotions: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        rows = [self.rows[image[:1].numpy().tobytes()] for image in images.contiguous()]
+        self.seen += rows
+        names = [self.data.emotions[k] for k in emotions.argmax(1)]
+        return torch.from_numpy(self.data.counterpart(self.data.faces.iloc[rows], names))
+
+
+def test_an_editor_that_knows_the_truth(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+    painter = Painter(data)
+    drawing = Drawing(painter, data.emotions, 32, real.faces(real.val), CPU)
+    questions = Questions(drawing, [panel["resnet18"], panel["vit"]], [], real, data.emotions)
+    questions.real_faces()
+    questions.control(4)
+    assert set(painter.seen) <= set(real.val)  # asked to generate, it was given validation faces
+    painter.seen.clear()
+    edited, grid = questions.editing(16, Kept(data, None, None))
+    assert set(painter.seen) <= set(real.test)
+    assert (len(edited), grid.shape) == (16 * 7, (8, 9, 3, 32, 32))
+    table = pd.concat(questions.tables)
+    edits = table[table.kind == "editing"]
+    assert (edits.truth_psnr == 99).all()
+    assert edits.truth_ssim.to_numpy() == pytest.approx(1)
+    assert edits.ssim.mean() > edits.ssim_other.mean() + 0.1
+    assert (real.labels[edits.row] != edits.asked).all()
+    assert (edits.person == real.person[edits.row]).all()
+    control_faces = table[table.kind == "control"]
+    assert control_faces.asked.value_counts().tolist() == [4] * 8
+    right = (edits.read_0 == edits.asked).mean()
+    assert right > 0.5 > (table[table.kind == "source"].read_0 == table[table.kind == "source"].asked).mean()
+
+
+def test_emotions_are_asked_for_as_the_model_knows_them(data: Synthetic) -> None:
+    """A model that was trained on more emotions, in its own order."""
+
+    class Asks:
+        emotions = ("contempt", *Painter.emotions[:7])
+        asked = torch.zeros(0)
+
+        def sample(self, emotions: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+            self.asked = emotions
+            return torch.zeros(len(seeds), 3, 16, 16, dtype=torch.uint8)
+
+    model = Asks()
+    drawing = Drawing(model, ("neutral", "contempt"), 32, np.zeros((1, 1, 32, 32), np.uint8), CPU)
+    made = drawing.sample(np.array([[0.25, 0.75]]), np.array([0]), "test")
+    assert model.asked.tolist() == [[0.75, 0.25, 0, 0, 0, 0, 0, 0]]
+    assert made.shape == (1, 3, 32, 32)  # resized to the evaluation size
+
+
+def test_features_that_are_not_finite_name_the_sample(real: Real, panel: dict[str, Judge], tmp_path: Path) -> None:
+    """FAULTS.md 9."""
+
+    class Broken:
+        calls = 0
+
+        def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            shares, features = panel["cnn21"].read(images)
+            self.calls += 1
+            if self.calls > 1:
+                features[5, 0] = np.nan
+            return shares, features
+
+    yardstick = Yardstick(real, Broken(), None, None, "no file", tmp_path)
+    with pytest.raises(NotFinite, match="fidelity: the features of sample 5"):
+        yardstick.measure(real.faces(real.floor), "fidelity")
