@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from emobench.bench.store import PROTOCOL, Row
 from emobench.metrics.recognition import Floats, class_measures, measures, tally
 from emobench.report import stats
 from emobench.report.raw import Measured, comparable
+
+if TYPE_CHECKING:
+    from emobench.report.judged import JudgedSection
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "faces_per_s", "peak_memory_gb", "recipe_share")
 FIT_COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb")  # measured where the fit ran, which may be elsewhere
@@ -88,11 +91,15 @@ class Check:
     what: str
     value: float
     low: float
-    high: float
+    high: float | None  # None: as high as it likes
 
     @property
     def passed(self) -> bool:
-        return self.low - 1e-9 <= self.value <= self.high + 1e-9
+        return self.low - 1e-9 <= self.value and (self.high is None or self.value <= self.high + 1e-9)
+
+    @property
+    def bounds(self) -> str:
+        return f"at least {self.low:.3f}" if self.high is None else f"{self.low:.3f}–{self.high:.3f}".replace("-", "−")
 
 
 @dataclass
@@ -126,6 +133,12 @@ class Board:
     path: Path  # leaderboard.md
     rows: list[Row]
     sections: list[Section]
+    judged: list[JudgedSection] = field(default_factory=list)
+
+    @property
+    def all_sections(self) -> list[Section | JudgedSection]:
+        """Those of classifiers, then those of generators."""
+        return [*self.sections, *self.judged]
 
     @property
     def wanted(self) -> list[Row]:
@@ -135,7 +148,7 @@ class Board:
     @property
     def missing(self) -> list[Number]:
         """The cells without numbers, each with its reason; skipped ones are not among them."""
-        entries = [entry for section in self.sections for entry in (*section.entries, *section.controls)]
+        entries = (entry for section in self.all_sections for entry in (*section.entries, *section.controls))
         return [number for entry in entries for number in entry.missing if not _says(number, "skipped")]
 
     @property
@@ -146,7 +159,7 @@ class Board:
     @property
     def checks(self) -> list[Check]:
         """The outcomes of all controls."""
-        return [check for section in self.sections for check in section.checks]
+        return [check for section in self.all_sections for check in section.checks]
 
 
 def _says(number: Number, state: str) -> bool:
@@ -256,7 +269,8 @@ class _Crowd:
                 yield number._replace(value=float(mean), low=interval.low, high=interval.high, reason=interval.note)
 
 
-def _base(suite: str, row: Row, seed: int | None, flags: Sequence[str], machine: str) -> Number:
+def base_number(suite: str, row: Row, seed: int | None, flags: Sequence[str], machine: str) -> Number:
+    """A number of a row with everything but the number."""
     protocol = (row.result or {}).get("protocol", PROTOCOL)
     place = (suite, row.dataset, row.size, row.track, row.model, row.variant, seed)
     return Number(*place, "", "", None, None, None, None, None, "", machine, protocol, ";".join(flags))
@@ -266,7 +280,8 @@ def _cost_of(row: Row) -> Mapping[str, Any]:
     return (row.result or {}).get("cost") or {}
 
 
-def _flags(row: Row) -> list[str]:
+def flags_of(row: Row) -> list[str]:
+    """What is to be said of a cell beside its numbers."""
     share = _cost_of(row).get("recipe_share")
     flags = ["under-trained"] if share is not None and share < UNDER_TRAINED else []
     return flags + (["stale"] if row.stale else [])
@@ -279,25 +294,25 @@ def _measure(entry: Entry, crowd: _Crowd, suite: str) -> None:
         return
     done = [crowd.cells[place].row for place in which]
     entry.seeds = [row.seed for row in done]
-    entry.flags = list(dict.fromkeys(flag for row in done for flag in _flags(row)))
+    entry.flags = list(dict.fromkeys(flag for row in done for flag in flags_of(row)))
     if any(row.state == "diverged" for row in entry.rows):
         entry.flags.append("diverged")
     if len(done) < len(entry.rows):
         entry.flags.append("incomplete")
     machines = [hardware((row.result or {}).get("hardware")) for row in done]
-    base = _base(suite, done[0], None, entry.flags, " + ".join(dict.fromkeys(machines)))
+    base = base_number(suite, done[0], None, entry.flags, " + ".join(dict.fromkeys(machines)))
     entry.numbers = {(number.metric, number.emotion): number for number in crowd.numbers(which, base)}
-    entry.numbers |= {(number.metric, ""): number for number in _costs(done, base)}
+    entry.numbers |= {(number.metric, ""): number for number in costs(done, base)}
     for place, row, machine in zip(which, done, machines, strict=True):
-        base = _base(suite, row, row.seed, _flags(row), machine)
-        entry.single += [*crowd.numbers([place], base), *_costs([row], base)]
+        base = base_number(suite, row, row.seed, flags_of(row), machine)
+        entry.single += [*crowd.numbers([place], base), *costs([row], base)]
     confusions = np.stack([crowd.cells[place].confusion for place in which]).astype(np.float64)
     support = confusions.sum(-1, keepdims=True)
     shares = np.divide(confusions, support, out=np.full_like(confusions, np.nan), where=support > 0)
     entry.shares = shares.mean(0)
 
 
-def _costs(rows: Sequence[Row], base: Number) -> Iterator[Number]:
+def costs(rows: Sequence[Row], base: Number) -> Iterator[Number]:
     """Costs have no interval; means over seeds only where all ran on like machines."""
     for name in COSTS:
         machines: set[str] = set()
@@ -323,11 +338,11 @@ def _explain(entry: Entry, trouble: Mapping[int, str], suite: str) -> None:
         if row.state != "done" or reason is not None:
             state = "not usable" if reason else row.state
             said = reason or row.reason
-            base = _base(suite, row, row.seed, _flags(row), hardware((row.result or {}).get("hardware")))
+            base = base_number(suite, row, row.seed, flags_of(row), hardware((row.result or {}).get("hardware")))
             entry.missing.append(base._replace(metric="macro_f1", reason=f"{state}: {said}" if said else state))
     if not entry.seeds:
         reasons = dict.fromkeys(number.reason for number in entry.missing)
-        base = _base(suite, entry.rows[0], None, [], "unknown")._replace(metric="macro_f1")
+        base = base_number(suite, entry.rows[0], None, [], "unknown")._replace(metric="macro_f1")
         entry.numbers["macro_f1", ""] = base._replace(reason="; ".join(reason or "" for reason in reasons))
 
 
@@ -349,7 +364,7 @@ def _majority(section: Section, cells: Sequence[Measured]) -> Measured | None:
 
 def _majority_entry(crowd: _Crowd, majority: Measured, suite: str) -> Entry:
     entry = Entry(majority.row.row, [majority.row])
-    for number in crowd.numbers(crowd.places(entry), _base(suite, majority.row, None, [], "")):
+    for number in crowd.numbers(crowd.places(entry), base_number(suite, majority.row, None, [], "")):
         if number.metric in ("ece", "nll"):
             reason = "the majority class gives no probabilities"
             number = number._replace(value=None, low=None, high=None, reason=reason)

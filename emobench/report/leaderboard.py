@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from emobench.bench.store import PROTOCOL, SCHEMA_VERSION, commit_cell, load_board, write_json
+from emobench.atomic import replacing
+from emobench.bench.store import PROTOCOL, SCHEMA_VERSION, Row, commit_cell, commit_judges, load_board, write_json
 from emobench.report import figures
 from emobench.report.board import Board, Number, sections
+from emobench.report.judged import JudgedSection, judged_sections
 from emobench.report.markdown import csv_cell
 from emobench.report.text import markdown
 
@@ -29,10 +30,13 @@ def write(results: Path, suite: str) -> Board:
     """
     rows = load_board(results, suite)
     folder = results / suite
-    board = Board(suite, folder / "leaderboard.md", rows, sections(suite, rows))
-    for section in board.sections:
+    reading = [row for row in rows if row.track == "recognition"]
+    board = Board(suite, folder / "leaderboard.md", rows, sections(suite, reading), judged_sections(suite, rows))
+    for section in board.all_sections:
         for row in section.usable:
             commit_cell(results, suite, row)
+    for judged in board.judged:
+        commit_judges(results, suite, rows, [card["fit_key"] for row in judged.usable for card in _cards(row)])
     pictures = _draw(board, folder)
     _write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
@@ -40,14 +44,16 @@ def write(results: Path, suite: str) -> Board:
     return board
 
 
+def _cards(row: Row) -> list[dict[str, Any]]:
+    """Judges, reader and guides of a generator's result."""
+    result = row.result or {}
+    return [*result["panel"], result["reader"], *result.get("guides", [])]
+
+
 def _write_text(path: Path, text: str) -> None:
     """Write beside the place and move there, so that a reader sees all of it or the old file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _draw(board: Board, folder: Path) -> dict[tuple[str, ...], str]:
@@ -66,6 +72,29 @@ def _draw(board: Board, folder: Path) -> dict[tuple[str, ...], str]:
             floors = [entry.value("macro_f1") for entry in section.controls if entry.name == "control:majority"]
             figures.ranking(folder / path, rows, next(iter(floors), None))
             pictures[(section.dataset,)] = path
+    for judged in board.judged:
+        pictures |= _draw_judged(judged, folder)
+    return pictures
+
+
+def _draw_judged(section: JudgedSection, folder: Path) -> dict[tuple[str, ...], str]:
+    """The pictures of generators: what the cells hold, of each row's first seed, and those of all rows together."""
+    pictures: dict[tuple[str, ...], str] = {}
+    edited: dict[str, Path] = {}
+    for row in section.usable:
+        for kind in ("samples", "intensity", "edits"):
+            if kind in (row.result or {}).get("raw", {}) and (section.dataset, row.row, kind) not in pictures:
+                pictures[section.dataset, row.row, kind] = f"cells/{row.eval_key}/{kind}.png"
+                if kind == "edits":
+                    edited[row.row] = folder / pictures[section.dataset, row.row, kind]
+    name = _file_name(section.dataset)
+    if edited:
+        pictures[section.dataset, "edits"] = f"figures/edits-{name}.png"
+        figures.edits(folder / pictures[section.dataset, "edits"], edited, section.emotions)
+    if section.curves:
+        pictures[section.dataset, "curves"] = f"figures/intensity-{name}.png"
+        curves = {row: (curve.index.tolist(), curve.tolist()) for row, curve in section.curves.items()}
+        figures.curves(folder / pictures[section.dataset, "curves"], curves)
     return pictures
 
 
@@ -77,7 +106,7 @@ def _file_name(name: str) -> str:
 
 def _numbers(board: Board) -> Iterator[Number]:
     """Every number in the table's order: a model over its seeds, then seed by seed, then what is missing."""
-    for section in board.sections:
+    for section in board.all_sections:
         for entry in (*section.entries, *section.controls):
             for number in (*entry.numbers.values(), *entry.single, *entry.missing):
                 if number.metric != "f1":  # follows from precision and recall
@@ -109,6 +138,12 @@ def _json(board: Board) -> dict[str, Any]:
             for section in board.sections
             for entry in section.ranked
             if entry.rank is not None
+        ]
+        + [
+            {"dataset": section.dataset, "row": row, "track": track, "by": by, "best": best, "worst": worst}
+            | {"order_only": by == "fidelity" and track in section.order_only}
+            for section in board.judged
+            for (track, by, row), (best, worst) in section.ranks.items()
         ],
         "comparisons": [
             asdict(pair)
@@ -116,10 +151,18 @@ def _json(board: Board) -> dict[str, Any]:
             | {"first": section.ranked[pair.first].name, "second": section.ranked[pair.second].name}
             for section in board.sections
             for pair in section.comparisons
+        ]
+        + [
+            asdict(pair)
+            | {"dataset": section.dataset, "track": track, "certain": pair.certain}
+            | {"first": section.compared[track][pair.first], "second": section.compared[track][pair.second]}
+            for section in board.judged
+            for track, pairs in section.comparisons.items()
+            for pair in pairs
         ],
         "controls": [
             asdict(check) | {"dataset": section.dataset, "passed": check.passed}
-            for section in board.sections
+            for section in board.all_sections
             for check in section.checks
         ],
         "numbers": [number._asdict() for number in _numbers(board)],

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -149,14 +149,15 @@ class Interval:
     note: str | None = None
 
 
-def intervals(of: Spread, upper: ArrayLike | None = 1.0) -> list[Interval]:
-    """The intervals of Q statistics, cut at 0 and at `upper` (one for all, or (Q,)), beyond which no value lies."""
+def intervals(of: Spread, upper: ArrayLike | None = 1.0, lower: ArrayLike = 0.0) -> list[Interval]:
+    """The intervals of Q statistics, cut at `lower` and `upper` (one for all, or (Q,)), beyond which no value lies."""
     most = np.broadcast_to(np.asarray(np.inf if upper is None else upper, np.float64), of.mean.shape)
+    least = np.broadcast_to(np.asarray(lower, np.float64), of.mean.shape)
     # Never narrower than the seeds alone allow: where few seeds happen to lie close, ν comes out too large as well.
     half = np.maximum(half_width(_parts(of)), half_width([(of.seeds, max(of.count - 1, 1))]))
     few = None if of.count >= SEEDS_NEEDED else _only(of.count)
     found = []
-    for mean, width, faces, top in zip(of.mean, half, of.faces, most, strict=True):
+    for mean, width, faces, bottom, top in zip(of.mean, half, of.faces, least, most, strict=True):
         if math.isnan(mean):
             found.append(Interval(None, None))
         elif of.groups < 2 or math.isnan(faces):
@@ -164,7 +165,7 @@ def intervals(of: Spread, upper: ArrayLike | None = 1.0) -> list[Interval]:
         elif width < ROUNDING:
             found.append(Interval(None, None, "no interval: every resample gives the same value"))
         else:
-            found.append(Interval(max(0.0, float(mean - width)), min(float(top), float(mean + width)), few))
+            found.append(Interval(max(float(bottom), float(mean - width)), min(float(top), float(mean + width)), few))
     return found
 
 
@@ -213,11 +214,32 @@ def compare(values: Sequence[Floats], draws: Sequence[Floats], groups: int) -> l
         p = 2 * float(distributions.t.sf(abs(difference) / error, freedom)) if error > ROUNDING else 1.0
         known = min(one.count, two.count) >= SEEDS_NEEDED
         pairs.append(Comparison(first, second, difference, difference - half, difference + half, p, known))
+    return _holm_corrected(pairs)
+
+
+def compare_means(values: Sequence[Floats]) -> list[Comparison]:
+    """Compare all pairs of models by a number of which each seed has one, more being better (Welch 1947).
+
+    Args:
+        values: per model (S,), S ≥ 3.
+    """
+    pairs = []
+    for first, second in itertools.combinations(range(len(values)), 2):
+        one, two = values[first], values[second]
+        variances: list[tuple[Floats, ArrayLike]] = [
+            (np.atleast_1d(each.var(ddof=1) / len(each)), len(each) - 1) for each in (one, two)
+        ]
+        difference = float(one.mean() - two.mean())
+        error = float(np.sqrt(_total(variances))[0])
+        half = float(half_width(variances)[0])
+        p = 2 * float(distributions.t.sf(abs(difference) / error, float(_freedom(variances)[0]))) if error else 1.0
+        pairs.append(Comparison(first, second, difference, difference - half, difference + half, p, True))
+    return _holm_corrected(pairs)
+
+
+def _holm_corrected(pairs: Sequence[Comparison]) -> list[Comparison]:
     corrected = holm([pair.p for pair in pairs])
-    return [
-        Comparison(pair.first, pair.second, pair.difference, pair.low, pair.high, p, pair.seeds_known)
-        for pair, p in zip(pairs, corrected, strict=True)
-    ]
+    return [replace(pair, p=p) for pair, p in zip(pairs, corrected, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

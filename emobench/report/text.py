@@ -9,8 +9,10 @@ import numpy as np
 
 from emobench.bench.store import PROTOCOL, Row
 from emobench.report.board import Board, Entry, Number, Section
+from emobench.report.judged_text import judged, verdict
 from emobench.report.markdown import code, escape, table
-from emobench.report.stats import CONTROL_LEVEL, Comparison
+from emobench.report.readable import cost, gap, listed, score
+from emobench.report.stats import CONTROL_LEVEL
 
 Pictures = Mapping[tuple[str, ...], str]  # (dataset, row) or (dataset,) -> path from the board's folder
 
@@ -18,7 +20,7 @@ Pictures = Mapping[tuple[str, ...], str]  # (dataset, row) or (dataset,) -> path
 def markdown(board: Board, pictures: Pictures) -> str:
     """leaderboard.md: the verdict, the state, a section for each dataset, and what it all means."""
     shown = [section for section in board.sections if any(row.state != "skipped" for row in _rows(section))]
-    verdicts = [_verdict(section) for section in shown]
+    verdicts = [*(_verdict(section) for section in shown), *(verdict(each) for each in board.judged)]
     lines = [f"# Leaderboard: {escape(board.suite)}", ""]
     lines += verdicts if len(verdicts) == 1 else [f"- {verdict}" for verdict in verdicts]
     lines += ["", *_state(board)]
@@ -26,6 +28,9 @@ def markdown(board: Board, pictures: Pictures) -> str:
         lines += ["", "## Overview", "", *_overview(shown)]
     for section in shown:
         lines += ["", f"## {escape(section.dataset)}, {section.size} px", "", *_section(section, pictures)]
+    for judged_section in board.judged:
+        head = f"## Generators on {escape(judged_section.dataset)}, {judged_section.size} px"
+        lines += ["", head, *judged(judged_section, pictures)]
     skipped = {(row.row, row.dataset): row.reason for row in board.rows if row.state == "skipped"}
     if skipped:
         lines += ["", "## Skipped", ""]
@@ -42,20 +47,20 @@ def _verdict(section: Section) -> str:
     ranked, where = section.ranked, code(section.dataset)
     if not ranked:
         return f"Nothing is measured on {where} yet."
-    name, score = f"**{escape(ranked[0].name)}**", _score(ranked[0].numbers["macro_f1", ""])
+    name, said = f"**{escape(ranked[0].name)}**", score(ranked[0].numbers["macro_f1", ""])
     pairs = [entry.behind for entry in ranked[1:] if entry.behind is not None]
     if not pairs:
-        return f"Only {name} is measured on {where}: macro F1 {score}."
-    start = f"Best on {where}: {name}, macro F1 {score}, {_gap(pairs[0])} above {escape(ranked[1].name)}"
+        return f"Only {name} is measured on {where}: macro F1 {said}."
+    start = f"Best on {where}: {name}, macro F1 {said}, {gap(pairs[0])} above {escape(ranked[1].name)}"
     known = all(pair.seeds_known for pair in pairs)
     seeds = min(len(entry.seeds) for entry in ranked)
     doubt = f"{'one seed' if seeds == 1 else f'{seeds} seeds'} cannot say what other seeds would give"
     short = [escape(entry.name) for entry in ranked[1:] if "under-trained" in entry.flags]
-    caveat = f"; {_listed(short)} {'is' if len(short) == 1 else 'are'} under-trained, so not judged" if short else ""
+    caveat = f"; {listed(short)} {'is' if len(short) == 1 else 'are'} under-trained, so not judged" if short else ""
     tied = [escape(ranked[pair.second].name) for pair in pairs if not pair.certain]
     if tied:
         more = "" if known else f", and {doubt}"
-        return f"{start}; **not certain**: it cannot be told apart from {_listed(tied)}{more}{caveat}."
+        return f"{start}; **not certain**: it cannot be told apart from {listed(tied)}{more}{caveat}."
     if not known:
         return f"{start}; **certain for these trained networks only**: {doubt}{caveat}."
     chance = _chance(max(pair.p for pair in pairs))
@@ -70,8 +75,7 @@ def _state(board: Board) -> list[str]:
         if not check.passed:
             lines += [
                 f"> **A control fails: trust no number of this board.** {escape(check.name)}, seed {check.seed}: "
-                f"{check.what} {check.value:.3f} lies outside {check.low:.3f}–{check.high:.3f}, although its labels "
-                "were permuted.",
+                f"{check.what} {check.value:.3f}, but must be {check.bounds}.",
                 "",
             ]
     whole = "Complete" if done == len(board.wanted) else "**Incomplete**"
@@ -93,7 +97,7 @@ def _overview(sections: Sequence[Section]) -> list[str]:
             entry = next((entry for entry in section.entries if entry.name == name), None)
             number = entry.numbers.get(("macro_f1", "")) if entry else None
             rank = f" · rank {_range(entry)}" if entry and entry.rank else ""
-            cells.append("n/a (not in the suite)" if number is None else _score(number) + rank)
+            cells.append("n/a (not in the suite)" if number is None else score(number) + rank)
         rows.append([escape(name), *cells])
     return table(["macro F1", *(escape(section.dataset) for section in sections)], rows)
 
@@ -130,13 +134,13 @@ def _recognition(section: Section, machines: Mapping[str, str]) -> list[str]:
     for entry in section.entries:
         if all(row.state == "skipped" for row in entry.rows):
             continue
-        first = [_range(entry), escape(entry.name), _score(entry.numbers.get(("macro_f1", "")))]
+        first = [_range(entry), escape(entry.name), score(entry.numbers.get(("macro_f1", "")))]
         if not entry.seeds:
             rows.append([*first, *["n/a"] * (len(header) - 6), f"0 of {len(entry.rows)}", "", ""])
             continue
-        behind = "–" if entry.behind is None else _gap(entry.behind)
-        scores = [_score(entry.numbers.get((metric, ""))) for metric in metrics]
-        costs = [_cost(entry.numbers[metric, ""]) for metric in ("params", "flops", "fit_seconds", "faces_per_s")]
+        behind = "–" if entry.behind is None else gap(entry.behind)
+        scores = [score(entry.numbers.get((metric, ""))) for metric in metrics]
+        costs = [cost(entry.numbers[metric, ""]) for metric in ("params", "flops", "fit_seconds", "faces_per_s")]
         seeds = f"{len(entry.seeds)} of {len(entry.rows)}" if "incomplete" in entry.flags else str(len(entry.seeds))
         machine = machines[entry.numbers["params", ""].hardware]
         rows.append([*first, behind, *scores, *costs, seeds, machine, ", ".join(entry.flags)])
@@ -149,7 +153,7 @@ def _emotions(section: Section) -> list[str]:
     lines = ["Accuracy: the share of an emotion's faces that are read as it (its recall).", ""]
     for metric in ("accuracy", "f1"):
         rows = [
-            [escape(entry.name), *(_score(entry.numbers.get((metric, emotion))) for emotion in section.emotions)]
+            [escape(entry.name), *(score(entry.numbers.get((metric, emotion))) for emotion in section.emotions)]
             for entry in measured
         ]
         header = ["accuracy" if metric == "accuracy" else "F1", *(escape(emotion) for emotion in section.emotions)]
@@ -174,17 +178,17 @@ def _controls(section: Section) -> list[str]:
     rows = []
     for entry in section.controls:
         places = (("accuracy", ""), ("macro_f1", ""), ("recall", "macro"))
-        scores = [_score(entry.numbers.get(place)) for place in places]
+        scores = [score(entry.numbers.get(place)) for place in places]
         if entry.name == "control:majority":
             rows.append([_title(entry), *scores, "–", f"always {escape(section.majority)}: the floor of every model"])
             continue
         checks = [check for check in section.checks if check.name == entry.name]
-        bounds = [f"{check.low:.3f}–{check.high:.3f}" for check in checks]
+        bounds = [check.bounds for check in checks]
         fine = "as it should be"
         if math.factorial(len(section.emotions)) * (1 - CONTROL_LEVEL) < 2:  # the interval holds all renamings
             fine = f"cannot fail: {len(section.emotions)} emotions have too few names to tell"
         said = [fine if check.passed else "**FAILS**" for check in checks]
-        rows.append([_title(entry), *scores, _listed(bounds) or "n/a", _listed(said) or "not measured yet"])
+        rows.append([_title(entry), *scores, listed(bounds) or "n/a", listed(said) or "not measured yet"])
     if not any(entry.name.startswith("control:permuted") for entry in section.controls):
         rows.append(["control:permuted", *["n/a"] * 4, "the suite has no such run: nothing shows that no label leaks"])
     return table(
@@ -215,9 +219,12 @@ def _meaning(board: Board) -> list[str]:
         "- `control:permuted` was trained on permuted labels: its balanced accuracy must lie within the 99.9 % "
         "interval of the same predictions under random names, or something but the faces gives the labels away.",
     ]
-    flags = {flag for section in board.sections for entry in section.entries for flag in entry.flags}
+    if board.judged:
+        lines += _meaning_of_judged()
+    flags = {flag for section in board.all_sections for entry in section.entries for flag in entry.flags}
     known = {
         "under-trained": "less than half of the recipe's steps were run, which says nothing against the model.",
+        "memorised": "more than 5 % of its faces are much nearer to one training face than real faces are: copies.",
         "incomplete": "seeds are missing; the numbers are those of the others.",
         "diverged": "a seed diverged, so the model is not ranked; the numbers are those of the other seeds.",
         "stale": f"made by commit {escape(', '.join(stale))}; today's code would measure it anew.",
@@ -230,6 +237,20 @@ def _meaning(board: Board) -> list[str]:
         f"stored results: {code(f'emobench report {board.suite}')}.",
     ]
     return lines
+
+
+def _meaning_of_judged() -> list[str]:
+    return [
+        "- *Control, raw*: the share of faces that the judges read as the emotion asked for, a mean over judges and "
+        "emotions. *Calibrated*: what the faces show once the judges' own errors on real faces are taken off; real "
+        "faces give 1, and a value above 1 is easier to read than a real face. Judges never met what they judge.",
+        "- *FED*, *ES*: Fréchet distance and score in the reader's features and classes; they compare models on one "
+        "dataset and one reader only, and are no FID or IS. `control:floor` is real test faces against the same "
+        "reference.",
+        "- *copies*: the share of faces that copy a training face. Rank ranges by control hold all models that cannot "
+        "be told apart at 5 %, Holm-corrected; editors are compared on the same sources. Control and distance are two "
+        "ranks and are not merged.",
+    ]
 
 
 def _title(entry: Entry) -> str:
@@ -248,48 +269,5 @@ def _range(entry: Entry) -> str:
     return str(best) if best == worst else f"{best}–{worst}"
 
 
-def _score(number: Number | None) -> str:
-    """0.874 (0.861–0.887)"""
-    if number is None:
-        return "n/a"
-    if number.value is None:
-        return f"n/a ({escape(number.reason)})"
-    if number.low is None or number.high is None:
-        return f"{number.value:.3f}"
-    return f"{number.value:.3f} ({number.low:.3f}–{number.high:.3f})"
-
-
-def _gap(pair: Comparison) -> str:
-    return f"{pair.difference:.3f} ({_signed(pair.low)} to {_signed(pair.high)})"
-
-
-def _signed(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
-
-
 def _chance(p: float) -> str:
     return "Holm-corrected p < 0.001" if p < 0.001 else f"Holm-corrected p = {p:.3f}"
-
-
-def _cost(number: Number) -> str:
-    """A count or a time as people read it."""
-    if number.value is None:
-        return f"n/a ({escape(number.reason)})"
-    if number.metric == "fit_seconds":
-        return _duration(number.value)
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number.value >= size and number.metric in ("params", "flops"):
-            return f"{number.value / size:.3g} {unit}"
-    return f"{number.value:,.0f}" if number.value >= 10 else f"{number.value:.2g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 99.5:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

@@ -1,0 +1,234 @@
+"""Generators in numbers: from the judges' verdicts on every face to control with intervals, ranks and controls.
+
+Reads `bench/store.py`'s files and nothing else; the same files give the same board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from emobench.bench.store import Row
+from emobench.metrics.control import intensity, rates
+from emobench.report import stats
+from emobench.report.board import Check, Entry, Number, base_number, costs, flags_of, hardware
+from emobench.report.judged_controls import MEMORISED, checks, controls
+from emobench.report.verdicts import (
+    KEPT,
+    KINDS,
+    Judged,
+    drawn,
+    kept,
+    place_of,
+    probability,
+    read,
+    whole_samples,
+    with_intervals,
+)
+
+
+@dataclass
+class JudgedSection:
+    """The generators of one dataset at one size, judged by one panel.
+
+    Attributes:
+        ranks: (track, "control" or "fidelity", row) -> best and worst possible rank.
+        order_only: tracks whose fidelity has no rank, since there are fewer than three seeds.
+        curves: row -> mean panel probability at each intensity asked for.
+    """
+
+    dataset: str
+    size: int
+    emotions: tuple[str, ...] = ()
+    panel: list[dict[str, Any]] = field(default_factory=list)
+    reader: dict[str, Any] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    controls: list[Entry] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    usable: list[Row] = field(default_factory=list)
+    comparisons: dict[str, list[stats.Comparison]] = field(default_factory=dict)
+    compared: dict[str, list[str]] = field(default_factory=dict)  # track -> the rows that comparisons number
+    ranks: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    order_only: list[str] = field(default_factory=list)
+    curves: dict[str, pd.Series] = field(default_factory=dict)
+    confusions: list[NDArray[np.float64]] = field(default_factory=list)  # (K, K) of each judge on real test faces
+    real: int = 0  # test faces
+
+    def entry(self, name: str) -> Entry:
+        """A model's entry."""
+        return next(entry for entry in self.entries if entry.name == name)
+
+    def measured(self, track: str) -> list[Entry]:
+        """The models with numbers on a track, the best control first."""
+        metric = f"{track}:{self.ranked_by(track)}"
+        found = [entry for entry in self.entries if (f"{track}:control", "macro") in entry.numbers]
+        return sorted(found, key=lambda entry: -(entry.value(metric, "macro") or 0.0))
+
+    def ranked_by(self, track: str) -> str:
+        """The control that a track is ranked by: calibrated, unless no judge can tell some emotion apart."""
+        values = [
+            entry.value(f"{track}:control_calibrated", "macro")
+            for entry in self.entries
+            if (f"{track}:control", "macro") in entry.numbers
+        ]
+        return "control_corrected" if any(value is None for value in values) else "control_calibrated"
+
+    def distance(self, track: str) -> str:
+        """The distance that a track is ranked by: `fid` where all rows have it, else `fed`."""
+        entries = self.measured(track)
+        return "fid" if entries and all(entry.value(f"{track}:fid") is not None for entry in entries) else "fed"
+
+
+def judged_sections(suite: str, rows: Sequence[Row]) -> list[JudgedSection]:
+    """All datasets of a board on which generators run, in the suite's order."""
+    made = [row for row in rows if row.track == "generation"]
+    places = dict.fromkeys((row.dataset, row.size) for row in made)
+    return [_section(suite, *place, [row for row in made if (row.dataset, row.size) == place]) for place in places]
+
+
+def _section(suite: str, dataset: str, size: int, rows: Sequence[Row]) -> JudgedSection:
+    """All generators of a dataset, those with another panel than most explained as missing."""
+    found = JudgedSection(dataset, size)
+    cells = {id(row): read(row) for row in rows if row.state == "done"}
+    good = [cell for cell in cells.values() if isinstance(cell, Judged)]
+    panels = [cell.panel for cell in good]
+    usual = max(set(panels), key=panels.count) if panels else ()
+    usable = {id(cell.row): cell for cell in good if cell.panel == usual}
+    for name in dict.fromkeys(row.row for row in rows):
+        entry = Entry(name, [row for row in rows if row.row == name])
+        mine = [usable[id(row)] for row in entry.rows if id(row) in usable]
+        if mine:
+            _measure(entry, mine, suite)
+            if (curve := _curve(mine)) is not None:
+                found.curves[name] = curve
+        for row in entry.rows:
+            if id(row) not in usable:
+                reason = cells.get(id(row), row.reason)
+                said = "judged by another panel than most rows of this board" if isinstance(reason, Judged) else reason
+                state = "not usable" if row.state == "done" else row.state
+                number = base_number(suite, row, row.seed, flags_of(row), "")
+                told = f"{state}: {said}" if said else state
+                entry.missing.append(number._replace(metric="control", emotion="macro", reason=told))
+        found.entries.append(entry)
+    if usable:
+        _describe(found, list(usable.values()), suite)
+        for track in KINDS:
+            _rank(found, track, usable)
+    return found
+
+
+def _describe(section: JudgedSection, cells: Sequence[Judged], suite: str) -> None:
+    """What all rows of a panel share: the judges, the real faces and the controls."""
+    first = next((cell for cell in cells if "editing" in cell.result["tracks"]), cells[0])
+    section.emotions, section.panel, section.reader = first.emotions, first.result["panel"], first.result["reader"]
+    section.usable = [cell.row for cell in cells]
+    real = first.verdicts("real")
+    assert real is not None
+    section.real = len(real.asked)
+    section.confusions = list(rates(real.asked, real.read, len(first.emotions)))
+    section.controls = list(controls(first, suite))
+    section.checks = list(checks(first))
+
+
+def _measure(entry: Entry, cells: Sequence[Judged], suite: str) -> None:
+    """Fill an entry with what its cells gave, all seeds together and each."""
+    entry.seeds = [cell.row.seed for cell in cells]
+    entry.flags = list(dict.fromkeys(flag for cell in cells for flag in flags_of(cell.row)))
+    copied = [cell.result["metrics"]["generation"]["memorisation"]["value"] for cell in cells]
+    if np.mean([value for value in copied if value is not None] or [0.0]) > MEMORISED:
+        entry.flags.append("memorised")
+    if len(cells) < len(entry.rows):
+        entry.flags.append("incomplete")
+    entry.numbers = {place_of(number): number for number in _numbers(cells, suite, None, entry.flags)}
+    for cell in cells:
+        entry.single += _numbers([cell], suite, cell.row.seed, flags_of(cell.row))
+
+
+def _numbers(cells: Sequence[Judged], suite: str, seed: int | None, flags: Sequence[str]) -> list[Number]:
+    """All numbers of some cells of one row."""
+    machines = [hardware(cell.result.get("hardware")) for cell in cells]
+    base = base_number(suite, cells[0].row, seed, flags, " + ".join(dict.fromkeys(machines)))
+    found = list(costs([cell.row for cell in cells], base))
+    for track, kind in KINDS.items():
+        if all(cell.verdicts(kind) is not None for cell in cells):
+            at = base._replace(track=track)
+            draws = [drawn(cell, kind) for cell in cells]
+            n, groups = len(cells[0].part(kind)), draws[0][2]
+            found += with_intervals([each[:2] for each in draws], groups, n, len(cells[0].emotions), at)
+            found += whole_samples([cell.result["metrics"].get(track, {}) for cell in cells], at)
+            if track == "editing":
+                found += kept(cells, at, KEPT)
+                speed = [cell.result["cost"].get("edits_per_s") for cell in cells]
+                found.append(at._replace(metric="faces_per_s", value=float(np.mean(speed))))
+    found += _rising(cells, base)
+    return found
+
+
+def _rising(cells: Sequence[Judged], base: Number) -> Iterator[Number]:
+    """Monotonicity and slope of the panel's probability over the intensity asked for."""
+    found = []
+    for cell in cells:
+        part = cell.part("intensity")
+        if part.empty:
+            return
+        found.append(intensity(probability(cell, part), part["level"].to_numpy(np.float64)))
+    n = len(cells[0].part("intensity"))
+    for name, values in zip(("intensity_spearman", "intensity_slope"), np.transpose(found), strict=True):
+        number = base._replace(metric=name, n=n)
+        if np.isnan(values).any():
+            yield number._replace(reason="the faces do not change with the intensity")
+        else:
+            yield number._replace(value=float(values.mean()), reason="no interval")
+
+
+def _curve(cells: Sequence[Judged]) -> pd.Series | None:
+    """Mean probability of the panel at each intensity, over emotions, faces and seeds."""
+    parts = [cell.part("intensity") for cell in cells]
+    if any(part.empty for part in parts):
+        return None
+    rows = [
+        pd.DataFrame({"level": part["level"], "p": probability(cell, part)})
+        for cell, part in zip(cells, parts, strict=True)
+    ]
+    return pd.concat(rows).groupby("level")["p"].mean()
+
+
+def _rank(section: JudgedSection, track: str, usable: Mapping[int, Judged]) -> None:
+    """Two ranks, never merged into one: by control, and by the distance from real faces."""
+    entries = section.measured(track)
+    if not entries:
+        return
+    names = [entry.name for entry in entries]
+    key = (section.ranked_by(track), "macro", "")
+    values, draws, groups = [], [], 1
+    for entry in entries:
+        cells = [usable[id(row)] for row in entry.rows if id(row) in usable]
+        measured = [drawn(cell, KINDS[track]) for cell in cells]
+        values.append(np.array([float(value[key]) for value, _, _ in measured]))
+        draws.append(np.stack([drawn[key] for _, drawn, _ in measured], 1))
+        groups = measured[0][2]
+    section.compared[track], section.comparisons[track] = names, stats.compare(values, draws, groups)
+    for name, rank in zip(names, stats.rank_ranges(len(names), section.comparisons[track]), strict=True):
+        section.ranks[track, "control", name] = rank
+    metric = f"{track}:{section.distance(track)}"
+    near = sorted(
+        (entry for entry in entries if entry.value(metric) is not None), key=lambda entry: entry.value(metric) or 0
+    )
+    single = [[_single(entry, metric, seed) for seed in entry.seeds] for entry in near]
+    if any(len(values) < stats.SEEDS_NEEDED for values in single):
+        section.order_only.append(track)
+        ranges = [(place + 1, place + 1) for place in range(len(near))]
+    else:
+        pairs = stats.compare_means([-np.array(values) for values in single])  # the less distant is better
+        ranges = stats.rank_ranges(len(near), pairs)
+    for entry, rank in zip(near, ranges, strict=True):
+        section.ranks[track, "fidelity", entry.name] = rank
+
+
+def _single(entry: Entry, metric: str, seed: int) -> float:
+    return next(n.value or 0.0 for n in entry.single if n.seed == seed and place_of(n) == (metric, ""))

@@ -1,0 +1,101 @@
+"""Controls of a panel: faces of which it is known what the judges must say (PROTOCOL.md, 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from emobench.metrics.control import Control, Verdicts, control, rates, resampled
+from emobench.report import stats
+from emobench.report.board import Check, Entry, Number, base_number
+from emobench.report.verdicts import RESAMPLES, Judged, kept, place_of, quantities, whole_samples, with_intervals
+
+MEMORISED = 0.05  # share of copies above which a row is flagged (PROTOCOL.md 3)
+_NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
+
+
+def _control_faces(cell: Judged) -> Iterator[tuple[str, str, Verdicts]]:
+    """Faces of which it is known what control must say, as (name, track, verdicts)."""
+    other = cell.verdicts("real", 1)
+    assert other is not None
+    classes = len(cell.emotions)
+    yield "control:real", "generation", other
+    shuffled = np.random.default_rng(stats.SEED).permutation(other.asked)
+    yield "control:shuffled", "generation", Verdicts(shuffled, other.read, other.groups)
+    first = np.flatnonzero(other.asked == 0)
+    people = None if other.groups is None else np.repeat(other.groups[first], classes)
+    asked = np.tile(np.arange(classes), len(first))
+    yield "control:one_emotion", "generation", Verdicts(asked, np.repeat(other.read[:, first], classes, 1), people)
+    copies = cell.verdicts("copies")
+    assert copies is not None
+    yield "control:copies", "generation", Verdicts(copies.asked, copies.read)
+    source = cell.verdicts("source")
+    if source is not None:
+        yield "control:source", "editing", source
+
+
+def controls(cell: Judged, suite: str) -> Iterator[Entry]:
+    """The control rows of a board, as entries."""
+    real = cell.verdicts("real", 0)
+    assert real is not None
+    classes = len(cell.emotions)
+    metrics = cell.result["metrics"]
+    for name, track, verdicts in _control_faces(cell):
+        base = _control_base(cell, suite, name, track)
+        value = quantities(cell, control(verdicts, real, classes), None)
+        draws = quantities(cell, resampled(verdicts, real, classes, RESAMPLES, stats.SEED), None)
+        groups = len(verdicts.asked) if verdicts.groups is None else len(np.unique(verdicts.groups))
+        numbers = list(with_intervals([(value, draws)], groups, len(verdicts.asked), classes, base))
+        if name == "control:copies":
+            numbers += whole_samples([metrics["copies"]], base)
+        yield _control_entry(cell, name, numbers)
+    yield _control_entry(
+        cell,
+        "control:floor",
+        whole_samples([metrics["floor"]], _control_base(cell, suite, "control:floor", "generation")),
+    )
+    if not cell.part("editing").empty:
+        base = _control_base(cell, suite, "control:other_person", "editing")
+        yield _control_entry(cell, "control:other_person", kept([cell], base, ("identity", "ssim", "lpips"), "_other"))
+
+
+def _control_base(cell: Judged, suite: str, name: str, track: str) -> Number:
+    base = base_number(suite, cell.row, None, [], "")
+    return base._replace(model=name, variant="", track=track)
+
+
+def _control_entry(cell: Judged, name: str, numbers: Iterator[Number] | Sequence[Number]) -> Entry:
+    """An entry of real faces: no seed that an interval could leave out."""
+    entry = Entry(name, [cell.row])
+    entry.numbers = {
+        place_of(number): number if number.value is None else number._replace(reason=None) for number in numbers
+    }
+    return entry
+
+
+def checks(cell: Judged) -> Iterator[Check]:
+    """Whether each control says what it must (PROTOCOL.md 4).
+
+    Calibrated by one half of the test faces, measured on the other: real faces give 1, requests that have nothing to do
+    with the faces 1/K, one emotion what the first half's faces of it give, sources that nobody changed 0. Copies of
+    training faces reach the ceiling, and must be recognised as copies.
+    """
+    classes = len(cell.emotions)
+    real = cell.verdicts("real", 0)
+    assert real is not None
+    calibrating = rates(real.asked, real.read, classes)
+    one = Control.of(calibrating[:, 0, :], calibrating).macro()["control_calibrated"]
+    truths = {"control:real": 1.0, "control:shuffled": 1 / classes, "control:one_emotion": float(one)}
+    truths |= {"control:source": 0.0, "control:copies": 1.0}
+    for name, _, verdicts in _control_faces(cell):
+        value = float(control(verdicts, real, classes).macro()["control_calibrated"])
+        if np.isnan(value):
+            continue  # no judge tells some emotion apart: there is nothing to calibrate by
+        draws = resampled(verdicts, real, classes, RESAMPLES, stats.SEED).macro()["control_calibrated"]
+        half = _NORMAL * float(np.nanstd(draws))
+        high = None if name == "control:copies" else truths[name] + half
+        yield Check(name, cell.row.seed, "calibrated control", value, truths[name] - half, high)
+    copied = cell.result["metrics"]["copies"]["memorisation"]["value"]
+    if copied is not None:
+        yield Check("control:copies", cell.row.seed, "memorisation", copied, MEMORISED, 1.0)

@@ -1,0 +1,245 @@
+"""The tables of generators and editors: a judged section as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from emobench.report.board import Entry, hardware
+from emobench.report.judged import JudgedSection
+from emobench.report.markdown import code, escape, table
+from emobench.report.readable import cost, listed, score
+from emobench.report.verdicts import KEPT
+
+TITLES = {
+    "generation": "Generation: an emotion in, faces out",
+    "editing": "Editing: a face and an emotion in, the same person out",
+}
+_SAMPLES = {  # metric -> heading, in the order of the table
+    "fid": "FID ↓", "kid": "KID ↓", "is": "IS ↑", "fed": "FED ↓", "es": "ES ↑", "memorisation": "copies",
+}  # fmt: skip
+_HEADINGS = {
+    "identity": "identity ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "truth_psnr": "truth: PSNR, dB ↑",
+    "truth_ssim": "truth: SSIM ↑",
+}  # fmt: skip
+
+Pictures = Mapping[tuple[str, ...], str]
+
+
+def verdict(section: JudgedSection) -> str:
+    """Which generator obeys best and which looks most like real faces, and whether that is certain: one sentence."""
+    entries = section.measured("generation")
+    if not entries:
+        return f"No generator is measured on {code(section.dataset)} yet."
+    best, metric = entries[0], f"generation:{section.ranked_by('generation')}"
+    said = score(best.numbers.get((metric, "macro")))
+    told = f"Generation on {code(section.dataset)}: **{escape(best.name)}** obeys best, control {said}"
+    pairs = [pair for pair in section.comparisons["generation"] if pair.first == 0]
+    names = section.compared["generation"]
+    tied = [escape(names[pair.second]) for pair in pairs if not pair.certain]
+    if tied:
+        told += f", not told apart from {listed(tied)}"
+    elif pairs:
+        told += " (certain)" if all(pair.seeds_known for pair in pairs) else " (certain for these networks only)"
+    distance = section.distance("generation")
+    near = next(
+        (entry for entry in entries if section.ranks.get(("generation", "fidelity", entry.name), (0,))[0] == 1), None
+    )
+    if near is not None:
+        found = near.numbers[f"generation:{distance}", ""]
+        told += f"; **{escape(near.name)}** is nearest to real faces, {distance.upper()} {score(found)}"
+        told += " (order only)" if "generation" in section.order_only else ""
+    short = [escape(entry.name) for entry in entries if "under-trained" in entry.flags]
+    if short:
+        told += f"; {listed(short)} {'is' if len(short) == 1 else 'are'} under-trained, so not judged"
+    return told + "."
+
+
+def judged(section: JudgedSection, pictures: Pictures) -> list[str]:
+    """All tracks of a section, its controls and its pictures."""
+    lines = []
+    for track in TITLES:
+        entries = section.measured(track)
+        if entries:
+            lines += [
+                "",
+                f"### {TITLES[track]}",
+                "",
+                *_track(section, track, entries),
+                "",
+                *_notes(section, track, entries),
+            ]
+            lines += ["", *_emotions(section, track, entries)]
+            lines += _shown(section, track, entries, pictures)
+    if section.panel:
+        lines += ["", "### Panel", "", *_panel(section), "", "### Controls of the panel", "", *_checks(section)]
+    return lines
+
+
+def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list[str]:
+    """The models, the best control first, then real faces and other controls."""
+    metrics = [name for name in _SAMPLES if track == "generation" or name != "memorisation"]
+    kept = list(KEPT) if track == "editing" else []
+    kept = [name for name in kept if any((f"{track}:{name}", "") in entry.numbers for entry in entries)]
+    header = [
+        "rank: control",
+        f"rank: {section.distance(track).upper()}",
+        "model",
+        "control, calibrated",
+        "control, raw",
+    ]
+    header += ["worst emotion", *(_SAMPLES[name] for name in metrics), *(_HEADINGS[name] for name in kept)]
+    header += ["params", "FLOPs/face", "training", "faces/s", "of the recipe", "seeds", "flags"]
+    rows = []
+    for entry in entries:
+        worst = min(section.emotions, key=lambda emotion: entry.value(f"{track}:control", emotion) or 0)
+        ranks = [_range(section.ranks.get((track, by, entry.name))) for by in ("control", "fidelity")]
+        cells = [ranks[0], f"({ranks[1]})" if track in section.order_only else ranks[1], escape(entry.name)]
+        cells += _scores(entry, track, [("control_calibrated", "macro"), ("control", "macro")])
+        cells += [f"{escape(worst)} {score(entry.numbers.get((f'{track}:control', worst)))}"]
+        cells += _scores(entry, track, [(name, "") for name in (*metrics, *kept)])
+        cells += [cost(entry.numbers[name, ""]) for name in ("params", "flops", "fit_seconds")]
+        cells += [cost(entry.numbers[f"{track}:faces_per_s", ""]), score(entry.numbers.get(("recipe_share", "")))]
+        rows.append([*cells, str(len(entry.seeds)), ", ".join(entry.flags)])
+    for entry in section.controls:
+        numbers = [key for key in entry.numbers if key[0].startswith(f"{track}:")]
+        if numbers:
+            cells = ["", "", escape(entry.name)]
+            cells += _scores(entry, track, [("control_calibrated", "macro"), ("control", "macro")])
+            cells += ["", *_scores(entry, track, [(name, "") for name in (*metrics, *kept)])]
+            rows.append([*cells, *[""] * (len(header) - len(cells))])
+    return table(header, rows, left=(2, -1))
+
+
+def _scores(entry: Entry, track: str, places: Sequence[tuple[str, str]]) -> list[str]:
+    found = [entry.numbers.get((f"{track}:{metric}", emotion)) for metric, emotion in places]
+    return ["" if number is None else "n/a" if number.value is None else score(number) for number in found]
+
+
+def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list[str]:
+    """What the table leaves to be said."""
+    lines = []
+    counts = {entry.numbers[f"{track}:control", "macro"].n or 0 for entry in entries}
+    lines += [f"- n = {', '.join(f'{n:,}' for n in sorted(counts))} faces for control."]
+    reasons = {
+        name: next(
+            (
+                n.reason
+                for entry in entries
+                for n in [entry.numbers.get((f"{track}:{name}", ""))]
+                if n is not None and n.value is None
+            ),
+            None,
+        )
+        for name in (*_SAMPLES, *KEPT)
+    }
+    for reason in dict.fromkeys(reason for reason in reasons.values() if reason):
+        names = [name for name, why in reasons.items() if why == reason]
+        lines += [f"- n/a: {listed([name.upper() if len(name) < 6 else name for name in names])}: {escape(reason)}."]
+    if track in section.order_only:
+        lines += [f"- {section.distance(track).upper()} orders only: fewer than three seeds give no interval, no rank."]
+    results = {row.row: row.result or {} for row in section.usable}
+    given = [
+        escape(entry.name) for entry in entries if track == "generation" and not results[entry.name].get("draws", True)
+    ]
+    if given:
+        lines += [f"- {listed(given)} cannot draw a face: here it edits validation faces that the runner picks."]
+    other = [
+        f"{escape(entry.name)} {results[entry.name]['own_size']} px"
+        for entry in entries
+        if results[entry.name].get("own_size", section.size) != section.size
+    ]
+    if other:
+        lines += [f"- Made at another size and resized: {listed(other)}."]
+    machines = dict.fromkeys(hardware(result.get("fitted_on")) for result in results.values() if result)
+    return [*lines, f"- Hardware: {escape('; '.join(machines))}. Batch 64 when drawing."]
+
+
+def _emotions(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list[str]:
+    """Raw control of each emotion: the share of the faces asked for as it that the panel reads as it."""
+    lines = []
+    for metric, title in (("control", "control, raw"), ("control_calibrated", "control, calibrated")):
+        rows = [
+            [escape(entry.name), *_scores(entry, track, [(metric, emotion) for emotion in section.emotions])]
+            for entry in (*entries, *section.controls)
+            if (f"{track}:{metric}", section.emotions[0]) in entry.numbers
+        ]
+        lines += [*table([title, *(escape(emotion) for emotion in section.emotions)], rows), ""]
+    own = [entry for entry in entries if (f"{track}:control_self", "macro") in entry.numbers]
+    if own:
+        places = [(metric, "macro") for metric in ("control_self", "control", "adversarial_gain")]
+        header = ["self-graded, never ranked", "its guide says", "the panel says", "adversarial gain"]
+        lines += [*table(header, [[escape(entry.name), *_scores(entry, track, places)] for entry in own]), ""]
+    return lines[:-1]
+
+
+def _shown(section: JudgedSection, track: str, entries: Sequence[Entry], pictures: Pictures) -> list[str]:
+    """The faces themselves."""
+    lines = []
+    if track == "generation":
+        for entry in entries:
+            if (section.dataset, entry.name, "samples") in pictures:
+                path = pictures[section.dataset, entry.name, "samples"]
+                lines += [
+                    "",
+                    f"**{escape(entry.name)}**: a row an emotion ({', '.join(map(escape, section.emotions))})",
+                    "",
+                ]
+                lines += [f"![faces drawn by {escape(entry.name)}]({path})"]
+        if (section.dataset, "curves") in pictures:
+            rising = [
+                [escape(entry.name), *_scores(entry, track, [("intensity_spearman", ""), ("intensity_slope", "")])]
+                for entry in entries
+            ]
+            lines += ["", "Intensity asked for, from neutral to the emotion:", ""]
+            lines += table(["intensity", "Spearman", "slope"], rising)
+            lines += ["", f"![panel probability over intensity]({pictures[section.dataset, 'curves']})"]
+        for entry in entries:
+            if (section.dataset, entry.name, "intensity") in pictures:
+                path = pictures[section.dataset, entry.name, "intensity"]
+                lines += ["", f"![intensity from 0 to 1, {escape(entry.name)}]({path})", "", f"*{escape(entry.name)}*"]
+    elif (section.dataset, "edits") in pictures:
+        lines += ["", "The same sources, every emotion, every model:", ""]
+        lines += [f"![edits of the same faces by all models]({pictures[section.dataset, 'edits']})"]
+    return lines
+
+
+def _panel(section: JudgedSection) -> list[str]:
+    """Who judges, and how well each judge reads real test faces."""
+    rows = []
+    for judge, confusion in zip(section.panel, section.confusions, strict=True):
+        recall = np.diagonal(confusion)
+        worst = int(np.nanargmin(recall))
+        wrong = np.nan_to_num(confusion * (1 - np.eye(len(confusion))))
+        shown, seen = divmod(int(wrong.argmax()), len(confusion))
+        most = (
+            f"{escape(section.emotions[shown])} as {escape(section.emotions[seen])}, {100 * wrong[shown, seen]:.0f} %"
+        )
+        cells = [f"{np.nanmean(recall):.3f}", f"{escape(section.emotions[worst])} {recall[worst]:.3f}", most]
+        card = [escape(judge["architecture"]), str(judge["seed"]), code(judge["sha256"][:12])]
+        rows.append([escape(judge["row"]), *cells, *card])
+    header = ["judge", "recall on real faces", "worst emotion", "most often misread", "architecture", "seed", "weights"]
+    reader = section.reader
+    said = f"FED and ES are measured by the reader {escape(reader['row'])}, weights {code(reader['sha256'][:12])}."
+    return [*table(header, rows, left=(0, 3, 4, 6)), "", f"n = {section.real:,} test faces. {said}"]
+
+
+def _checks(section: JudgedSection) -> list[str]:
+    rows = [
+        [
+            escape(check.name),
+            check.what,
+            f"{check.value:.3f}",
+            check.bounds,
+            "as it should be" if check.passed else "**FAILS**",
+        ]
+        for check in section.checks
+    ]
+    return table(["control", "what", "value", "must be", "outcome"], rows, left=(0, 1, -1))
+
+
+def _range(rank: tuple[int, int] | None) -> str:
+    if rank is None:
+        return "–"
+    return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"

@@ -1,0 +1,52 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emobench.report.board import Number
+from emobench.report.markdown import escape
+from emobench.report.stats import Comparison
+
+
+def score(number: Number | None) -> str:
+    """0.874 (0.861–0.887)"""
+    if number is None:
+        return "n/a"
+    if number.value is None:
+        return f"n/a ({escape(number.reason)})"
+    if number.low is None or number.high is None:
+        return signed(number.value)
+    return f"{signed(number.value)} ({signed(number.low)}–{signed(number.high)})"
+
+
+def cost(number: Number) -> str:
+    """A count or a time as people read it."""
+    if number.value is None:
+        return f"n/a ({escape(number.reason)})"
+    if number.metric == "fit_seconds":
+        return duration(number.value)
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number.value >= size and number.metric in ("params", "flops"):
+            return f"{number.value / size:.3g} {unit}"
+    return f"{number.value:,.0f}" if number.value >= 10 else f"{number.value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def signed(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
+
+
+def gap(pair: Comparison) -> str:
+    return f"{pair.difference:.3f} ({signed(pair.low)} to {signed(pair.high)})"

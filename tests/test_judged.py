@@ -1,0 +1,327 @@
+"""Boards of generators from files alone: control with intervals, two ranks, controls, and what is not comparable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from emobench.report.leaderboard import write
+
+EMOTIONS = ("neutral", "happy", "sad", "fear")
+K = len(EMOTIONS)
+RECALL = (0.9, 0.8)  # of the two judges
+MACHINE = {"device": "cpu", "cpu": "Test CPU", "cores": 2, "gpu": None, "memory_gb": 8.0}
+
+
+def reads(shown: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """What each judge reads of faces that show these emotions."""
+    found = {}
+    for place, recall in enumerate(RECALL):
+        wrong = (shown + random.integers(1, K, len(shown))) % K
+        found[f"read_{place}"] = np.where(random.random(len(shown)) < recall, shown, wrong)
+    return found
+
+
+def faces(kind: str, asked: np.ndarray, shown: np.ndarray, seed: int, **columns: Any) -> pd.DataFrame:
+    random = np.random.default_rng([seed, *kind.encode()])
+    n = len(asked)
+    empty = {"row": np.full(n, -1), "person": np.full(n, -1), "half": np.full(n, -1), "level": np.ones(n)}
+    judged = reads(shown, random)
+    probable = {f"p_{place}": (judged[f"read_{place}"] == asked).astype(np.float32) for place in range(len(RECALL))}
+    return pd.DataFrame({"kind": kind, "face": np.arange(n), "asked": asked, **judged, **probable, **empty, **columns})
+
+
+def obeying(asked: np.ndarray, share: float, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return np.where(random.random(len(asked)) < share, asked, (asked + random.integers(1, K, len(asked))) % K)
+
+
+def verdicts(share: float, seed: int, edits: float | None, own: float | None) -> pd.DataFrame:
+    """All verdicts of a cell: the same real faces for all, `share` of what it makes shows what was asked for."""
+    labels = np.tile(np.arange(K), 200)
+    people = np.arange(len(labels)) // K
+    rows = np.arange(len(labels))
+    asked = np.tile(np.arange(K), 100)
+    tables = [
+        faces("real", labels, labels, 0, person=people, row=rows, half=people % 2),
+        faces("copies", labels, labels, 1, row=rows + 1000),
+        faces("control", asked, obeying(asked, share, seed), seed),
+    ]
+    if own is not None:
+        tables[-1]["self_0"] = obeying(asked, own, seed + 50)
+    levels = np.tile([0, 0.25, 0.5, 0.75, 1.0], 40)
+    target = np.repeat([1, 2, 3, 1, 2], 40)
+    strong = np.random.default_rng(seed).random(200) < levels
+    tables.append(faces("intensity", target, np.where(strong, target, 0), seed, level=levels))
+    if edits is not None:
+        sources = np.repeat(np.arange(60), K - 1)
+        wanted = (labels[sources] + np.tile(np.arange(1, K), 60)) % K
+        shared = np.random.default_rng(5).random(60)[sources]  # some people obey every editor
+        shown = np.where(shared < edits, wanted, labels[sources])
+        place = {"row": sources, "person": people[sources]}
+        kept = {"ssim": 0.5 + 0.4 * edits, "ssim_other": 0.3, "truth_psnr": 20.0, "truth_ssim": 0.7}
+        tables.append(faces("editing", wanted, shown, 3, **place, **kept))
+        tables.append(faces("source", wanted, labels[sources], 4, **place))
+    return pd.concat(tables, ignore_index=True)
+
+
+class Board:
+    """A results folder that is filled generator by generator in the store's layout."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = []
+
+    def generator(
+        self,
+        row: str,
+        share: float,
+        seed: int = 0,
+        *,
+        fed: float = 5.0,
+        edits: float | None = None,
+        own: float | None = None,
+        panel: str = "a",
+        copied: float = 0.0,
+        recipe_share: float = 1.0,
+        **changes: Any,
+    ) -> Path:
+        place = len(self.rows)
+        fit_key, eval_key = f"f{place:019d}", f"e{place:019d}"
+        entry = {"row": row, "model": row, "variant": "", "dataset": "faces", "size": 32, "seed": seed}
+        entry |= {"track": "generation", "control": None, "fit_key": fit_key, "eval_key": eval_key, "skipped": None}
+        self.rows.append(entry)
+        folder = self.folder / "cells" / fit_key / eval_key
+        folder.mkdir(parents=True)
+        verdicts(share, seed, edits, own).to_parquet(folder / "verdicts.parquet", index=False)
+        Image.fromarray(np.full((4 * 32, 5 * 32, 3), 90, np.uint8)).save(folder / "edits.png")
+
+        def value(number: float | None, reason: str | None = None) -> dict[str, Any]:
+            return {"value": number, "n": 640, "reason": reason}
+
+        whole = {"fed": value(fed + 0.1 * seed), "es": value(3.0), "fid": value(None, "Inception weights not found")}
+        card = {"fit_key": "j", "architecture": "resnet18", "seed": 0}
+        record = {
+            "schema_version": 1, "protocol": 1, "state": "done", "reason": None, "made_of": {},
+            "versions": {"commit": "abc", "dirty": False}, "hardware": MACHINE, "fitted_on": MACHINE,
+            "tracks": ["generation", *(["editing"] if edits is not None else [])], "own_size": 32, "draws": True,
+            "dataset": {"emotions": list(EMOTIONS)},
+            "panel": [{**card, "row": f"judge{k}", "sha256": f"{panel}{k}"} for k in range(2)],
+            "reader": {**card, "row": "reader", "sha256": "r"}, "guides": [],
+            "metrics": {
+                "generation": {**whole, "memorisation": value(copied)}, "floor": whole,
+                "copies": {"memorisation": value(1.0)}, **({"editing": whole} if edits is not None else {}),
+            },
+            "cost": {
+                "params": 1_000_000, "flops": 5e8, "fit_seconds": 60.0, "fit_faces_per_s": 300.0, "faces_per_s": 99.0,
+                "peak_memory_gb": 1.0, "recipe_share": recipe_share, "edits_per_s": 50.0,
+            },
+            "raw": {"verdicts": "verdicts.parquet", **({"edits": "edits.png"} if edits is not None else {})},
+        }  # fmt: skip
+        (folder / "result.json").write_text(json.dumps(record | changes))
+        return folder
+
+    def write(self) -> Any:
+        suite = self.folder / "demo"
+        suite.mkdir(exist_ok=True)
+        head = {"schema_version": 1, "protocol": 1, "suite": "demo", "commit": None}
+        (suite / "suite.json").write_text(json.dumps({**head, "rows": self.rows}))
+        self.board = write(self.folder, "demo")
+        self.text = self.board.path.read_text()
+        self.table = pd.read_csv(suite / "metrics.csv", keep_default_na=False)
+        self.json = json.loads((suite / "metrics.json").read_text())
+        return self
+
+    def one(self, **where: str) -> pd.Series:
+        found = self.table
+        for column, value in {"seed": "", "judge": "", "track": "generation", **where}.items():
+            found = found[found[column].astype(str) == value]
+        assert len(found) == 1, found
+        return found.iloc[0]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    return Board(tmp_path)
+
+
+def test_control_is_what_the_faces_show(board: Board) -> None:
+    board.generator("good", 0.9)
+    board.generator("poor", 0.4)
+    board.write()
+    for model, share in (("good", 0.9), ("poor", 0.4)):
+        found = board.one(model=model, metric="control_calibrated", emotion="macro")
+        asked = np.tile(np.arange(K), 100)
+        shown = float((obeying(asked, share, 0) == asked).mean())
+        assert float(found.low) < shown < float(found.high)
+        assert float(found.value) == pytest.approx(shown, abs=0.05)
+        assert "this seed only" in found.reason
+        raw = board.one(model=model, metric="control", emotion="macro")
+        expected = np.mean([share * recall + (1 - share) * (1 - recall) / (K - 1) for recall in RECALL])
+        assert float(raw.value) == pytest.approx(expected, abs=0.05)
+        assert float(board.one(model=model, metric="control_min", emotion="macro").value) < float(raw.value)
+        corrected = board.one(model=model, metric="control_corrected", emotion="macro")
+        assert float(corrected.value) == pytest.approx((float(raw.value) - 1 / K) / (1 - 1 / K), rel=1e-4)
+        each = [
+            float(board.one(model=model, metric="control", emotion="macro", judge=f"judge{k}").value) for k in (0, 1)
+        ]
+        assert np.mean(each) == pytest.approx(float(raw.value), abs=1e-6)
+    ranks = {(rank["row"], rank["by"]): (rank["best"], rank["worst"]) for rank in board.json["ranks"]}
+    assert ranks["good", "control"] == (1, 1)
+    assert ranks["poor", "control"] == (2, 2)
+    assert "**good** obeys best" in board.text
+    assert "certain for these networks only" in board.text
+
+
+def test_models_that_obey_alike_share_a_rank(board: Board) -> None:
+    board.generator("one", 0.80)
+    board.generator("two", 0.81, seed=0)
+    board.generator("three", 0.3)
+    board.write()
+    ranks = {rank["row"]: (rank["best"], rank["worst"]) for rank in board.json["ranks"] if rank["by"] == "control"}
+    assert ranks["one"] == ranks["two"] == (1, 2)
+    assert ranks["three"] == (3, 3)
+    assert "not told apart from" in board.text
+
+
+def test_distances_order_below_three_seeds_and_rank_from_three_on(board: Board) -> None:
+    for row, fed in (("near", 2.0), ("far", 9.0)):
+        for seed in range(2):
+            board.generator(row, 0.5, seed, fed=fed)
+    board.write()
+    found = board.one(model="near", metric="fed")
+    assert float(found.value) == pytest.approx(2.05)
+    assert (found.low, found.high) == ("", "")
+    assert "order only" in found.reason
+    assert all(rank["order_only"] for rank in board.json["ranks"] if rank["by"] == "fidelity")
+    for row, fed in (("near", 2.0), ("far", 9.0)):
+        board.generator(row, 0.5, 2, fed=fed)
+    board.write()
+    found = board.one(model="near", metric="fed")
+    assert float(found.low) < 2.1 < float(found.high)
+    assert float(board.one(model="near", metric="control", emotion="macro").low) > 0
+    ranks = {rank["row"]: rank for rank in board.json["ranks"] if rank["by"] == "fidelity"}
+    assert (ranks["near"]["best"], ranks["far"]["best"]) == (1, 2)
+    assert not ranks["near"]["order_only"]
+
+
+def test_controls_say_what_is_known_of_them(board: Board) -> None:
+    board.generator("good", 0.9, edits=0.7)
+    board.write()
+    assert board.json["controls_pass"], board.json["controls"]
+    for name, truth in (("real", 1.0), ("shuffled", 1 / K), ("copies", 1.0)):
+        found = board.one(model=f"control:{name}", metric="control_calibrated", emotion="macro")
+        assert float(found.value) == pytest.approx(truth, abs=0.1)
+        assert found.reason == ""
+    source = board.one(model="control:source", metric="control_calibrated", emotion="macro", track="editing")
+    assert float(source.value) == pytest.approx(0, abs=0.05)
+    assert float(board.one(model="control:floor", metric="fed").value) == 5.0
+    other = board.one(model="control:other_person", metric="ssim", track="editing")
+    assert float(other.value) == pytest.approx(0.3)
+    names = set(board.table[board.table.model.str.startswith("control:")].model)
+    assert names == {
+        f"control:{name}" for name in ("real", "shuffled", "one_emotion", "copies", "floor", "source", "other_person")
+    }
+
+
+def test_a_panel_that_reads_something_else_marks_the_board(board: Board) -> None:
+    """Faces of the second half were mislabelled: a real face is no longer read as itself."""
+    folder = board.generator("good", 0.9)
+    table = pd.read_parquet(folder / "verdicts.parquet")
+    wrong = (table.kind == "real") & (table.half == 1)
+    table.loc[wrong, "asked"] = (table.loc[wrong, "asked"] + (table.loc[wrong, "face"] % 2)) % K
+    table.to_parquet(folder / "verdicts.parquet", index=False)
+    board.write()
+    assert not board.json["controls_pass"]
+    assert "trust no number of this board" in board.text
+    assert "control:real" in board.text
+
+
+def test_editors_are_compared_on_the_same_sources(board: Board) -> None:
+    board.generator("better", 0.5, edits=0.8)
+    board.generator("worse", 0.5, edits=0.7)
+    board.write()
+    edits = board.one(model="better", metric="control_calibrated", emotion="macro", track="editing")
+    assert float(edits.value) == pytest.approx(0.8, abs=0.12)
+    kept = board.one(model="better", metric="ssim", track="editing")
+    assert float(kept.value) == pytest.approx(0.5 + 0.4 * 0.8)
+    identity = board.one(model="better", metric="identity", track="editing")
+    assert identity.value == "n/a"
+    assert "[evaluation] identity" in identity.reason
+    pair = next(pair for pair in board.json["comparisons"] if pair.get("track") == "editing")
+    wide = float(edits.high) - float(edits.low)
+    assert pair["high"] - pair["low"] < wide  # paired: what is hard about a source is hard for both
+    picture = board.folder / "demo" / "figures" / "edits-faces.png"
+    assert Image.open(picture).size[0] > 5 * 32
+
+
+def test_a_guide_is_shown_beside_and_never_ranked(board: Board) -> None:
+    board.generator("guided", 0.4, own=0.95)
+    board.write()
+    own = float(board.one(model="guided", metric="control_self", emotion="macro").value)
+    assert own == pytest.approx(0.95, abs=0.04)
+    gain = board.one(model="guided", metric="adversarial_gain", emotion="macro")
+    raw = float(board.one(model="guided", metric="control", emotion="macro").value)
+    assert float(gain.value) == pytest.approx(own - raw, abs=1e-6)
+    assert float(gain.low) > 0
+    assert "self-graded, never ranked" in board.text
+
+
+def test_rows_of_another_panel_are_not_compared(board: Board) -> None:
+    board.generator("one", 0.5)
+    board.generator("two", 0.6)
+    board.generator("other", 0.9, panel="b")
+    board.write()
+    missing = board.table[(board.table.model == "other") & (board.table.metric == "control")]
+    assert missing.value.tolist() == ["n/a"]
+    assert "another panel" in missing.reason.iloc[0]
+    assert "other" not in {rank["row"] for rank in board.json["ranks"]}
+
+
+def test_an_emotion_that_no_judge_tells_apart_is_not_available(board: Board) -> None:
+    folder = board.generator("good", 0.9)
+    table = pd.read_parquet(folder / "verdicts.parquet")
+    for place in range(2):
+        table.loc[table[f"read_{place}"] == 3, f"read_{place}"] = 0  # no judge ever reads fear
+    table.to_parquet(folder / "verdicts.parquet", index=False)
+    board.write()
+    assert board.one(model="good", metric="control_calibrated", emotion="fear").value == "n/a"
+    assert board.one(model="good", metric="control_calibrated", emotion="macro").value == "n/a"
+    assert float(board.one(model="good", metric="control_calibrated", emotion="happy").value) > 0.5
+    assert float(board.one(model="good", metric="control_corrected", emotion="macro").value) > 0.3
+    assert board.board.judged[0].ranked_by("generation") == "control_corrected"
+
+
+def test_intensity_that_rises(board: Board) -> None:
+    board.generator("good", 0.9)
+    board.write()
+    assert float(board.one(model="good", metric="intensity_spearman").value) > 0.4
+    assert float(board.one(model="good", metric="intensity_slope").value) > 0.4
+    assert (board.folder / "demo" / "figures" / "intensity-faces.png").exists()
+
+
+def test_flags(board: Board) -> None:
+    board.generator("copier", 0.9, copied=0.4)
+    board.generator("brief", 0.9, recipe_share=0.1)
+    board.write()
+    assert "memorised" in board.one(model="copier", metric="control", emotion="macro")["flags"]
+    assert "under-trained" in board.one(model="brief", metric="control", emotion="macro")["flags"]
+    assert "*memorised*" in board.text
+
+
+def test_broken_verdicts_are_named(board: Board) -> None:
+    board.generator("good", 0.9)
+    folder = board.generator("broken", 0.9)
+    (folder / "verdicts.parquet").write_bytes(b"PAR1")
+    board.write()
+    assert "verdicts.parquet" in board.text
+    assert "**Incomplete**: 1 of 2" in board.text
+    folder.joinpath("verdicts.parquet").unlink()
+    board.write()
+    assert "missing" in board.text
