@@ -5,6 +5,10 @@
 - start: a cell's process forked from the warm server against a cold process that imports the same.
 - loader: an epoch of the training loader against albumentations alone, on one thread.
 - batched: the batched augmentation against albumentations, without and with blur, on one thread.
+- samplers: eight faces by 20 steps of DPM-Solver++ against 1,000 of DDPM, the same network.
+- pipeline: our sampling loop against diffusers' own pipeline.
+- further_row: FID, KID, IS and coverage of a further row against one call of torch-fidelity.
+- fits: each generator's fit against a hand-written loop.
 - GPU, where there is one: feeding the device, and training steps; see gpu.py.
 """
 
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from generating import measure_fits, measure_further_row, measure_pipeline, measure_samplers
 from gpu import measure_feed, measure_steps
 from loading import measure_batched, measure_loader
 from training import measure_fit, measure_rerun, measure_start
@@ -37,6 +42,10 @@ def main() -> None:
         "loader": measure_loader(runs),
         "batched": measure_batched(runs, blur=False),
         "batched_with_blur": measure_batched(runs, blur=True),
+        "samplers": measure_samplers(3),  # the slow one takes a minute
+        "pipeline": measure_pipeline(runs),
+        "further_row": measure_further_row(3),
+        "fits": measure_fits(runs),
     }
     if torch.cuda.is_available():
         found |= {"feed": measure_feed(torch.device("cuda"), runs), "steps": measure_steps(torch.device("cuda"))}
@@ -92,6 +101,7 @@ def _rows(found: dict[str, Any]) -> list[list[str]]:
                 "" if each["limit"] is None else f"at least {each['limit']}",
             ]
         )
+    rows += _generators(found)
     for each in found.get("feed", []):
         ours, other = each["emobench_images_per_s"], each["dataloader_images_per_s"]
         rows.append(
@@ -103,6 +113,44 @@ def _rows(found: dict[str, Any]) -> list[list[str]]:
         what = f"training step of {each['model']} at {each['size']} px, bf16, {how}"
         mfu = "" if each["mfu"] is None else f"MFU {100 * each['mfu']:.0f} %"
         rows.append([what, f"{each['images_per_s']:,.0f} images/s", "", mfu, ""])
+    return rows
+
+
+def _generators(found: dict[str, Any]) -> list[list[str]]:
+    samplers, pipeline, further = found["samplers"], found["pipeline"], found["further_row"]
+    rows = [
+        [
+            "eight faces of 32 px, DPM-Solver++, 20 steps",
+            f"{samplers['dpm_s']:.2f} s",
+            f"DDPM, 1,000 steps {samplers['ddpm_s']:.1f} s",
+            f"{samplers['ratio']:.0f}",
+            "at least 40",
+        ],
+        [
+            "eight faces by 20 DDIM steps",
+            f"{pipeline['emobench_s']:.2f} s",
+            f"diffusers' pipeline {pipeline['diffusers_s']:.2f} s",
+            f"{pipeline['ratio']:.3f}",
+            "at most 1.05",
+        ],
+        [
+            "FID, KID, IS, coverage of a further row of 96 faces",
+            f"{further['emobench_s']:.1f} s",
+            f"torch-fidelity {further['torch_fidelity_s']:.1f} s",
+            f"{further['ratio']:.2f}",
+            "at most 0.6",
+        ],
+    ]
+    for each in found["fits"]:
+        rows.append(
+            [
+                f"fit of {each['model']}, one epoch of 1,600 faces at 32 px",
+                f"{each['emobench_s']:.2f} s",
+                f"hand-written loop {each['by_hand_s']:.2f} s",
+                f"{each['ratio']:.3f}",
+                "at most 1.10",
+            ]
+        )
     return rows
 
 
