@@ -5,7 +5,7 @@ model = emobench.load("results", "demo", "resnet18")   # a finished cell, ready 
 logits = model(images)                                 # uint8 (N, 3, H, W) -> (N, K)
 model.emotions                                         # the K classes
 
-maker = emobench.load("results", "demo", "cvae")       # a generator
+maker = emobench.load("results", "my-suite", "cvae")   # a generator
 faces = maker.sample(emotions, seeds)                  # (N, K) that sum to 1, (N,) int64 -> uint8 (N, 3, S, S)
 faces = maker.edit(images, emotions, seeds)            # the same people with other emotions
 """
