@@ -9,7 +9,7 @@ import numpy as np
 from emobench.report.board import Entry, hardware
 from emobench.report.judged import JudgedSection
 from emobench.report.markdown import code, escape, table
-from emobench.report.readable import cost, listed, score
+from emobench.report.readable import cost, listed, score, signed
 from emobench.report.verdicts import KEPT
 
 TITLES = {
@@ -230,7 +230,7 @@ def _checks(section: JudgedSection) -> list[str]:
         [
             escape(check.name),
             check.what,
-            f"{check.value:.3f}",
+            signed(check.value),
             check.bounds,
             "as it should be" if check.passed else "**FAILS**",
         ]
