@@ -137,7 +137,9 @@ class _Builder:
         if len({part.module.size for part in parts}) > 1:
             sizes = ", ".join(f"{part.name} {part.module.size} px" for part in parts)
             raise SizeError(f"{self.where}, [model.{row.row}]: datasets of one size can be trained on, not {sizes}")
-        if reason := next((why for part in parts if (why := _unusable(self.where, row, part, plan.downloads))), None):
+        reasons = [_unusable(self.where, row, part, plan.downloads) for part in parts]
+        if any(reasons):
+            reason = "; ".join(dict.fromkeys(filter(None, reasons)))
             plan.skipped.extend(Skipped(row.row, row.model, part.name, part.module.size, reason) for part in parts)
             return []
         return [
