@@ -76,7 +76,7 @@ def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: S
     def fail(images: np.ndarray) -> Any:
         raise AssertionError("the reference was computed again")
 
-    again = Yardstick(real, Reader(), network, "made by the test", None, tmp_path)
+    again = Yardstick(real, Reader(), fail, "made by the test", None, tmp_path)  # type: ignore[arg-type]
     np.testing.assert_array_equal(again.seen, yardstick.seen)
 
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from emobench.atomic import replacing
 from emobench.bench.build import load_model, named
 from emobench.bench.judges import Judge, load
-from emobench.bench.judging import Drawing, Kept, Questions, Real, Yardstick
+from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Yardstick
 from emobench.bench.machine import identity
 from emobench.bench.store import Store, read_json, write_json
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
@@ -71,7 +71,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
     with replacing(folder / raw["verdicts"]) as temporary:
         pd.concat(questions.tables, ignore_index=True).to_parquet(temporary, index=False)
     fit_record = read_json(store.fit_folder(cell.fit_key) / "fit.json")
-    cost = {"params": parameters_of(model), **fit_record["cost"], "flops": _flops(model, device), "batch": 64}
+    cost = {"params": parameters_of(model), **fit_record["cost"], "flops": _flops(model, device), "batch": BATCH}
     record = {
         **identity(cell),
         "state": "done",

@@ -38,7 +38,7 @@ MOST = 10_000  # faces for fidelity
 LEAST_FOR_FED, LEAST = 640, 20  # faces; below the second, no score of a whole sample means anything
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of intensity
 _SEED = 20130615  # of every choice among real faces: the same for all rows
-_BATCH = 64  # faces drawn at a time
+BATCH = 64  # faces drawn at a time
 _SEEDS = {"fidelity": 0, "control": 10**6, "intensity": 2 * 10**6, "editing": 3 * 10**6}  # where each use's begin
 _BY_INCEPTION = ("fid", "kid", "is", "sample_precision", "sample_recall", "density", "coverage")
 
@@ -127,8 +127,8 @@ class Drawing:
 
     def _in_batches(self, draw: Any, emotions: np.ndarray, seeds: np.ndarray, images: Any, what: str) -> np.ndarray:
         made, spent = [], 0.0
-        for start in range(0, len(seeds), _BATCH):
-            rows = slice(start, start + _BATCH)
+        for start in range(0, len(seeds), BATCH):
+            rows = slice(start, start + BATCH)
             asked = torch.from_numpy(emotions[rows].astype(np.float32) @ self.asked_as).to(self.device)
             noise = torch.from_numpy(seeds[rows]).to(self.device)
             faces = None

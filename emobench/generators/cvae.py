@@ -14,7 +14,7 @@ from emobench.errors import SizeError
 from emobench.generators.generator import EmotionGenerator
 from emobench.nn.blocks import encoder, groups_for
 from emobench.nn.noise import Noise
-from emobench.nn.perceptual import Perceptual, distance, features_for, vgg16_file
+from emobench.nn.perceptual import Perceptual, distance, features_for, needed_file
 from emobench.nn.weights import WeightFile
 from emobench.recipe import Augment, Recipe
 
@@ -89,8 +89,7 @@ class CVAE(EmotionGenerator):
     @classmethod
     def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
         """VGG16's, where faces are compared in its features."""
-        wanted = arguments["perceptual"] == "vgg16" and arguments["weights"] is not None
-        return vgg16_file(arguments["weights"]) if wanted else None
+        return needed_file(arguments)
 
     @classmethod
     def check_size(cls, size: int, arguments: Mapping[str, Any]) -> None:

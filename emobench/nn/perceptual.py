@@ -6,7 +6,7 @@ The network is VGG16 with ImageNet weights, by name or path; without them, an em
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,12 @@ def vgg16_file(weights: str) -> WeightFile:
     from torchvision.models import VGG16_Weights
 
     return by_name_or_path(weights, {"IMAGENET1K_V1": VGG16_Weights.IMAGENET1K_V1.url})
+
+
+def needed_file(arguments: Mapping[str, Any]) -> WeightFile | None:
+    """The file that a model with these arguments needs where it compares faces in VGG16's features."""
+    wanted = arguments["perceptual"] == "vgg16" and arguments["weights"] is not None
+    return vgg16_file(arguments["weights"]) if wanted else None
 
 
 class VGG16Features:

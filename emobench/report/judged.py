@@ -17,7 +17,7 @@ from emobench.bench.store import Row
 from emobench.metrics.control import intensity, rates
 from emobench.report import stats
 from emobench.report.board import Check, Entry, Number, base_number, costs, flags_of, hardware
-from emobench.report.judged_controls import MEMORISED, checks, controls
+from emobench.report.judged_controls import MEMORISED, checks, controls, measured
 from emobench.report.verdicts import (
     KEPT,
     KINDS,
@@ -58,10 +58,6 @@ class JudgedSection:
     curves: dict[str, pd.Series] = field(default_factory=dict)
     confusions: list[NDArray[np.float64]] = field(default_factory=list)  # (K, K) of each judge on real test faces
     real: int = 0  # test faces
-
-    def entry(self, name: str) -> Entry:
-        """A model's entry."""
-        return next(entry for entry in self.entries if entry.name == name)
 
     def measured(self, track: str) -> list[Entry]:
         """The models with numbers on a track, the best control first."""
@@ -131,8 +127,9 @@ def _describe(section: JudgedSection, cells: Sequence[Judged], suite: str) -> No
     assert real is not None
     section.real = len(real.asked)
     section.confusions = list(rates(real.asked, real.read, len(first.emotions)))
-    section.controls = list(controls(first, suite))
-    section.checks = list(checks(first))
+    known = measured(first)
+    section.controls = list(controls(first, known, suite))
+    section.checks = list(checks(first, known))
 
 
 def _measure(entry: Entry, cells: Sequence[Judged], suite: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,21 +36,47 @@ def _control_faces(cell: Judged) -> Iterator[tuple[str, str, Verdicts]]:
         yield "control:source", "editing", source
 
 
-def controls(cell: Judged, suite: str) -> Iterator[Entry]:
-    """The control rows of a board, as entries."""
+@dataclass(frozen=True)
+class Known:
+    """What the panel says of faces of which it is known what it must say."""
+
+    name: str
+    track: str
+    verdicts: Verdicts
+    value: Control
+    draws: Control  # the same under resampling
+
+
+def measured(cell: Judged) -> list[Known]:
+    """Every control of a panel, calibrated by one half of the test faces and measured on the other."""
     real = cell.verdicts("real", 0)
     assert real is not None
     classes = len(cell.emotions)
+    return [
+        Known(
+            name,
+            track,
+            verdicts,
+            control(verdicts, real, classes),
+            resampled(verdicts, real, classes, RESAMPLES, stats.SEED),
+        )
+        for name, track, verdicts in _control_faces(cell)
+    ]
+
+
+def controls(cell: Judged, known: Sequence[Known], suite: str) -> Iterator[Entry]:
+    """The control rows of a board, as entries."""
+    classes = len(cell.emotions)
     metrics = cell.result["metrics"]
-    for name, track, verdicts in _control_faces(cell):
-        base = _control_base(cell, suite, name, track)
-        value = quantities(cell, control(verdicts, real, classes), None)
-        draws = quantities(cell, resampled(verdicts, real, classes, RESAMPLES, stats.SEED), None)
-        groups = len(verdicts.asked) if verdicts.groups is None else len(np.unique(verdicts.groups))
-        numbers = list(with_intervals([(value, draws)], groups, len(verdicts.asked), classes, base))
-        if name == "control:copies":
+    for each in known:
+        base = _control_base(cell, suite, each.name, each.track)
+        both = quantities(cell, each.value, None), quantities(cell, each.draws, None)
+        n, people = len(each.verdicts.asked), each.verdicts.groups
+        groups = n if people is None else len(np.unique(people))
+        numbers = list(with_intervals([both], groups, n, classes, base))
+        if each.name == "control:copies":
             numbers += whole_samples([metrics["copies"]], base)
-        yield _control_entry(cell, name, numbers)
+        yield _control_entry(cell, each.name, numbers)
     yield _control_entry(
         cell,
         "control:floor",
@@ -74,12 +101,12 @@ def _control_entry(cell: Judged, name: str, numbers: Iterator[Number] | Sequence
     return entry
 
 
-def checks(cell: Judged) -> Iterator[Check]:
+def checks(cell: Judged, known: Sequence[Known]) -> Iterator[Check]:
     """Whether each control says what it must (PROTOCOL.md 4).
 
-    Calibrated by one half of the test faces, measured on the other: real faces give 1, requests that have nothing to do
-    with the faces 1/K, one emotion what the first half's faces of it give, sources that nobody changed 0. Copies of
-    training faces reach the ceiling, and must be recognised as copies.
+    Real faces give 1, requests that have nothing to do with the faces 1/K, one emotion what the calibrating half's
+    faces of it give, sources that nobody changed 0. Copies of training faces reach the ceiling, and must be recognised
+    as copies.
     """
     classes = len(cell.emotions)
     real = cell.verdicts("real", 0)
@@ -88,14 +115,14 @@ def checks(cell: Judged) -> Iterator[Check]:
     one = Control.of(calibrating[:, 0, :], calibrating).macro()["control_calibrated"]
     truths = {"control:real": 1.0, "control:shuffled": 1 / classes, "control:one_emotion": float(one)}
     truths |= {"control:source": 0.0, "control:copies": 1.0}
-    for name, _, verdicts in _control_faces(cell):
-        value = float(control(verdicts, real, classes).macro()["control_calibrated"])
+    for each in known:
+        value = float(each.value.macro()["control_calibrated"])
         if np.isnan(value):
             continue  # no judge tells some emotion apart: there is nothing to calibrate by
-        draws = resampled(verdicts, real, classes, RESAMPLES, stats.SEED).macro()["control_calibrated"]
-        half = _NORMAL * float(np.nanstd(draws))
-        high = None if name == "control:copies" else truths[name] + half
-        yield Check(name, cell.row.seed, "calibrated control", value, truths[name] - half, high)
+        half = _NORMAL * float(np.nanstd(each.draws.macro()["control_calibrated"]))
+        truth = truths[each.name]
+        high = None if each.name == "control:copies" else truth + half
+        yield Check(each.name, cell.row.seed, "calibrated control", value, truth - half, high)
     copied = cell.result["metrics"]["copies"]["memorisation"]["value"]
     if copied is not None:
         yield Check("control:copies", cell.row.seed, "memorisation", copied, MEMORISED, 1.0)

@@ -153,7 +153,8 @@ def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     if other:
         lines += [f"- Made at another size and resized: {listed(other)}."]
     machines = dict.fromkeys(hardware(result.get("fitted_on")) for result in results.values() if result)
-    return [*lines, f"- Hardware: {escape('; '.join(machines))}. Batch 64 when drawing."]
+    batches = dict.fromkeys(str((result.get("cost") or {}).get("batch", "unknown")) for result in results.values())
+    return [*lines, f"- Hardware: {escape('; '.join(machines))}. Batch {listed(list(batches))} when drawing."]
 
 
 def _emotions(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emobench.bench.store import Row
 from emobench.metrics.control import Control, Shares, Verdicts, control, resampled
 from emobench.report import stats
-from emobench.report.board import Number
+from emobench.report.board import COSTS, Number
 from emobench.report.raw import REMEDY
 
 KINDS = {"generation": "control", "editing": "editing"}  # track -> the verdicts that its control is counted from
@@ -94,7 +94,7 @@ def read(row: Row) -> Judged | str:
 
 def place_of(number: Number) -> tuple[str, str]:
     """Where a number stands in an entry; costs have no track."""
-    if number.metric in ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share"):
+    if number.metric in COSTS and number.metric != "faces_per_s":  # of drawing in one track, of editing in the other
         return number.metric, ""
     return f"{number.track}:{number.metric}{'@' if number.judge else ''}{number.judge}", number.emotion
 
@@ -103,7 +103,7 @@ def drawn(cell: Judged, kind: str) -> tuple[Quantities, Quantities, int]:
     """What a cell's verdicts say, the same under resampling, and how many units were resampled."""
     if kind in cell.known:
         return cell.known[kind]  # type: ignore[no-any-return]
-    made, real, own = cell.verdicts(kind), cell.verdicts("real", 0), None
+    made, real = cell.verdicts(kind), cell.verdicts("real", 0)
     assert made is not None
     assert real is not None
     classes = len(cell.emotions)
