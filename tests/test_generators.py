@@ -142,6 +142,12 @@ def test_stargan_classifies_only_emotions_that_the_dataset_knows() -> None:
     assert _reading_loss(logits, happy, second_unknown) == pytest.approx(np.log(3), abs=1e-4)
 
 
+def test_stargans_discriminator_begins_with_answers_that_differ() -> None:
+    model = small("stargan")
+    _, read = model.discriminator(model.pixels(FACES))
+    assert 0.1 < float(read.std(0).mean()) < 10  # with torch's default weights 0.005
+
+
 def test_stargans_penalty_is_of_unit_gradients() -> None:
     model = small("stargan")
     pixels = model.pixels(FACES)

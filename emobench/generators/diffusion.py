@@ -97,7 +97,8 @@ class Diffusion(EmotionGenerator):
             attention_head_dim=min(8, *channels),
         )
         width = 4 * channels[0]  # of the time's embedding, to which the emotion's is added
-        self.table = nn.Parameter(torch.randn(len(self.emotions) + 1, width) * 0.02)
+        # N(0, 1) as a table of embeddings usually begins, so that the condition is heard from the first step.
+        self.table = nn.Parameter(torch.randn(len(self.emotions) + 1, width))
         alphas = self._schedule().alphas_cumprod
         self.register_buffer("alphas", alphas, persistent=False)  # (1000,) ᾱ of Ho et al., eq. 4
 
