@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,6 +157,38 @@ def test_what_is_compiled_has_no_second_derivative() -> None:
     networks = StarGAN(emotions=("neutral", "happy"), size=32, width=8, blocks=1)
     assert networks.compilable() == [networks.generator]
     assert len(CVAE(emotions=("neutral", "happy"), size=32, width=8).compilable()) == 4
+
+
+def test_averaged_weights_are_the_mean_that_the_decay_says(tmp_path: Path) -> None:
+    class Walk(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(2))
+            self.seen: list[torch.Tensor] = []
+
+        def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+            return (self.place - batch[0]).square().sum()
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.seen.append(self.place.detach().clone())
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    walk = Walk()
+    faces = torch.utils.data.TensorDataset(torch.randn(30, 2, generator=torch.Generator().manual_seed(0)))
+    trainer = L.Trainer(
+        max_epochs=2, callbacks=[fitting.Averaging(0.9)], accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(walk, torch.utils.data.DataLoader(faces))
+    mean = walk.seen[0]
+    for n, place in enumerate(walk.seen[1:], start=1):
+        decay = min(0.9, (1 + n) / (10 + n))
+        mean = decay * mean + (1 - decay) * place
+    assert len(walk.seen) == 60
+    assert torch.allclose(walk.place, mean, atol=1e-6)
+    assert not torch.allclose(walk.place, walk.seen[-1], atol=1e-3)
 
 
 # ---- what goes wrong -----------------------------------------------------------------------------------------------
