@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt
@@ -11,16 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emobench.errors import SizeError
-from emobench.generators.cvae import halvings_of, kl_of
-from emobench.generators.generator import EmotionGenerator
-from emobench.nn.blocks import encoder
-from emobench.nn.noise import Noise
-from emobench.nn.perceptual import Perceptual, distance, features_for, needed_file
-from emobench.nn.weights import WeightFile
+from emobench.generators.vae import ConditionalVAE, halvings_of
+from emobench.nn.perceptual import Perceptual
 from emobench.recipe import Augment, Recipe
 
 
-class ViTCVAE(EmotionGenerator):
+class ViTCVAE(ConditionalVAE):
     """A CNN encoder to a Gaussian latent; a ViT over patch tokens decodes it; a CNN head refines and upsamples.
 
     Loss: reconstruction (MSE) + 0.2 · perceptual + 0.2 · (1 − SSIM) + β · KL. The document omits the KL term, without
@@ -46,7 +42,6 @@ class ViTCVAE(EmotionGenerator):
 
     name = "vit_cvae"
     source = "SYSTEMS.md G2: vit-cvae; Dosovitskiy et al. 2021, eq. 1-4; SSIM: Wang et al. 2004, eq. 13"
-    may_need: ClassVar[Mapping[str, str]] = {"guide": "classifier"}
     recipe = Recipe(
         size=64, batch=64, epochs=50, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
     )
@@ -76,14 +71,10 @@ class ViTCVAE(EmotionGenerator):
             "beta": beta, "ssim": ssim, "perceptual": perceptual, "perceptual_weight": perceptual_weight,
             "weights": weights, "lr": lr,
         }  # fmt: skip
-        super().__init__(emotions=emotions, size=size, architecture=architecture)
-        self.latent, self.beta, self.ssim, self.lr, self.patch = latent, beta, ssim, lr, patch
-        self.perceptual_weight, self._see = perceptual_weight, features_for(perceptual, weights, guide)
-        k = len(self.emotions)
-        self.encoder, deep = encoder(size, width, halvings_of(size))
-        self.moments = nn.Linear(deep + k, 2 * latent)
+        super().__init__(emotions=emotions, size=size, architecture=architecture, guide=guide)
+        self.ssim, self.patch = ssim, patch
         self.tokens = (size // (2 if head else 1)) // patch  # a side
-        self.enter = nn.Linear(latent + k, dim)  # told to every token
+        self.enter = nn.Linear(latent + len(self.emotions), dim)  # told to every token
         self.position = nn.Parameter(torch.randn(1, self.tokens**2, dim) * 0.2)
         layer = nn.TransformerEncoderLayer(
             dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
@@ -92,11 +83,6 @@ class ViTCVAE(EmotionGenerator):
         channels = max(32, dim // 4) if head else 3
         self.leave = nn.Linear(dim, channels * patch**2)
         self.head = _head(channels) if head else nn.Identity()
-
-    @classmethod
-    def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
-        """VGG16's, where faces are compared in its features."""
-        return needed_file(arguments)
 
     @classmethod
     def check_size(cls, size: int, arguments: Mapping[str, Any]) -> None:
@@ -108,11 +94,6 @@ class ViTCVAE(EmotionGenerator):
                 f"on, that {step} divides"
             )
 
-    def encode(self, pixels: Tensor, emotions: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance (N, latent) of z for faces (N, 3, S, S) of known emotions (N, K)."""
-        mean, log_variance = self.moments(torch.cat([self.encoder(pixels), emotions], 1)).chunk(2, 1)
-        return mean, log_variance.clamp(-20, 20)
-
     def decode(self, z: Tensor, emotions: Tensor) -> Tensor:
         """z (N, latent) and emotions (N, K) to pixels (N, 3, S, S)."""
         told = self.enter(torch.cat([z, emotions], 1))[:, None]  # (N, 1, dim)
@@ -121,30 +102,16 @@ class ViTCVAE(EmotionGenerator):
         pixels: Tensor = self.head(F.pixel_shuffle(folded, self.patch)).tanh()
         return pixels
 
-    def loss_parts(self, pixels: Tensor, emotions: Tensor, *, training: bool) -> Mapping[str, Tensor]:
-        """The terms of the composite loss."""
+    def differences(self, made: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+        """With 1 − SSIM among the terms."""
         from torchmetrics.functional.image import structural_similarity_index_measure as similarity
 
-        mean, log_variance = self.encode(pixels, emotions)
-        z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if training else mean
-        made = self.decode(z, emotions).float()
-        parts = {"reconstruction": F.mse_loss(made, pixels), "kl": self.beta * kl_of(mean, log_variance)}
+        parts = super().differences(made, pixels)
         if self.ssim:
             alike = similarity(made, pixels, data_range=2.0)
             assert isinstance(alike, Tensor)
             parts["ssim"] = self.ssim * (1 - alike)
-        if self._see is not None:
-            parts["perceptual"] = self.perceptual_weight * distance(self._see(made), self._see(pixels))
         return parts
-
-    @torch.no_grad()
-    def sample(self, emotions: Tensor, seeds: Tensor) -> Tensor:
-        """Faces (N, 3, S, S) of emotions (N, K)."""
-        return self.images(self.decode(Noise(seeds).normal(self.latent), emotions))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over all parameters."""
-        return torch.optim.Adam(self.parameters(), self.lr)
 
 
 def _head(channels: int) -> nn.Module:
