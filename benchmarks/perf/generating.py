@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_fidelity
-from PIL import Image
+from random_inception import write_faces, write_weights
 from timing import paired, ratio
 
 from emobench.bench.build import build_data, build_model
@@ -82,33 +82,23 @@ def measure_further_row(runs: int, faces: int = 96) -> dict[str, Any]:
 
     The network has the published one's architecture and random weights, which cost the same.
     """
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     data = Synthetic(size=48, train=faces, val=8, test=faces)
     data.prepare()
     real = Real.of(data, None)
     fakes = np.ascontiguousarray(real.faces(real.floor)[:, :, ::-1])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        weights = folder / inception.FILE
-        load_state, FeatureExtractorInceptionV3.load_state_dict = (
-            FeatureExtractorInceptionV3.load_state_dict,
-            lambda *_: None,
-        )
-        torch.save({}, weights)
-        network = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=str(weights))
-        FeatureExtractorInceptionV3.load_state_dict = load_state
-        torch.save(network.state_dict(), weights)
+        weights = write_weights(folder)
         extractor = inception.Inception(weights, torch.device("cpu"))
         yardstick = Yardstick(real, _Reader(), extractor, "random", None, folder)
-        for kind, images in (("fakes", fakes), ("real", real.faces(real.reference))):
-            (folder / kind).mkdir()
-            for place, image in enumerate(images):
-                Image.fromarray(image.transpose(1, 2, 0)).save(folder / kind / f"{place:04d}.png")
+        inputs = [
+            write_faces(images, folder / kind)
+            for kind, images in (("fakes", fakes), ("real", real.faces(real.reference)))
+        ]
 
         def theirs() -> None:
             torch_fidelity.calculate_metrics(
-                input1=str(folder / "fakes"), input2=str(folder / "real"), fid=True, kid=True, isc=True, prc=True,
+                input1=inputs[0], input2=inputs[1], fid=True, kid=True, isc=True, prc=True,
                 kid_subset_size=faces // 2, cuda=False, verbose=False, batch_size=64, cache=False,
                 feature_extractor_weights_path=str(weights),
             )  # fmt: skip
