@@ -219,17 +219,20 @@ class Yardstick:
     def copied(self, samples: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """`memorisation` of samples: in Inception's features, else in small gray ones; never in the reader's."""
         real = self.real
-        training = real.faces(real.train)
-        faces = (training, training[..., ::-1], real.faces(real.test))
-        if self.inception is None:
-            known, near = [pixel_features(each) for each in faces], pixel_features
-        else:
-            known, near = [self._remembered(each)[0] for each in faces], self._features
+        near = pixel_features if self.inception is None else self._features
+        known = [self._known(rows, way) for rows, way in ((real.train, 1), (real.train, -1), (real.test, 1))]
         both = np.concatenate(known[:2])
         return {
             name: value_of(memorisation(both, known[2], near(images), real.leaked), len(images))
             for name, images in samples.items()
         }
+
+    def _known(self, rows: np.ndarray, way: int) -> np.ndarray:
+        """What `copied` compares of rows of the pack, mirrored where `way` is −1; all faces are never held at once."""
+        if self.inception is not None:
+            return self._remembered(self.real.faces(rows)[..., ::way])[0]
+        parts = np.array_split(rows, max(1, len(rows) // 4096))
+        return np.concatenate([pixel_features(self.real.faces(part)[..., ::way]) for part in parts])
 
     def _features(self, images: np.ndarray) -> np.ndarray:
         assert self.inception is not None

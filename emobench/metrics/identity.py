@@ -18,14 +18,15 @@ Images = NDArray[np.uint8]
 
 _EMBEDDED = 112  # px, the input of face-recognition networks such as MobileFaceNet
 _BATCH = 128
+_SSIM_BATCH = 16  # the windows of more faces, in float64, take gigabytes
 _LPIPS_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")  # of VGG16
 
 
 def ssim(one: Images, other: Images) -> NDArray[np.float64]:
     """(N,) structural similarity of pairs uint8 (N, C, S, S); Wang et al. 2004, eq. 13, 11 px Gaussian windows."""
     found = []
-    for start in range(0, len(one), _BATCH):
-        a, b = (torch.from_numpy(np.ascontiguousarray(each[start : start + _BATCH])).double() for each in (one, other))
+    for start in range(0, len(one), _SSIM_BATCH):
+        a, b = (torch.from_numpy(each[start : start + _SSIM_BATCH].astype(np.float64)) for each in (one, other))
         found.append(image.structural_similarity_index_measure(a, b, data_range=255.0, reduction="none"))
     return np.asarray(torch.cat(found).numpy())  # type: ignore[arg-type]
 
