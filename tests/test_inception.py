@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from PIL import Image
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from perf.random_inception import write_faces, write_weights
 
 from emobench.bench.judging import Real, Yardstick
 from emobench.data.synthetic import Synthetic
@@ -22,17 +21,7 @@ from emobench.metrics import inception
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a file of random weights under the published one's name."""
-    folder = tmp_path_factory.mktemp("weights")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        torch.save({}, folder / "nothing.pth")
-        torch.manual_seed(0)
-        network = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=folder / "nothing.pth")
-    for parameter in network.parameters():
-        if parameter.ndim > 1:  # so that faces differ in the features: torch's own start lets them fade on the way
-            torch.nn.init.kaiming_normal_(parameter)
-    torch.save(network.state_dict(), folder / inception.FILE)
-    return folder
+    return write_weights(tmp_path_factory.mktemp("weights")).parent
 
 
 class Reader:
@@ -51,13 +40,6 @@ def data() -> Synthetic:
     return data
 
 
-def files(images: np.ndarray, folder: Path) -> str:
-    folder.mkdir()
-    for place, image in enumerate(images):
-        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{place:04d}.png")
-    return str(folder)
-
-
 def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: Synthetic, tmp_path: Path) -> None:
     real = Real.of(data, None)
     network = inception.Inception(weights / inception.FILE, torch.device("cpu"))
@@ -65,7 +47,8 @@ def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: S
     fakes = np.ascontiguousarray(real.faces(real.floor)[:, :, ::-1])  # upside down
     ours = yardstick.measure(fakes, "fakes")
     theirs = torch_fidelity.calculate_metrics(
-        input1=files(fakes, tmp_path / "fakes"), input2=files(real.faces(real.reference), tmp_path / "real"),
+        input1=write_faces(fakes, tmp_path / "fakes"),
+        input2=write_faces(real.faces(real.reference), tmp_path / "real"),
         fid=True, kid=True, isc=True, kid_subset_size=len(fakes) // 2, cuda=False, verbose=False, batch_size=16,
         feature_extractor_weights_path=str(weights / inception.FILE), cache=False, samples_find_deep=False,
     )  # fmt: skip
