@@ -153,6 +153,17 @@ def emobench() -> Callable[..., int]:
 
 
 @pytest.fixture
+def snapshot() -> Callable[[Path], dict[str, tuple[int, int]]]:
+    """`snapshot(folder)` tells two states of a folder apart; not by access times, which reading moves."""
+
+    def take(folder: Path) -> dict[str, tuple[int, int]]:
+        found = ((path, path.stat()) for path in [folder, *folder.rglob("*")])
+        return {str(path): (state.st_size, state.st_mtime_ns) for path, state in found}
+
+    return take
+
+
+@pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A suite whose cells take about a second."""
     path = tmp_path / "tiny.toml"

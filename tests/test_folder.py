@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -191,11 +192,9 @@ def test_other_files_are_counted_and_broken_ones_named(tmp_path: Path) -> None:
     assert "sad/face 03.jpg: not an intact image (0 bytes)" in str(error.value)
 
 
-def snapshot(place: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [place, *place.rglob("*")]}
-
-
-def test_a_read_only_folder_works_and_is_not_touched(tmp_path: Path) -> None:
+def test_a_read_only_folder_works_and_is_not_touched(
+    tmp_path: Path, snapshot: Callable[[Path], dict[str, tuple[int, int]]]
+) -> None:
     place = tmp_path / "x"
     for name in ("sad", "happy"):
         fill(place / name, 10)
