@@ -219,31 +219,27 @@ class Yardstick:
     def copied(self, samples: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """`memorisation` of samples: in Inception's features, else in small gray ones; never in the reader's."""
         real = self.real
-        near = pixel_features if self.inception is None else self._features
-        known = [self._known(rows, way) for rows, way in ((real.train, 1), (real.train, -1), (real.test, 1))]
-        both = np.concatenate(known[:2])
+        held_out = self._near(real.faces(real.test), again=True)
+        training = np.concatenate([self._near(real.faces(real.train)[..., ::way], again=True) for way in (1, -1)])
         return {
-            name: value_of(memorisation(both, known[2], near(images), real.leaked), len(images))
+            name: value_of(memorisation(training, held_out, self._near(images), real.leaked), len(images))
             for name, images in samples.items()
         }
 
-    def _known(self, rows: np.ndarray, way: int) -> np.ndarray:
-        """What `copied` compares of rows of the pack, mirrored where `way` is −1; all faces are never held at once."""
-        if self.inception is not None:
-            return self._remembered(self.real.faces(rows)[..., ::way])[0]
-        parts = np.array_split(rows, max(1, len(rows) // 4096))
-        return np.concatenate([pixel_features(self.real.faces(part)[..., ::way]) for part in parts])
-
-    def _features(self, images: np.ndarray) -> np.ndarray:
-        assert self.inception is not None
-        return self.inception(images)[0]
+    def _near(self, images: np.ndarray, *, again: bool = False) -> np.ndarray:
+        """The features in which faces (N, C, S, S) are near each other; `again`: see `measure`."""
+        if self.inception is None:
+            return pixel_features(images)
+        features, _ = self._remembered(images) if again else self.inception(images)
+        return features
 
     def _remembered(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Inception's features and logits, from the cache where these very pixels were seen before."""
         assert self.inception is not None
         pixels = np.ascontiguousarray(images)
-        content = hashlib.sha256(f"{self.sha256} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-        path = self.cache / "features" / f"{content}.npz"
+        content = hashlib.sha256(f"{self.sha256} {pixels.shape}".encode())
+        content.update(pixels)  # as they lie, not a copy of them
+        path = self.cache / "features" / f"{content.hexdigest()}.npz"
         if path.is_file():
             with np.load(path) as found:
                 return found["features"], found["logits"]
