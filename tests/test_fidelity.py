@@ -11,7 +11,16 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from emobench.errors import NotFinite
-from emobench.metrics.fidelity import Moments, Root, coverage, finite, frechet, kernel_distance, memorisation, score
+from emobench.metrics.fidelity import (
+    Moments,
+    Root,
+    coverage,
+    finite,
+    frechet,
+    kernel_distance,
+    memorisation,
+    score,
+)
 
 
 def features(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -83,16 +92,14 @@ def test_precision_recall_density_and_coverage_by_hand() -> None:
 
 def test_copies_are_flagged_and_blurred_faces_are_not() -> None:
     training, held_out = features(2000, 16, 0), features(500, 16, 1)
-    known = np.zeros(500, bool)
     honest = features(500, 16, 2)
     copies = training[:500] + 0.01 * features(500, 16, 3)
     blurred = np.repeat(training.mean(0, keepdims=True), 500, 0) + 0.1 * features(500, 16, 4)
-    assert memorisation(training, held_out, honest, known) < 0.05
-    assert memorisation(training, held_out, copies, known) > 0.95
-    assert memorisation(training, held_out, blurred, known) < 0.05
-    leaking = np.concatenate([held_out, training[:100]])  # held-out faces that occur in training do not set the limit
-    known = np.arange(600) >= 500
-    assert memorisation(training, leaking, copies, known) > 0.95
+    samples = {"honest": honest, "copies": copies, "blurred": blurred}
+    found = memorisation([training[:700], training[700:]], held_out, samples)
+    assert found == pytest.approx(memorisation([training], held_out, samples), abs=0.01)
+    assert found["copies"] > 0.95
+    assert max(found["honest"], found["blurred"]) < 0.05
 
 
 def test_features_that_are_not_finite_name_the_sample() -> None:

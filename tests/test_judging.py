@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,21 @@ def test_copies_are_flagged_and_blurred_faces_are_not(yardstick: Yardstick, real
     shares = {name: each["value"] for name, each in found.items()}
     assert min(shares[name] for name in ("copies", "mirrored", "nearly")) > 0.9, shares
     assert max(shares[name] for name in ("real", "blurred")) < 0.05, shares
+
+
+def test_held_out_faces_that_were_trained_on_set_no_limit(yardstick: Yardstick, real: Real) -> None:
+    both = np.concatenate([real.test, real.train[:200]])
+    leaking = replace(real, test=both, leaked=np.isin(both, real.train))
+    nothing_else = replace(real, test=real.train[:200], leaked=np.ones(200, bool))
+    copies = {"copies": real.faces(real.reference)}
+
+    def found(of: Real) -> dict[str, Any]:
+        other = Yardstick(of, yardstick.reader, None, None, "no file", yardstick.cache)
+        return other.copied(copies)["copies"]
+
+    assert found(leaking)["value"] > 0.9
+    assert found(nothing_else)["value"] is None
+    assert found(nothing_else)["reason"] == "every held-out face occurs in training too"
 
 
 class Painter:

@@ -7,8 +7,9 @@ business.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +40,7 @@ LEAST_FOR_FED, LEAST = 640, 20  # faces; below the second, no score of a whole s
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of intensity
 _SEED = 20130615  # of every choice among real faces: the same for all rows
 BATCH = 64  # faces drawn at a time
+_BLOCK = 4096  # real faces compared at a time
 _SEEDS = {"fidelity": 0, "control": 10**6, "intensity": 2 * 10**6, "editing": 3 * 10**6}  # where each use's begin
 _BY_INCEPTION = ("fid", "kid", "is", "sample_precision", "sample_recall", "density", "coverage")
 
@@ -219,12 +221,19 @@ class Yardstick:
     def copied(self, samples: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """`memorisation` of samples: in Inception's features, else in small gray ones; never in the reader's."""
         real = self.real
-        held_out = self._near(real.faces(real.test), again=True)
-        training = np.concatenate([self._near(real.faces(real.train)[..., ::way], again=True) for way in (1, -1)])
-        return {
-            name: value_of(memorisation(training, held_out, self._near(images), real.leaked), len(images))
-            for name, images in samples.items()
-        }
+        held_out = real.test[~real.leaked]
+        if not len(held_out):
+            reason = "every held-out face occurs in training too"
+            return {name: missing(len(images), reason) for name, images in samples.items()}
+        training = itertools.chain(self._near_rows(real.train), self._near_rows(real.train, -1))
+        near = {name: self._near(images) for name, images in samples.items()}
+        shares = memorisation(training, np.concatenate([*self._near_rows(held_out)]), near)
+        return {name: value_of(shares[name], len(images)) for name, images in samples.items()}
+
+    def _near_rows(self, rows: np.ndarray, way: int = 1) -> Iterator[np.ndarray]:
+        """`_near` of rows of the pack, some at a time, mirrored where `way` is -1: never are all faces held."""
+        for part in np.array_split(rows, -(-len(rows) // _BLOCK)):
+            yield self._near(self.real.faces(part)[..., ::way], again=True)
 
     def _near(self, images: np.ndarray, *, again: bool = False) -> np.ndarray:
         """The features in which faces (N, C, S, S) are near each other; `again`: see `measure`."""
@@ -238,7 +247,7 @@ class Yardstick:
         assert self.inception is not None
         pixels = np.ascontiguousarray(images)
         content = hashlib.sha256(f"{self.sha256} {pixels.shape}".encode())
-        content.update(pixels)  # as they lie, not a copy of them
+        content.update(pixels.data)  # as they lie, not a copy of them
         path = self.cache / "features" / f"{content.hexdigest()}.npz"
         if path.is_file():
             with np.load(path) as found:

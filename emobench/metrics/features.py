@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIDE = 16  # px, of the small faces that are compared
-_BLOCK = 4096  # faces at a time: as floats they take four times the memory
 
 
 def pixel_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -14,11 +13,6 @@ def pixel_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     What a copy keeps and two people do not share, whatever brightness and contrast are.
     """
-    blocks = [_of_block(images[start : start + _BLOCK]) for start in range(0, len(images), _BLOCK)]
-    return np.concatenate(blocks) if blocks else np.zeros((0, _SIDE**2), np.float32)
-
-
-def _of_block(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     n, _, side, _ = images.shape
     gray = images.mean(1, dtype=np.float32)  # (n, S, S)
     edges = np.linspace(0, side, _SIDE + 1).round().astype(int)

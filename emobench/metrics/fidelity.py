@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,28 +152,25 @@ def coverage(reference: Features, sample: Features) -> Coverage:
     return Coverage(float(precise.mean()), float(recalled.mean()), density, float(covered.mean()))
 
 
-def memorisation(training: Features, held_out: Features, sample: Features, known: NDArray[np.bool_]) -> float:
-    """The share of a sample that copies training faces: much nearer to one of them than to its neighbours.
+def memorisation(training: Iterable[Features], held_out: Features, samples: Mapping[str, Features]) -> dict[str, float]:
+    """The share of each sample that copies training faces: much nearer to one of them than to its neighbours.
 
     A face's ratio is its distance from the nearest training face over that from the tenth; a copy's is about 0, that of
     a blurred face, which is about equally far from many, about 1. Copies are those below the 1 % quantile of held-out
     real faces.
 
     Args:
-        training: (N, D) of training faces and of their mirror images.
-        held_out: (H, D) of real faces that were not trained on.
-        sample: (M, D).
-        known: (H,) held-out faces that occur in training too, and do not count.
+        training: (n, D) of training faces and of their mirror images, some at a time; at least ten in all.
+        held_out: (H, D) of real faces that do not occur in training.
+        samples: (M, D) each, by name.
     """
-    limit = np.quantile(_nearness(held_out[~known], training), COPY_QUANTILE)
-    return float((_nearness(sample, training) < limit).mean())
-
-
-def _nearness(queries: Features, points: Features) -> NDArray[np.float64]:
-    """(M,) distance from the nearest point over that from the tenth nearest."""
-    ratios = np.empty(len(queries))
-    for rows, distances in _distances(queries, points):
-        nearest = np.partition(distances, COPY_NEIGHBOURS - 1, axis=1)
-        tenth = nearest[:, COPY_NEIGHBOURS - 1]
-        ratios[rows] = np.sqrt(nearest[:, :COPY_NEIGHBOURS].min(1) / np.maximum(tenth, 1e-12))
-    return ratios
+    asked = [held_out, *samples.values()]
+    nearest = [np.full((len(each), COPY_NEIGHBOURS), np.inf, np.float32) for each in asked]  # squared distances
+    for block in training:
+        for queries, found in zip(asked, nearest, strict=True):
+            for rows, distances in _distances(queries, block):
+                both = np.concatenate([found[rows], distances], axis=1)
+                found[rows] = np.partition(both, COPY_NEIGHBOURS - 1, axis=1)[:, :COPY_NEIGHBOURS]
+    real, *ratios = [np.sqrt(found.min(1) / np.maximum(found.max(1), 1e-12)) for found in nearest]
+    limit = np.quantile(real, COPY_QUANTILE)
+    return {name: float((ratio < limit).mean()) for name, ratio in zip(samples, ratios, strict=True)}
