@@ -44,15 +44,15 @@ class Reader:
 
 
 class Projection:
-    """Features and logits of Inception's shapes, of 256 pixels of a face."""
+    """Features and logits of Inception's shapes, of 256 pixels of a face of 64 px."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(0)
         self.features, self.logits = (random.normal(size=(256, d)).astype(np.float32) for d in (2048, 1008))
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, 2048) and (N, 1008), float32, of uint8 (N, C, S, S)."""
-        small = images[:, 0, ::4, ::4].reshape(len(images), -1)[:, :256].astype(np.float32) / 255
+        """(N, 2048) and (N, 1008), float32, of uint8 (N, C, 64, 64)."""
+        small = images[:, 0, ::4, ::4].reshape(len(images), -1).astype(np.float32) / 255
         return small @ self.features, small @ self.logits
 
 

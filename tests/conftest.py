@@ -153,10 +153,10 @@ def emobench() -> Callable[..., int]:
 
 
 @pytest.fixture
-def snapshot() -> Callable[[Path], dict[str, tuple[int, int]]]:
+def snapshot() -> Callable[[Path], object]:
     """`snapshot(folder)` tells two states of a folder apart; not by access times, which reading moves."""
 
-    def take(folder: Path) -> dict[str, tuple[int, int]]:
+    def take(folder: Path) -> object:
         found = ((path, path.stat()) for path in [folder, *folder.rglob("*")])
         return {str(path): (state.st_size, state.st_mtime_ns) for path, state in found}
 

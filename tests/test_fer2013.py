@@ -288,7 +288,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         fer(place).plan()
 
 
-def test_the_folder_is_only_read(tmp_path: Path, snapshot: Callable[[Path], dict[str, tuple[int, int]]]) -> None:
+def test_the_folder_is_only_read(tmp_path: Path, snapshot: Callable[[Path], object]) -> None:
     place = place_with(tmp_path, {"fer2013.csv": text()})
     (place / "fer2013.csv").chmod(0o444)
     place.chmod(0o555)

@@ -11,16 +11,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from emobench.errors import NotFinite
-from emobench.metrics.fidelity import (
-    Moments,
-    Root,
-    coverage,
-    finite,
-    frechet,
-    kernel_distance,
-    memorisation,
-    score,
-)
+from emobench.metrics.fidelity import Moments, Root, coverage, finite, frechet, kernel_distance, memorisation, score
 
 
 def features(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:

@@ -192,9 +192,7 @@ def test_other_files_are_counted_and_broken_ones_named(tmp_path: Path) -> None:
     assert "sad/face 03.jpg: not an intact image (0 bytes)" in str(error.value)
 
 
-def test_a_read_only_folder_works_and_is_not_touched(
-    tmp_path: Path, snapshot: Callable[[Path], dict[str, tuple[int, int]]]
-) -> None:
+def test_a_read_only_folder_works_and_is_not_touched(tmp_path: Path, snapshot: Callable[[Path], object]) -> None:
     place = tmp_path / "x"
     for name in ("sad", "happy"):
         fill(place / name, 10)
