@@ -100,6 +100,7 @@ def measure_further_row(runs: int, faces: int = 96) -> dict[str, Any]:
             torch_fidelity.calculate_metrics(
                 input1=inputs[0], input2=inputs[1], fid=True, kid=True, isc=True, prc=True,
                 kid_subset_size=faces // 2, cuda=False, verbose=False, batch_size=64, cache=False,
+                feature_extractor="inception-v3-compat",  # of prc, too, whose default is another network
                 feature_extractor_weights_path=str(weights),
             )  # fmt: skip
 
