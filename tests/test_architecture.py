@@ -13,7 +13,7 @@ MAY = {
     "atomic": set(),
     "emotions": {"errors"},
     "recipe": set(),
-    "nn": {"errors", "emotions", "recipe", "nn"},
+    "nn": {"errors", "atomic", "emotions", "recipe", "nn"},
     "metrics": {"errors", "emotions", "nn", "metrics"},
     "data": {"errors", "emotions", "recipe", "data"},
     "classifiers": {"errors", "emotions", "recipe", "nn", "classifiers"},
