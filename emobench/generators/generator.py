@@ -12,7 +12,8 @@ int64 (N,): all noise of sample i comes from `seeds[i]`. Images are uint8 (N, 3,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import lightning as L
@@ -142,6 +143,16 @@ class EmotionGenerator(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means of the validation's terms."""
         self._log("val")
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Within the block a network gets no gradients: the opponent of the one that takes a step."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
 
 
 def tracks(cls: type) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emobench.errors import SizeError
-from emobench.generators.generator import EmotionGenerator
+from emobench.generators.generator import EmotionGenerator, frozen
 from emobench.recipe import Augment, Recipe
 
 
@@ -91,14 +91,14 @@ class StarGAN(EmotionGenerator):
         target, target_mask = self._targets(emotions, mask)
         optimizers: Any = self.optimizers()
         for_generator, for_discriminator = optimizers
-        with self._only(self.discriminator):
+        with frozen(self.generator):
             parts = self._discriminator_parts(pixels, emotions, mask, target)
             for_discriminator.zero_grad()
             self.manual_backward(torch.stack(list(parts.values())).sum())
             for_discriminator.step()
         self.note("train", {f"d_{name}": value for name, value in parts.items()})
         if (batch_idx + 1) % self.critic_steps == 0:
-            with self._only(self.generator):
+            with frozen(self.discriminator):
                 parts = self._generator_parts(pixels, emotions, target, target_mask)
                 for_generator.zero_grad()
                 self.manual_backward(torch.stack(list(parts.values())).sum())
@@ -147,11 +147,6 @@ class StarGAN(EmotionGenerator):
             "cycle": self.cycle * F.l1_loss(back, pixels),
         }
 
-    def _only(self, module: nn.Module) -> _Only:
-        """Within the block only this network has gradients."""
-        others = self.discriminator if module is self.generator else self.generator
-        return _Only(others)
-
     def loss_parts(self, pixels: Tensor, emotions: Tensor, *, training: bool) -> Mapping[str, Tensor]:
         """For validation: how well faces come back from another emotion, which needs no opponent."""
         target = emotions.roll(1, 0)
@@ -180,19 +175,6 @@ class StarGAN(EmotionGenerator):
             for each in optimizers
         ]
         return optimizers, schedules
-
-
-class _Only:
-    """Switches the gradients of another network off for a block."""
-
-    def __init__(self, other: nn.Module) -> None:
-        self.other = other
-
-    def __enter__(self) -> None:
-        self.other.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        self.other.requires_grad_(True)
 
 
 class _Generator(nn.Module):
