@@ -236,10 +236,11 @@ class _Builder:
         return dataclasses.replace(cell, track="generation", panel=panel, files=self.files.paths, evaluation=evaluation)
 
     def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str]) -> int:
-        """Parameters of the row's own network; 0 where it has none, as an ensemble."""
+        """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""
         from emobench.classifiers.classifier import parameters_of
 
-        return 0 if row.recipe is None else parameters_of(_weightless(row, data, emotions, self.rows))
+        network = _weightless(row, data, emotions, self.rows)
+        return 0 if row.recipe is None else parameters_of(network)
 
 
 def _data_entry(data: DataRow) -> dict[str, Any]:
@@ -267,7 +268,7 @@ def _weightless(row: ModelRow, data: DataRow, emotions: Sequence[str], rows: Map
 
     from emobench.classifiers.classifier import untrained
 
-    size = row.recipe.size or data.module.size
+    size = data.module.size if row.recipe is None or row.recipe.size is None else row.recipe.size
     needs = {
         role: [_weightless(rows[name], data, emotions, rows) for name in names] for role, names in row.needs.items()
     }

@@ -156,7 +156,7 @@ def in_order_of_needs(rows: list[ModelRow]) -> list[ModelRow]:
     """Rows so that each comes after those that it needs.
 
     Raises:
-        SuiteError: a need names no row, or rows need each other in a circle.
+        SuiteError: a need names no row or one of another kind, or rows need each other in a circle.
     """
     by_name = {row.row: row for row in rows}
     ordered: dict[str, ModelRow] = {}
@@ -168,12 +168,20 @@ def in_order_of_needs(rows: list[ModelRow]) -> list[ModelRow]:
             for name in names:
                 if name not in by_name:
                     raise SuiteError(f"[model.{row.row}]: {unknown(role + ' row', name, by_name)}")
+                _check_kind(row, role, by_name[name])
                 visit(by_name[name], (*above, row.row))
         ordered.setdefault(row.row, row)
 
     for row in rows:
         visit(row, ())
     return list(ordered.values())
+
+
+def _check_kind(row: ModelRow, role: str, other: ModelRow) -> None:
+    """A need says what fills it: any classifier, or a generator by the name of its class."""
+    kind = {**row.cls.needs, **getattr(row.cls, "may_need", {})}[role]
+    if not (other.cls.name == kind or (kind == "classifier" and not other.generates)):
+        raise SuiteError(f"[model.{row.row}]: its {role} must be a {kind}, and {other.row} is a {other.model}")
 
 
 def datasets_of(suite: Suite, data_root: Path) -> dict[str, dict[str, Any]]:

@@ -81,7 +81,7 @@ def load_model(store: Store, fit_key: str) -> Any:
     if not finished(path):
         raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
     cell = Cell.from_record(read_json(path))
-    model = build_model(cell, store, pretrained=False)  # the trained weights take their place
+    model = build_model(cell, store, pretrained=not cell.trains)  # trained weights take their place
     if cell.trains:
         weights = store.weights(fit_key)
         if not weights.exists():

@@ -91,14 +91,14 @@ class GuideFeatures:
         hooks = [each.register_forward_hook(lambda _, __, made: found.append(made)) for each in self.chosen]
         try:
             images = (pixels + 1) * 127.5  # as floats: the guide's own rounding would stop the gradient
-            guide.logits(_normalised(guide, images))
+            guide.logits(normalised(guide, images))
         finally:
             for hook in hooks:
                 hook.remove()
         return found
 
 
-def _normalised(guide: Any, images: Tensor) -> Tensor:
+def normalised(guide: Any, images: Tensor) -> Tensor:
     """What the guide's `forward` makes of images, kept differentiable."""
     side = (guide.size, guide.size)
     if images.shape[-2:] != side:
