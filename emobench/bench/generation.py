@@ -26,6 +26,7 @@ from emobench.metrics import inception
 from emobench.metrics.identity import Embedding, Lpips
 from emobench.suite import Cell
 
+_SPEEDS = {"faces_per_s": "control", "edits_per_s": "editing", "stylized_per_s": "stylization at 256 px"}
 GRID = 10  # faces of each emotion in the picture
 
 
@@ -49,25 +50,27 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
     folder = store.eval_folder(cell.fit_key, cell.eval_key)
     folder.mkdir(parents=True, exist_ok=True)
     raw = {"verdicts": "verdicts.parquet"}
-    fakes, copies = questions.fidelity(), real.faces(real.reference)
-    metrics = {
-        "generation": yardstick.measure(fakes, "fidelity"),
-        "floor": yardstick.measure(real.faces(real.floor), "floor", again=True),
-    }
-    copied = yardstick.copied({"generation": fakes, "copies": copies})
-    metrics["copies"] = {}
-    for name, found in copied.items():
-        metrics[name]["memorisation"] = found
-    faces = questions.control(plan["per_emotion"])
+    copies = {"copies": real.faces(real.reference)}
+    metrics: dict[str, Any] = {"floor": yardstick.measure(real.faces(real.floor), "floor", again=True), "copies": {}}
     drawn_faces = hasattr(model, "sample") or not data.expects  # else they are edits of real people's pictures
-    _picture(faces[:GRID].swapaxes(0, 1), folder, "samples", raw if drawn_faces else {})
-    if plan["intensity"] and "neutral" in data.emotions:
-        _picture(questions.intensity(plan["intensity"])[:, :, 0], folder, "intensity", raw if drawn_faces else {})
+    own = raw if drawn_faces else {}
+    if "generation" in can or "editing" in can:
+        fakes = questions.fidelity()
+        metrics["generation"] = yardstick.measure(fakes, "fidelity")
+        copies["generation"] = fakes
+        faces = questions.control(plan["per_emotion"])
+        _picture(faces[:GRID].swapaxes(0, 1), folder, "samples", own)
+        if plan["intensity"] and "neutral" in data.emotions:
+            _picture(questions.intensity(plan["intensity"])[:, :, 0], folder, "intensity", own)
+    for name, found in yardstick.copied(copies).items():
+        metrics[name]["memorisation"] = found
     if "editing" in can:
         kept = Kept(data, _embedding(cell), _lpips(cell, device))
         edited, grid = questions.editing(plan["sources"], kept)
         metrics["editing"] = yardstick.measure(edited, "editing")
         _picture(grid, folder, "edits", {} if data.expects else raw)
+    if "stylization" in can:
+        _picture(questions.stylization(plan["sources"]), folder, "styles", {} if data.expects else raw)
     with replacing(folder / raw["verdicts"]) as temporary:
         pd.concat(questions.tables, ignore_index=True).to_parquet(temporary, index=False)
     fit_record = read_json(store.fit_folder(cell.fit_key) / "fit.json")
@@ -84,7 +87,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         "reader": reader.card(),
         "guides": [guide.card() for guide in guides],
         "metrics": metrics,
-        "cost": {**cost, "faces_per_s": drawing.speed["control"], "edits_per_s": drawing.speed.get("editing")},
+        "cost": {**cost, **{name: drawing.speed.get(what) for name, what in _SPEEDS.items()}},
         "fitted_with": fit_record["versions"],
         "fitted_on": fit_record["hardware"],
         "raw": raw,
@@ -122,15 +125,17 @@ def _lpips(cell: Cell, device: torch.device) -> Lpips | None:
 
 
 def _flops(model: Any, device: torch.device) -> float:
-    """FLOPs of one face, drawn or edited."""
+    """FLOPs of one face, drawn, edited or stylized."""
     emotions = torch.eye(len(model.emotions), device=device)[:1]
     seeds = torch.zeros(1, dtype=torch.int64, device=device)
     with FlopCounterMode(display=False) as counter:
+        face = torch.zeros(1, 3, model.size, model.size, dtype=torch.uint8, device=device)
         if hasattr(model, "sample"):
             model.sample(emotions, seeds)
-        else:
-            face = torch.zeros(1, 3, model.size, model.size, dtype=torch.uint8, device=device)
+        elif hasattr(model, "edit"):
             model.edit(face, emotions, seeds)
+        else:
+            model.stylize(face, emotions)
     return float(counter.get_total_flops())
 
 

@@ -40,6 +40,7 @@ LEAST_FOR_FED, LEAST = 640, 20  # faces; below the second, no score of a whole s
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of intensity
 _SEED = 20130615  # of every choice among real faces: the same for all rows
 BATCH = 64  # faces drawn at a time
+STYLIZED, _AT_A_TIME = 256, 16  # px and faces, where the speed of stylizing is measured
 _BLOCK = 4096  # real faces compared at a time
 _SEEDS = {"fidelity": 0, "control": 10**6, "intensity": 2 * 10**6, "editing": 3 * 10**6}  # where each use's begin
 _BY_INCEPTION = ("fid", "kid", "is", "sample_precision", "sample_recall", "density", "coverage")
@@ -123,11 +124,28 @@ class Drawing:
         picked = self.validation[np.random.default_rng(_SEED).permutation(len(self.validation))]
         return self.edit(picked[seeds % len(picked)], emotions, seeds, what)
 
+    def begin(self, emotions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """The faces uint8 (N, 3, size, size) from which a search for emotions (N, K) starts."""
+        return self._in_batches(lambda e, s, _: self.model.begin(e, s), emotions, seeds, None, "start")
+
+    def stylize(self, images: np.ndarray, emotions: np.ndarray | None, what: str) -> np.ndarray:
+        """uint8 (N, 3, S, S) of faces (N, C, S, S), as they are; emotions (N, K), None: the model's own label."""
+        none = np.zeros((len(images), len(self.asked_as)))
+        asked = none if emotions is None else emotions
+
+        def draw(e: torch.Tensor, _: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.model.stylize(faces, None if emotions is None else e)
+            return made
+
+        return self._in_batches(draw, asked, np.arange(len(images)), images, what, images.shape[-1])
+
     def edit(self, images: np.ndarray, emotions: np.ndarray, seeds: np.ndarray, what: str) -> np.ndarray:
         """uint8 (N, 3, size, size) of faces (N, C, size, size) towards emotions (N, K)."""
         return self._in_batches(lambda e, s, faces: self.model.edit(faces, e, s), emotions, seeds, images, what)
 
-    def _in_batches(self, draw: Any, emotions: np.ndarray, seeds: np.ndarray, images: Any, what: str) -> np.ndarray:
+    def _in_batches(
+        self, draw: Any, emotions: np.ndarray, seeds: np.ndarray, images: Any, what: str, size: int | None = None
+    ) -> np.ndarray:
         made, spent = [], 0.0
         for start in range(0, len(seeds), BATCH):
             rows = slice(start, start + BATCH)
@@ -144,7 +162,7 @@ class Drawing:
                 place = "" if index is None else f" {index}"
                 raise NotFinite(f"{what}: face{place} is not finite ({error})", index) from error
             spent += time.perf_counter() - started
-            made.append(np.stack([resized(face, self.size) for face in drawn]))
+            made.append(np.stack([resized(face, size or self.size) for face in drawn]))
         self.speed[what] = len(seeds) / spent
         return np.concatenate(made)
 
@@ -309,6 +327,8 @@ class Questions:
         seeds = _SEEDS["control"] + np.repeat(np.arange(each), self.classes)  # a seed, seen with every emotion
         faces = self.drawing.sample(np.eye(self.classes)[asked], seeds, "control")
         self._verdicts("control", faces, asked)
+        if hasattr(self.drawing.model, "begin"):
+            self._verdicts("control_start", self.drawing.begin(np.eye(self.classes)[asked], seeds), asked)
         return faces.reshape(each, self.classes, *faces.shape[1:])
 
     def intensity(self, each: int) -> np.ndarray:
@@ -335,9 +355,7 @@ class Questions:
         """
         real, classes = self.real, self.classes
         random = np.random.default_rng(_SEED + 2)
-        of = real.labels[real.test]
-        each = max(1, sources // classes)
-        chosen = [random.permutation(real.test[of == k])[:each] for k in range(classes)]
+        chosen = self._sources(sources, random)
         rows, asked = (part.ravel() for part in np.meshgrid(np.concatenate(chosen), np.arange(classes), indexing="ij"))
         other = real.labels[rows] != asked
         rows, asked = rows[other], asked[other]
@@ -354,6 +372,50 @@ class Questions:
             becomes = dict(zip(asked[mine].tolist(), edited[mine], strict=True))
             lines.append(np.stack([itself, *(becomes.get(k, itself) for k in range(classes))]))
         return edited, np.stack(lines)
+
+    def _sources(self, sources: int, random: np.random.Generator) -> list[np.ndarray]:
+        """Rows of test faces of each emotion, the same number of each, as far as there are so many."""
+        real, each = self.real, max(1, sources // self.classes)
+        of = real.labels[real.test]
+        return [random.permutation(real.test[of == k])[:each] for k in range(self.classes)]
+
+    def stylization(self, sources: int) -> np.ndarray:
+        """The fixed list of test faces, each in the style of the emotion that the model itself reads in it.
+
+        A model without a classifier is told the emotion. What the panel reads before and after is kept, and how much of
+        the face remains.
+
+        Returns:
+            For a picture one source of each emotion, uint8 (K, 1 + K, 3, S, S): itself, and in every style.
+        """
+        real, model, classes = self.real, self.drawing.model, self.classes
+        chosen = self._sources(sources, np.random.default_rng(_SEED + 2))
+        rows = np.concatenate(chosen)
+        images, shown = self._coloured(rows), real.labels[rows]
+        label = model.label if model.classifier else None
+        made = self.drawing.stylize(images, None if label else np.eye(classes)[shown], "stylization")
+        device = self.drawing.device
+        faces = [torch.from_numpy(each).to(device) for each in (images, made)]
+        used = label(faces[0]) if label else torch.eye(classes, device=device)[torch.from_numpy(shown).to(device)]
+        found = {name: value.double().cpu().numpy() for name, value in model.losses(*faces, used).items()}
+        style = used.argmax(1).cpu().numpy()
+        place = {"row": rows, "person": real.person[rows]}
+        self._verdicts("stylized", made, shown, **place, **found, ssim=ssim(made, images), style=style)
+        self._verdicts("stylized_start", images, shown, **place)
+        first = self._coloured(np.array([group[0] for group in chosen if len(group)]))
+        every = np.repeat(np.eye(classes)[None], len(first), 0).reshape(-1, classes)
+        styled = self.drawing.stylize(np.repeat(first, classes, 0), every, "styles").reshape(
+            len(first), classes, *first.shape[1:]
+        )
+        large = np.stack([resized(face, STYLIZED) for face in images[:_AT_A_TIME]])
+        self.drawing.stylize(large, np.eye(classes)[shown[:_AT_A_TIME]], "warm-up")
+        self.drawing.stylize(large, np.eye(classes)[shown[:_AT_A_TIME]], "stylization at 256 px")
+        return np.concatenate([first[:, None], styled], 1)
+
+    def _coloured(self, rows: np.ndarray) -> np.ndarray:
+        """uint8 (n, 3, S, S) of rows of the pack."""
+        faces = self.real.faces(rows)
+        return np.ascontiguousarray(np.broadcast_to(faces, (len(faces), 3, *faces.shape[2:])))
 
     def _stranger(self, row: int, emotion: int, random: np.random.Generator) -> int:
         """A test face of another person that shows the emotion."""

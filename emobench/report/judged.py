@@ -31,6 +31,8 @@ from emobench.report.verdicts import (
     with_intervals,
 )
 
+_SPEEDS = {"editing": "edits_per_s", "stylization": "stylized_per_s"}  # of drawing is a cost like others
+
 
 @dataclass
 class JudgedSection:
@@ -136,7 +138,8 @@ def _measure(entry: Entry, cells: Sequence[Judged], suite: str) -> None:
     """Fill an entry with what its cells gave, all seeds together and each."""
     entry.seeds = [cell.row.seed for cell in cells]
     entry.flags = list(dict.fromkeys(flag for cell in cells for flag in flags_of(cell.row)))
-    copied = [cell.result["metrics"]["generation"]["memorisation"]["value"] for cell in cells]
+    made = [cell.result["metrics"].get("generation", {}) for cell in cells]  # stylizers draw no faces
+    copied = [each["memorisation"]["value"] for each in made if each]
     if np.mean([value for value in copied if value is not None] or [0.0]) > MEMORISED:
         entry.flags.append("memorised")
     if len(cells) < len(entry.rows):
@@ -158,9 +161,9 @@ def _numbers(cells: Sequence[Judged], suite: str, seed: int | None, flags: Seque
             n, groups = len(cells[0].part(kind)), draws[0][2]
             found += with_intervals([each[:2] for each in draws], groups, n, len(cells[0].emotions), at)
             found += whole_samples([cell.result["metrics"].get(track, {}) for cell in cells], at)
-            if track == "editing":
-                found += kept(cells, at, KEPT)
-                speed = [cell.result["cost"].get("edits_per_s") for cell in cells]
+            found += kept(cells, at, KEPT[track])
+            if track in _SPEEDS:
+                speed = [cell.result["cost"][_SPEEDS[track]] for cell in cells]
                 found.append(at._replace(metric="faces_per_s", value=float(np.mean(speed))))
     found += _rising(cells, base)
     return found
@@ -212,6 +215,8 @@ def _rank(section: JudgedSection, track: str, usable: Mapping[int, Judged]) -> N
     section.compared[track], section.comparisons[track] = names, stats.compare(values, draws, groups)
     for name, rank in zip(names, stats.rank_ranges(len(names), section.comparisons[track]), strict=True):
         section.ranks[track, "control", name] = rank
+    if track == "stylization":
+        return  # a stylized face is not meant to look like a real one
     metric = f"{track}:{section.distance(track)}"
     near = sorted(
         (entry for entry in entries if entry.value(metric) is not None), key=lambda entry: entry.value(metric) or 0

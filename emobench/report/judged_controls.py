@@ -70,7 +70,7 @@ def controls(cell: Judged, known: Sequence[Known], suite: str) -> Iterator[Entry
     metrics = cell.result["metrics"]
     for each in known:
         base = _control_base(cell, suite, each.name, each.track)
-        both = quantities(cell, each.value, None), quantities(cell, each.draws, None)
+        both = quantities(cell, each.value), quantities(cell, each.draws)
         n, people = len(each.verdicts.asked), each.verdicts.groups
         groups = n if people is None else len(np.unique(people))
         numbers = list(with_intervals([both], groups, n, classes, base))

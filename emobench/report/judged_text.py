@@ -15,13 +15,15 @@ from emobench.report.verdicts import KEPT
 TITLES = {
     "generation": "Generation: an emotion in, faces out",
     "editing": "Editing: a face and an emotion in, the same person out",
+    "stylization": "Stylization: a face in, the same face in the style of its emotion out",
 }
 _SAMPLES = {  # metric -> heading, in the order of the table
     "fid": "FID ↓", "kid": "KID ↓", "is": "IS ↑", "fed": "FED ↓", "es": "ES ↑", "memorisation": "copies",
 }  # fmt: skip
 _HEADINGS = {
     "identity": "identity ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "truth_psnr": "truth: PSNR, dB ↑",
-    "truth_ssim": "truth: SSIM ↑",
+    "truth_ssim": "truth: SSIM ↑", "content_loss": "content loss ↓", "style_loss": "style loss ↓",
+    "total_loss": "total loss ↓",
 }  # fmt: skip
 
 Pictures = Mapping[tuple[str, ...], str]
@@ -79,16 +81,18 @@ def judged(section: JudgedSection, pictures: Pictures) -> list[str]:
 
 def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list[str]:
     """The models, the best control first, then real faces and other controls."""
-    metrics = [name for name in _SAMPLES if track == "generation" or name != "memorisation"]
-    kept = list(KEPT) if track == "editing" else []
-    kept = [name for name in kept if any((f"{track}:{name}", "") in entry.numbers for entry in entries)]
-    header = [
-        "rank: control",
-        f"rank: {section.distance(track).upper()}",
-        "model",
-        "control, calibrated",
-        "control, raw",
-    ]
+
+    def there(metric: str, emotion: str = "") -> bool:
+        return any((f"{track}:{metric}", emotion) in entry.numbers for entry in entries)
+
+    metrics = [name for name in _SAMPLES if there(name)]
+    kept = [name for name in KEPT[track] if there(name)]
+    controls = [("control_calibrated", "macro"), ("control", "macro")]
+    header = ["rank: control", f"rank: {section.distance(track).upper()}", "model", "control, calibrated"]
+    header += ["control, raw"]
+    if there("control_start", "macro"):
+        controls.append(("control_start", "macro"))
+        header.append("raw, at the start")
     header += ["worst emotion", *(_SAMPLES[name] for name in metrics), *(_HEADINGS[name] for name in kept)]
     header += ["params", "FLOPs/face", "training", "faces/s", "of the recipe", "seeds", "flags"]
     rows = []
@@ -96,7 +100,7 @@ def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
         worst = min(section.emotions, key=lambda emotion: entry.value(f"{track}:control", emotion) or 0)
         ranks = [_range(section.ranks.get((track, by, entry.name))) for by in ("control", "fidelity")]
         cells = [ranks[0], f"({ranks[1]})" if track in section.order_only else ranks[1], escape(entry.name)]
-        cells += _scores(entry, track, [("control_calibrated", "macro"), ("control", "macro")])
+        cells += _scores(entry, track, controls)
         cells += [f"{escape(worst)} {score(entry.numbers.get((f'{track}:control', worst)))}"]
         cells += _scores(entry, track, [(name, "") for name in (*metrics, *kept)])
         cells += [cost(entry.numbers[name, ""]) for name in ("params", "flops", "fit_seconds")]
@@ -105,8 +109,7 @@ def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     for entry in section.controls:
         numbers = [key for key in entry.numbers if key[0].startswith(f"{track}:")]
         if numbers:
-            cells = ["", "", escape(entry.name)]
-            cells += _scores(entry, track, [("control_calibrated", "macro"), ("control", "macro")])
+            cells = ["", "", escape(entry.name), *_scores(entry, track, controls)]
             cells += ["", *_scores(entry, track, [(name, "") for name in (*metrics, *kept)])]
             rows.append([*cells, *[""] * (len(header) - len(cells))])
     return table(header, rows, left=(2, -1))
@@ -132,11 +135,20 @@ def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
             ),
             None,
         )
-        for name in (*_SAMPLES, *KEPT)
+        for name in (*_SAMPLES, *KEPT[track])
     }
     for reason in dict.fromkeys(reason for reason in reasons.values() if reason):
         names = [name for name, why in reasons.items() if why == reason]
         lines += [f"- n/a: {listed([name.upper() if len(name) < 6 else name for name in names])}: {escape(reason)}."]
+    if track == "stylization":
+        lines += [
+            "- Control: the share of the faces that the panel reads as the emotion that the face shows; at the start,"
+            " the same before the style."
+        ]
+        lines += [
+            "- Losses in the features that the networks were trained with; the total at the document's weights, 1"
+            " and 400,000. Faces per second at 256 px, 16 at a time."
+        ]
     if track in section.order_only:
         lines += [f"- {section.distance(track).upper()} orders only: fewer than three seeds give no interval, no rank."]
     results = {row.row: row.result or {} for row in section.usable}
@@ -154,7 +166,10 @@ def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
         lines += [f"- Made at another size and resized: {listed(other)}."]
     machines = dict.fromkeys(hardware(result.get("fitted_on")) for result in results.values() if result)
     batches = dict.fromkeys(str((result.get("cost") or {}).get("batch", "unknown")) for result in results.values())
-    return [*lines, f"- Hardware: {escape('; '.join(machines))}. Batch {listed(list(batches))} when drawing."]
+    lines += [f"- Hardware: {escape('; '.join(machines))}."]
+    return (
+        lines if track == "stylization" else [*lines[:-1], f"{lines[-1]} Batch {listed(list(batches))} when drawing."]
+    )
 
 
 def _emotions(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list[str]:
@@ -200,6 +215,12 @@ def _shown(section: JudgedSection, track: str, entries: Sequence[Entry], picture
             if (section.dataset, entry.name, "intensity") in pictures:
                 path = pictures[section.dataset, entry.name, "intensity"]
                 lines += ["", f"![intensity from 0 to 1, {escape(entry.name)}]({path})", "", f"*{escape(entry.name)}*"]
+    elif track == "stylization":
+        for entry in entries:
+            if (section.dataset, entry.name, "styles") in pictures:
+                path = pictures[section.dataset, entry.name, "styles"]
+                said = f"a source of each emotion, then in every style ({', '.join(map(escape, section.emotions))})"
+                lines += ["", f"**{escape(entry.name)}**: {said}", "", f"![stylized by {escape(entry.name)}]({path})"]
     elif (section.dataset, "edits") in pictures:
         lines += ["", "The same sources, every emotion, every model:", ""]
         lines += [f"![edits of the same faces by all models]({pictures[section.dataset, 'edits']})"]

@@ -82,7 +82,7 @@ def _draw_judged(section: JudgedSection, folder: Path) -> dict[tuple[str, ...], 
     pictures: dict[tuple[str, ...], str] = {}
     edited: dict[str, Path] = {}
     for row in section.usable:
-        for kind in ("samples", "intensity", "edits"):
+        for kind in ("samples", "intensity", "edits", "styles"):
             if kind in (row.result or {}).get("raw", {}) and (section.dataset, row.row, kind) not in pictures:
                 pictures[section.dataset, row.row, kind] = f"cells/{row.eval_key}/{kind}.png"
                 if kind == "edits":

@@ -18,8 +18,14 @@ from emobench.report import stats
 from emobench.report.board import COSTS, Number
 from emobench.report.raw import REMEDY
 
-KINDS = {"generation": "control", "editing": "editing"}  # track -> the verdicts that its control is counted from
-KEPT = ("identity", "ssim", "lpips", "truth_psnr", "truth_ssim")  # means over edits
+KINDS = {  # track -> the verdicts that its control is counted from
+    "generation": "control", "editing": "editing", "stylization": "stylized",
+}  # fmt: skip
+KEPT = {  # track -> means over its faces
+    "generation": (),
+    "editing": ("identity", "ssim", "lpips", "truth_psnr", "truth_ssim"),
+    "stylization": ("ssim", "content_loss", "style_loss", "total_loss"),
+}
 RESAMPLES = 1000
 _SIGNED = ("control_calibrated", "control_corrected", "adversarial_gain")  # may lie outside 0 … 1
 
@@ -107,8 +113,8 @@ def drawn(cell: Judged, kind: str) -> tuple[Quantities, Quantities, int]:
     assert made is not None
     assert real is not None
     classes = len(cell.emotions)
-    # Edits are compared on the same sources; faces of two generators have nothing to do with each other.
-    name = "" if kind == "editing" else cell.row.row
+    # Edits and stylized faces are compared on the same sources; faces of two generators share nothing.
+    name = cell.row.row if kind == "control" else ""
     stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
     value, draws = control(made, real, classes), resampled(made, real, classes, RESAMPLES, stats.SEED, stream)
     own_value = own_draws = None
@@ -116,24 +122,38 @@ def drawn(cell: Judged, kind: str) -> tuple[Quantities, Quantities, int]:
         own_value = control(own, Verdicts(real.asked, real.read[:1]), classes).raw
         single = Verdicts(real.asked, real.read[:1], real.groups)
         own_draws = resampled(own, single, classes, RESAMPLES, stats.SEED, stream).raw
+    start_value = start_draws = None
+    if (start := cell.verdicts(f"{kind}_start")) is not None:
+        start_value = control(start, real, classes).raw
+        start_draws = resampled(start, real, classes, RESAMPLES, stats.SEED, stream).raw
     groups = len(made.asked) if made.groups is None else len(np.unique(made.groups))
-    cell.known[kind] = quantities(cell, value, own_value), quantities(cell, draws, own_draws), groups
+    found = quantities(cell, value, own_value, start_value), quantities(cell, draws, own_draws, start_draws)
+    cell.known[kind] = *found, groups
     return cell.known[kind]  # type: ignore[no-any-return]
 
 
-def quantities(cell: Judged, of: Control, own: Shares | None) -> Quantities:
-    """Control by metric, emotion and judge."""
+def quantities(cell: Judged, of: Control, own: Shares | None = None, start: Shares | None = None) -> Quantities:
+    """Control by metric, emotion and judge.
+
+    Args:
+        own: (…, K) what the networks that helped to make the faces say of them.
+        start: (…, K) raw control of what the faces were made from.
+    """
     found: Quantities = {}
     whole = {"control": of.raw, "control_min": of.each.min(-2), "control_max": of.each.max(-2)}
     whole["control_calibrated"] = of.calibrated
     if own is not None:
         whole |= {"control_self": own, "adversarial_gain": own - of.raw}
+    if start is not None:
+        whole["control_start"] = start
     for metric, values in whole.items():
         found |= {(metric, emotion, ""): values[..., k] for k, emotion in enumerate(cell.emotions)}
     each = of.each.mean(-1)  # (…, J)
     macro = {**of.macro(), "control_min": each.min(-1), "control_max": each.max(-1)}
     if own is not None:
         macro |= {"control_self": own.mean(-1), "adversarial_gain": own.mean(-1) - of.raw.mean(-1)}
+    if start is not None:
+        macro["control_start"] = start.mean(-1)
     found |= {(metric, "macro", ""): values for metric, values in macro.items()}
     for place, judge in enumerate(cell.judges):
         found |= {("control", emotion, judge): of.each[..., place, k] for k, emotion in enumerate(cell.emotions)}
@@ -178,8 +198,8 @@ def whole_samples(cells: Sequence[Mapping[str, Any]], base: Number) -> Iterator[
 
 
 def kept(cells: Sequence[Judged], base: Number, names: Sequence[str], suffix: str = "") -> Iterator[Number]:
-    """Means over edits, with intervals over the sources' people."""
-    parts = [cell.part("editing") for cell in cells]
+    """Means over a track's faces, with intervals over the sources' people."""
+    parts = [cell.part(KINDS[base.track]) for cell in cells]
     there = [
         name for name in names if all(name + suffix in part and part[name + suffix].notna().all() for part in parts)
     ]
