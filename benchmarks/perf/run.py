@@ -9,6 +9,8 @@
 - pipeline: our sampling loop against diffusers' own pipeline.
 - further_row: FID, KID, IS and coverage of a further row against one call of torch-fidelity.
 - fits: each generator's fit against a hand-written loop.
+- compiled: a training step of StyleGAN2, compiled against not compiled.
+- search: a search in its latent space, seconds a face at several batches.
 - GPU, where there is one: feeding the device, and training steps; see gpu.py.
 """
 
@@ -23,6 +25,7 @@ import torch
 from generating import measure_fits, measure_further_row, measure_pipeline, measure_samplers
 from gpu import measure_feed, measure_steps
 from loading import measure_batched, measure_loader
+from stylegan import measure_compiled, measure_search
 from training import measure_fit, measure_rerun, measure_start
 
 from emobench.bench.machine import hardware, versions
@@ -46,6 +49,8 @@ def main() -> None:
         "pipeline": measure_pipeline(runs),
         "further_row": measure_further_row(3),
         "fits": measure_fits(runs),
+        "compiled": measure_compiled(runs),
+        "search": measure_search(3),
     }
     if torch.cuda.is_available():
         found |= {"feed": measure_feed(torch.device("cuda"), runs), "steps": measure_steps(torch.device("cuda"))}
@@ -151,6 +156,19 @@ def _generators(found: dict[str, Any]) -> list[list[str]]:
                 "at most 1.10",
             ]
         )
+    step = found["compiled"]
+    rows.append(
+        [
+            f"training step of stylegan2 at 32 px, batch {step['batch']}, compiled",
+            f"{step['compiled_s']:.3f} s",
+            f"not compiled {step['eager_s']:.3f} s",
+            f"{step['ratio']:.2f}",
+            "",
+        ]
+    )
+    for each in found["search"]:
+        what = f"latent search of 100 steps at 32 px, {each['batch']} faces at a time"
+        rows.append([what, f"{each['s_per_face']:.2f} s a face", "", "", ""])
     return rows
 
 

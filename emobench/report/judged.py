@@ -153,13 +153,16 @@ def _numbers(cells: Sequence[Judged], suite: str, seed: int | None, flags: Seque
     """All numbers of some cells of one row."""
     machines = [hardware(cell.result.get("hardware")) for cell in cells]
     base = base_number(suite, cells[0].row, seed, flags, " + ".join(dict.fromkeys(machines)))
-    found = list(costs([cell.row for cell in cells], base))
+    draws = "generation" in cells[0].result["metrics"]
+    if not draws:  # a stylizer's costs belong to its only track, which brings its own speed
+        base = base._replace(track=cells[0].result["tracks"][0])
+    found = [each for each in costs([cell.row for cell in cells], base) if draws or each.metric != "faces_per_s"]
     for track, kind in KINDS.items():
         if all(cell.verdicts(kind) is not None for cell in cells):
             at = base._replace(track=track)
-            draws = [drawn(cell, kind) for cell in cells]
-            n, groups = len(cells[0].part(kind)), draws[0][2]
-            found += with_intervals([each[:2] for each in draws], groups, n, len(cells[0].emotions), at)
+            measured = [drawn(cell, kind) for cell in cells]
+            n, groups = len(cells[0].part(kind)), measured[0][2]
+            found += with_intervals([each[:2] for each in measured], groups, n, len(cells[0].emotions), at)
             found += whole_samples([cell.result["metrics"].get(track, {}) for cell in cells], at)
             found += kept(cells, at, KEPT[track])
             if track in _SPEEDS:

@@ -88,8 +88,9 @@ def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     metrics = [name for name in _SAMPLES if there(name)]
     kept = [name for name in KEPT[track] if there(name)]
     controls = [("control_calibrated", "macro"), ("control", "macro")]
-    header = ["rank: control", f"rank: {section.distance(track).upper()}", "model", "control, calibrated"]
-    header += ["control, raw"]
+    by = ["control"] if track == "stylization" else ["control", "fidelity"]
+    named = {"control": "rank: control", "fidelity": f"rank: {section.distance(track).upper()}"}
+    header = [*(named[each] for each in by), "model", "control, calibrated", "control, raw"]
     if there("control_start", "macro"):
         controls.append(("control_start", "macro"))
         header.append("raw, at the start")
@@ -98,8 +99,10 @@ def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     rows = []
     for entry in entries:
         worst = min(section.emotions, key=lambda emotion: entry.value(f"{track}:control", emotion) or 0)
-        ranks = [_range(section.ranks.get((track, by, entry.name))) for by in ("control", "fidelity")]
-        cells = [ranks[0], f"({ranks[1]})" if track in section.order_only else ranks[1], escape(entry.name)]
+        ranks = [_range(section.ranks.get((track, each, entry.name))) for each in by]
+        if track in section.order_only:
+            ranks[-1] = f"({ranks[-1]})"
+        cells = [*ranks, escape(entry.name)]
         cells += _scores(entry, track, controls)
         cells += [f"{escape(worst)} {score(entry.numbers.get((f'{track}:control', worst)))}"]
         cells += _scores(entry, track, [(name, "") for name in (*metrics, *kept)])
@@ -109,10 +112,10 @@ def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     for entry in section.controls:
         numbers = [key for key in entry.numbers if key[0].startswith(f"{track}:")]
         if numbers:
-            cells = ["", "", escape(entry.name), *_scores(entry, track, controls)]
+            cells = [*[""] * len(by), escape(entry.name), *_scores(entry, track, controls)]
             cells += ["", *_scores(entry, track, [(name, "") for name in (*metrics, *kept)])]
             rows.append([*cells, *[""] * (len(header) - len(cells))])
-    return table(header, rows, left=(2, -1))
+    return table(header, rows, left=(len(by), -1))
 
 
 def _scores(entry: Entry, track: str, places: Sequence[tuple[str, str]]) -> list[str]:
