@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"  # before any library looks
 
@@ -169,6 +172,36 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture
+def both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """`both_ways(cell)` fits it in one go and once more with an interruption: weights and history of each."""
+    from emobench.bench import fit as fitting
+    from emobench.bench.build import build_data
+    from emobench.bench.store import Store
+    from emobench.errors import Interrupted
+
+    def run(cell: Any, epoch: int = 2, batch: int = 4) -> dict[str, Any]:
+        def interrupt(self: Any, trainer: Any, module: Any, images: Any, step: int) -> None:
+            if (trainer.current_epoch, step) == (epoch, batch):
+                raise Interrupted(15)
+
+        ends = {}
+        for kind in ("through", "stopped"):
+            store = Store(tmp_path / kind)
+            folder = store.fit_folder(cell.fit_key)
+            folder.mkdir(parents=True)
+            if kind == "stopped":
+                with monkeypatch.context() as patch:
+                    patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
+                    with pytest.raises(Interrupted):
+                        fitting.fit(cell, store, build_data(cell, tmp_path))
+            fitting.fit(cell, store, build_data(cell, tmp_path))
+            ends[kind] = load_file(store.weights(cell.fit_key)), pd.read_csv(folder / "history.csv")
+        return ends
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,8 @@ from torchvision.models import vgg16
 
 import emobench as package
 from emobench.bench import fit as fitting
-from emobench.bench.build import build_data
-from emobench.bench.store import JUDGE, Row, Store, load_board
-from emobench.errors import Interrupted, SuiteError, WeightsError
+from emobench.bench.store import JUDGE, Row, load_board
+from emobench.errors import SuiteError, WeightsError
 from emobench.expand import expand
 from emobench.generators.cvae import CVAE
 from emobench.generators.stargan import StarGAN
@@ -333,30 +332,12 @@ epochs = 2
 
 @pytest.mark.parametrize("name", ["stargan", "diffusion"])
 def test_a_resumed_fit_equals_an_uninterrupted_one(
-    name: str, made_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, made_suite: Path, both_ways: Callable[..., dict[str, Any]]
 ) -> None:
     """Two optimisers and their schedules; averaged weights."""
     settings = [f"model.{name}.epochs=3", "data.synthetic-plain.train=160", f"model.{name}.batch=16"]
     cell = next(cell for cell in planned(made_suite, *settings).cells if cell.row == name)
-    ends = {}
-    for kind, epoch in {"through": None, "stopped": 2}.items():
-        store = Store(tmp_path / kind)
-        store.fit_folder(cell.fit_key).mkdir(parents=True)
-
-        def interrupt(self: Any, trainer: Any, module: Any, batch: Any, step: int, stop: Any = epoch) -> None:
-            if (trainer.current_epoch, step) == (stop, 4):
-                raise Interrupted(15)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
-            if epoch is None:
-                fitting.fit(cell, store, build_data(cell, tmp_path))
-            else:
-                with pytest.raises(Interrupted):
-                    fitting.fit(cell, store, build_data(cell, tmp_path))
-        if epoch is not None:
-            fitting.fit(cell, store, build_data(cell, tmp_path))
-        ends[kind] = load_file(store.weights(cell.fit_key)), pd.read_csv(store.fit_folder(cell.fit_key) / "history.csv")
+    ends = both_ways(cell)
     for key, tensor in ends["through"][0].items():
         torch.testing.assert_close(tensor, ends["stopped"][0][key], rtol=0, atol=0)
     pd.testing.assert_frame_equal(ends["through"][1], ends["stopped"][1])

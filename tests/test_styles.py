@@ -13,13 +13,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 import emobench as package
-from emobench.bench import fit as fitting
-from emobench.bench.build import build_data
-from emobench.bench.store import Row, Store, load_board
-from emobench.errors import Interrupted
+from emobench.bench.store import Row, load_board
 from emobench.expand import expand
 from emobench.suite import load
 
@@ -186,31 +182,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(styled_suite: Path, ov
 
 
 def test_a_resumed_fit_of_stylegan2_equals_an_uninterrupted_one(
-    styled_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    styled_suite: Path, both_ways: Callable[..., dict[str, Any]]
 ) -> None:
     """Two optimisers, averaged weights, and the augmentation's probability."""
     settings = ["model.stylegan2.epochs=3", "data.synthetic-plain.train=160", "model.stylegan2.batch=16"]
     settings += ["model.stylegan2.ada_kimg=0.5", "model.stylegan2.path_length=2.0"]
     cell = next(cell for cell in planned(styled_suite, *settings).cells if cell.row == "stylegan2")
-    ends = {}
-    for kind, epoch in {"through": None, "stopped": 2}.items():
-        store = Store(tmp_path / kind)
-        store.fit_folder(cell.fit_key).mkdir(parents=True)
-
-        def interrupt(self: Any, trainer: Any, module: Any, batch: Any, step: int, stop: Any = epoch) -> None:
-            if (trainer.current_epoch, step) == (stop, 4):
-                raise Interrupted(15)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
-            if epoch is None:
-                fitting.fit(cell, store, build_data(cell, tmp_path))
-            else:
-                with pytest.raises(Interrupted):
-                    fitting.fit(cell, store, build_data(cell, tmp_path))
-        if epoch is not None:
-            fitting.fit(cell, store, build_data(cell, tmp_path))
-        ends[kind] = load_file(store.weights(cell.fit_key))
+    ends = {kind: weights for kind, (weights, _) in both_ways(cell).items()}
     for key, tensor in ends["through"].items():
         torch.testing.assert_close(tensor, ends["stopped"][key], rtol=0, atol=0)
     assert 0 < float(ends["through"]["augment.p"]) <= 1

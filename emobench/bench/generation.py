@@ -74,7 +74,12 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
     with replacing(folder / raw["verdicts"]) as temporary:
         pd.concat(questions.tables, ignore_index=True).to_parquet(temporary, index=False)
     fit_record = read_json(store.fit_folder(cell.fit_key) / "fit.json")
-    cost = {"params": parameters_of(model), **fit_record["cost"], "flops": _flops(model, device), "batch": BATCH}
+    cost = {
+        "params": _parameters(model, cell, store),
+        **fit_record["cost"],
+        "flops": _flops(model, device),
+        "batch": BATCH,
+    }
     record = {
         **identity(cell),
         "state": "done",
@@ -93,6 +98,13 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         "raw": raw,
     }
     write_json(folder / "result.json", record)
+
+
+def _parameters(model: Any, cell: Cell, store: Store) -> int:
+    """Of what makes the faces: a search has none of its own, but those of the networks that it is run through."""
+    if cell.trains:
+        return parameters_of(model)
+    return sum(parameters_of(load_model(store, key)) for keys in cell.needs.values() for key in keys)
 
 
 def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
