@@ -260,9 +260,11 @@ def test_without_a_target_p_stays() -> None:
 
 def test_the_images_of_all_processes_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda seen: seen.add_(torch.tensor([-4.0, 4.0])))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counted: counted.add_(torch.tensor([-1.0, 1.0])))
     augment = AdaptiveAugment(target=0.1, kimg=0.1, start=0.5)
-    assert moved(augment, 1.0) == pytest.approx(0.42)  # four scores of 1 here, four of −1 there
+    augment.observe(torch.tensor([1.0]))
+    assert augment.seen.tolist() == [0.0, 2.0]  # at once: before the next step DDP hands out the first one's buffers
+    assert moved(augment, 1.0) == pytest.approx(0.40)  # five scores of 1 here, five of −1 there
 
 
 def test_a_resumed_fit_goes_on_where_it_was() -> None:

@@ -72,21 +72,26 @@ class AdaptiveAugment(nn.Module):
 
     @torch.no_grad()
     def observe(self, scores: Tensor) -> None:
-        """Count the discriminator's outputs (N,) for real images."""
-        if self.target is not None:
-            self.seen += torch.stack([scores.float().sign().sum(), self.seen.new_tensor(scores.numel())])
+        """Count the discriminator's outputs (N,) for real images, those of all processes.
+
+        Together at once: DDP hands the first one's buffers to the others before each step.
+        """
+        if self.target is None:
+            return
+        counted = torch.stack([scores.float().sign().sum(), self.seen.new_tensor(scores.numel())])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(counted)
+        self.seen += counted
 
     @torch.no_grad()
     def adjust(self) -> None:
         """Once a step; at every `interval`-th call p moves towards more or less of it by r_t = E[sign(D(real))], eq. 1.
 
-        The step is what makes p cross 0 to 1 in `kimg` thousand images; r_t is over all processes.
+        The step is what makes p cross 0 to 1 in `kimg` thousand images.
         """
         self.calls += 1
         if self.target is None or int(self.calls) % self.interval:
             return
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(self.seen)
         signs, images = self.seen.tolist()
         if images:
             ahead = signs / images - self.target
