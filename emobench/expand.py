@@ -12,6 +12,7 @@ from typing import Any
 
 from emobench.bench.keys import code_of, key
 from emobench.bench.store import PROTOCOL
+from emobench.data.content import contents, listing
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
@@ -43,6 +44,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         files = evaluation_files(where, suite, plan.listings)
     rows = sorted(in_order_of_needs(rows), key=lambda row: row.generates)  # judges come before those they judge
     check_firewall(where, suite, rows)
+    plan.listings.update({str(path): listing(path) for row in rows for path in _files(row).values()})
     builder = _Builder(where, suite, rows, trainer, files)
     for data_name, table in tables.items():
         data = data_row(where, data_name, table, data_root)
@@ -92,6 +94,15 @@ def _unusable(where: str, row: ModelRow, data: DataRow, downloads: list[str]) ->
     if row.optional:
         return reason
     raise WeightsError(reason)
+
+
+def _files(row: ModelRow) -> dict[str, Path]:
+    """The files and folders that are there under the arguments that name them."""
+    from emobench.nn.weights import is_path
+
+    named = {name: row.arguments[name] for name in row.cls.files if row.arguments.get(name) is not None}
+    paths = {name: Path(value).expanduser() for name, value in named.items() if is_path(value)}
+    return {name: path for name, path in paths.items() if path.exists()}
 
 
 def _unfilled(row: ModelRow, suite: Suite, usable: list[str]) -> str | None:
@@ -172,6 +183,7 @@ class _Builder:
         from emobench.discover import plain
 
         trainer = {**self.trainer, **row.trainer}
+        files = {name: contents(path) for name, path in _files(row).items()}
         sources = list(parts) or [data]
         emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
         if not parts:
@@ -186,6 +198,7 @@ class _Builder:
             "seed": seed,
             "permuted": control == "permuted",
             "needs": needs,
+            **({"files": files} if files else {}),
             "code": code_of([row.cls.__module__, *joint, *(part.cls.__module__ for part in sources)]),
         }
         evaluation = {

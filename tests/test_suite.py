@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from emobench.bench import keys
+from emobench.data.content import contents
 from emobench.errors import EmobenchError, SizeError, SuiteError, WeightsError
 from emobench.expand import expand
 from emobench.rows import datasets_of
@@ -156,6 +157,32 @@ def test_a_key_holds_what_changes_numbers_and_nothing_else(tiny: Path) -> None:
         "seeds=[1]",
     ):
         assert planned(tiny, telling).cells[0].fit_key != key, telling
+
+
+def test_the_content_of_a_file_that_a_row_names_is_in_its_key(tiny: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "own.pth"
+    overrides = ("model.resnet18.width=1.0", f"model.resnet18.weights='{weights}'")
+    weights.write_bytes(b"one")
+    before = planned(tiny, *overrides)
+    weights.touch()
+    assert planned(tiny, *overrides).cells[0].fit_key == before.cells[0].fit_key
+    weights.write_bytes(b"two")
+    after = planned(tiny, *overrides)
+    assert after.cells[0].fit_key != before.cells[0].fit_key
+    assert after.listings[str(weights)] != before.listings[str(weights)]  # a plan that was kept is made anew
+
+
+def test_the_content_of_a_folder_is_that_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "styles").mkdir()
+    happy = tmp_path / "styles" / "happy.png"
+    happy.write_bytes(b"one")
+    before = contents(tmp_path / "styles")
+    (tmp_path / "styles" / ".hidden").write_bytes(b"of a file manager")
+    assert contents(tmp_path / "styles") == before
+    happy.write_bytes(b"two")
+    changed = contents(tmp_path / "styles")
+    happy.rename(happy.with_stem("sad"))
+    assert len({before, changed, contents(tmp_path / "styles")}) == 3
 
 
 def test_a_row_may_differ_from_the_suites_trainer(tiny: Path) -> None:

@@ -81,9 +81,8 @@ def load_model(store: Store, fit_key: str) -> Any:
     if not finished(path):
         raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
     cell = Cell.from_record(read_json(path))
-    # Trained weights take the place of a pre-trained file, but for what a stylizer's losses are measured in.
-    keeps = not cell.trains or hasattr(named(cell.fit["class"]), "losses")
-    model = build_model(cell, store, pretrained=keeps)
+    # Trained weights take the place of a pre-trained file.
+    model = build_model(cell, store, pretrained=not cell.trains or named(cell.fit["class"]).keeps_files)
     if cell.trains:
         weights = store.weights(fit_key)
         if not weights.exists():

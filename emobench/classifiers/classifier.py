@@ -94,6 +94,8 @@ class EmotionClassifier(L.LightningModule):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     family: ClassVar[str | None] = None
     needs: ClassVar[Mapping[str, str]] = {}
+    files: ClassVar[Sequence[str]] = ("weights",)  # arguments that may name a file or folder: its content counts
+    keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
     source: ClassVar[str]  # the paper and the document's section
     recipe: ClassVar[Recipe | None]  # None: a cell without a fit of its own
     defaults: ClassVar[TrainingArguments] = {}  # where they differ from DEFAULTS

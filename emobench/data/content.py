@@ -1,4 +1,4 @@
-"""Digests of what determines a dataset: its files by names, sizes and times, its code; without a heavy import."""
+"""Digests of files, by names, sizes and times or by content, and of a dataset's code; without a heavy import."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ def listing(top: Path) -> str:
             path = os.path.join(folder, name)
             add(os.path.relpath(path, top), path)
     return found.hexdigest()
+
+
+def contents(top: Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of every file below a folder, hidden ones aside."""
+    if top.is_file():
+        with top.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(path for path in top.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return digest({path.relative_to(top).as_posix(): contents(path) for path in files})
 
 
 def code_of(cls: type) -> str:

@@ -40,6 +40,7 @@ class CVAEStyleGAN(EmotionGenerator):
     source = "SYSTEMS.md G4: cvae-stylegan, conceptual fusion"
     needs: ClassVar[Mapping[str, str]] = {"cvae": "cvae", "guide": "classifier"}
     may_need: ClassVar[Mapping[str, str]] = {"generator": "stylegan2"}
+    files = ("network", "weights")
     recipe = None
 
     def __init__(

@@ -44,6 +44,8 @@ class EmotionGenerator(L.LightningModule):
     needs: ClassVar[Mapping[str, str]] = {}  # role -> kind of row; all must be filled
     may_need: ClassVar[Mapping[str, str]] = {}  # those that an argument asks for
     joint: ClassVar[bool] = False  # whether it can be trained on several datasets, whose batches bring a `mask`
+    files: ClassVar[Sequence[str]] = ("weights",)  # arguments that may name a file or folder: its content counts
+    keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
     source: ClassVar[str]
     recipe: ClassVar[Recipe | None]
     batches_a_step: int = 1  # of training for one step of the generator; more where an opponent steps more often

@@ -46,6 +46,7 @@ class LatentSearch(EmotionGenerator):
     source = "SYSTEMS.md G4, E4: cvae-stylegan; projection: Karras et al. 2020, arXiv:1912.04958, section 5"
     needs: ClassVar[Mapping[str, str]] = {"guide": "classifier"}
     may_need: ClassVar[Mapping[str, str]] = {"generator": "stylegan2"}
+    files = ("network", "weights")
     recipe = None
 
     def __init__(

@@ -57,6 +57,8 @@ class StyleTransfer(EmotionGenerator):
         "Ulyanov et al. 2016 (instance norm)"
     )
     may_need: ClassVar[Mapping[str, str]] = {"classifier": "classifier", "guide": "classifier"}
+    files = ("styles", "weights")
+    keeps_files = True  # its losses are measured with them
     # Five epochs a style (section 4.3) for its seven styles, since in a step a face goes through one of the networks: K
     # styles take 5·K. 28 faces are four for each, the batch of Johnson et al. 2016, section 4.1; so is Adam's rate.
     recipe = Recipe(
