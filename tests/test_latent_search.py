@@ -69,8 +69,8 @@ def light(faces: Tensor) -> Tensor:
 
 def test_the_space_knows_mean_and_spread_of_w(space: Space, stylegan: StyleGAN2) -> None:
     w = space.random(Noise(torch.arange(10_000, 12_000)), torch.eye(4).repeat(500, 1))
-    assert (w.mean(0) - space.mean).norm() < 0.1 * space.deviation
-    assert float((w - space.mean).square().sum(1).mean().sqrt()) == pytest.approx(space.deviation, rel=0.05)
+    cloud = torch.where(w < 0, w / 0.2, w)  # before the last leaky ReLU
+    torch.testing.assert_close(cloud.T.cov(), space.axes @ space.axes, rtol=0.2, atol=0.1 * float(cloud.var(0).max()))
     assert space.apart(w, space.mean).mean() == pytest.approx(1.0, rel=0.1)
     assert torch.allclose(space.apart(stylegan.generator.spread(w), space.mean), space.apart(w, space.mean))
 
@@ -187,7 +187,7 @@ def test_the_fusion_makes_the_cvaes_face_and_keeps_its_emotion(stylegan: StyleGA
 def test_a_network_file_takes_the_rows_place(stylegan: StyleGAN2, tmp_path: Path) -> None:
     path = tmp_path / "faces.safetensors"
     write_network(path, stylegan.network())
-    by_file = LatentSearch(emotions=EMOTIONS, size=32, network=str(path), guide=[Brightness()], steps=5)
+    by_file = LatentSearch(emotions=EMOTIONS, size=32, network=str(path), guide=[Brightness()], steps=5, step=0.1)
     by_row = searching(stylegan, steps=5, step=0.1)
     seeds = torch.arange(3)
     assert torch.equal(by_file.sample(asked(1, 2, 3), seeds), by_row.sample(asked(1, 2, 3), seeds))

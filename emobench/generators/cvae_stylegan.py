@@ -25,14 +25,16 @@ class CVAEStyleGAN(EmotionGenerator):
     Args:
         network: a StyleGAN2-ADA network file instead of a `generator` row: the published format or .safetensors.
         plus: one w for each layer of the synthesis ('w+') instead of one for all.
-        steps, step: of the search's Adam, the second in units of w's deviation along a dimension.
-        keep_start, keep_mean: weights of the squared distances from the projection and from the mean of all w, in units
-            of w's squared deviation.
+        steps, step: of the search's Adam, the second in deviations of w.
+        keep_start, keep_mean: weights of the squared distances from the projection and from the mean of all w, in
+            deviations of w, a mean over dimensions.
         perceptual: features in which faces are compared beside their pixels: VGG16's at relu2_2, the first guide's, or
             none.
         perceptual_weight: of that term.
         weights: of VGG16, by torchvision's name or by path.
-        projection_steps: of Adam from the mean of w to the CVAE's face.
+        views: randomly shifted, turned and lit views of a face that the guides read at each step; 0: the face itself.
+        projection_steps, projection_keep_mean: of Adam from the mean of w to the CVAE's face, and the weight of the
+            distance from there.
         generator, cvae, guide: the networks that fill the needs of these names; several guides are heard alike.
     """
 
@@ -51,13 +53,15 @@ class CVAEStyleGAN(EmotionGenerator):
         network: str | None = None,
         plus: bool = False,
         steps: Annotated[int, Ge(1)] = 50,
-        step: Annotated[float, Gt(0)] = 0.1,
-        keep_start: Annotated[float, Ge(0)] = 0.1,
-        keep_mean: Annotated[float, Ge(0)] = 0.1,
+        step: Annotated[float, Gt(0)] = 0.15,
+        keep_start: Annotated[float, Ge(0)] = 0.05,
+        keep_mean: Annotated[float, Ge(0)] = 0.5,
         perceptual: Perceptual = "none",
         perceptual_weight: Annotated[float, Ge(0)] = 1.0,
         weights: str | None = "IMAGENET1K_V1",
+        views: Annotated[int, Ge(0)] = 1,
         projection_steps: Annotated[int, Ge(1)] = 200,
+        projection_keep_mean: Annotated[float, Ge(0)] = 0.01,
         generator: Sequence[Any] = (),
         cvae: Sequence[Any] = (),
         guide: Sequence[Any] = (),
@@ -65,7 +69,8 @@ class CVAEStyleGAN(EmotionGenerator):
         architecture = {
             "network": network, "plus": plus, "steps": steps, "step": step, "keep_start": keep_start,
             "keep_mean": keep_mean, "perceptual": perceptual, "perceptual_weight": perceptual_weight,
-            "weights": weights, "projection_steps": projection_steps,
+            "weights": weights, "views": views, "projection_steps": projection_steps,
+            "projection_keep_mean": projection_keep_mean,
         }  # fmt: skip
         super().__init__(emotions=emotions, size=size, architecture=architecture)
         check_networks(self, network, generator, (*cvae, *guide))
@@ -74,11 +79,15 @@ class CVAEStyleGAN(EmotionGenerator):
         self.size = generator[0].size if generator else size
         self._see = features_for(perceptual, weights, guide if perceptual == "guide" else ())
         self.projection = Projection(
-            steps=projection_steps, lr=step, keep_mean=keep_mean, perceptual_weight=perceptual_weight, plus=plus
+            steps=projection_steps,
+            lr=step,
+            keep_mean=projection_keep_mean,
+            perceptual_weight=perceptual_weight,
+            plus=plus,
         )
         self.search = Search(
             steps=steps, lr=step, keep_start=keep_start, keep_mean=keep_mean, perceptual_weight=perceptual_weight,
-            views=0, noise=0.0,
+            views=views, noise=0.0,
         )  # fmt: skip
 
     @classmethod

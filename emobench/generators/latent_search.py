@@ -30,15 +30,17 @@ class LatentSearch(EmotionGenerator):
         network: a StyleGAN2-ADA network file instead of a `generator` row: the published format or .safetensors.
         start: of a face that is drawn: the w of random noise, or the mean of all w.
         plus: one w for each layer of the synthesis ('w+') instead of one for all.
-        steps, step: of Adam, the second in units of w's deviation along a dimension.
-        keep_start, keep_mean: weights of the squared distances, in units of w's squared deviation.
+        steps, step: of Adam, the second in deviations of w.
+        keep_start, keep_mean: weights of the squared distances, in deviations of w, a mean over dimensions.
         perceptual: features in which a face stays close to that at its start: VGG16's at relu2_2, the first guide's, or
             none.
         perceptual_weight: of that term, and of the same in a projection.
         weights: of VGG16, by torchvision's name or by path.
-        views: randomly shifted, turned and lit views of a face that the guides read at each step; 0: the face itself.
+        views: randomly shifted, turned and lit views of a face that the guides read at each step; 0: the face itself,
+            which deceives them sooner.
         noise: deviation of the noise on the pixels of a view.
-        projection_steps: of Adam from the mean of w to a given face.
+        projection_steps, projection_keep_mean: of Adam from the mean of w to a given face, and the weight of the
+            distance from there.
         generator, guide: the networks that fill the needs of these names; several guides are heard alike.
     """
 
@@ -58,15 +60,16 @@ class LatentSearch(EmotionGenerator):
         start: Literal["random", "mean"] = "random",
         plus: bool = False,
         steps: Annotated[int, Ge(1)] = 100,
-        step: Annotated[float, Gt(0)] = 0.1,
-        keep_start: Annotated[float, Ge(0)] = 0.1,
-        keep_mean: Annotated[float, Ge(0)] = 0.1,
+        step: Annotated[float, Gt(0)] = 0.15,
+        keep_start: Annotated[float, Ge(0)] = 0.05,
+        keep_mean: Annotated[float, Ge(0)] = 0.5,
         perceptual: Perceptual = "none",
         perceptual_weight: Annotated[float, Ge(0)] = 1.0,
         weights: str | None = "IMAGENET1K_V1",
-        views: Annotated[int, Ge(0)] = 0,
+        views: Annotated[int, Ge(0)] = 1,
         noise: Annotated[float, Ge(0)] = 0.0,
         projection_steps: Annotated[int, Ge(1)] = 200,
+        projection_keep_mean: Annotated[float, Ge(0)] = 0.01,
         generator: Sequence[Any] = (),
         guide: Sequence[Any] = (),
     ) -> None:
@@ -74,6 +77,7 @@ class LatentSearch(EmotionGenerator):
             "network": network, "start": start, "plus": plus, "steps": steps, "step": step, "keep_start": keep_start,
             "keep_mean": keep_mean, "perceptual": perceptual, "perceptual_weight": perceptual_weight,
             "weights": weights, "views": views, "noise": noise, "projection_steps": projection_steps,
+            "projection_keep_mean": projection_keep_mean,
         }  # fmt: skip
         super().__init__(emotions=emotions, size=size, architecture=architecture)
         check_networks(self, network, generator, guide)
@@ -82,7 +86,11 @@ class LatentSearch(EmotionGenerator):
         self.start, self.plus = start, plus
         self._see = features_for(perceptual, weights, guide if perceptual == "guide" else ())
         self.projection = Projection(
-            steps=projection_steps, lr=step, keep_mean=keep_mean, perceptual_weight=perceptual_weight, plus=plus
+            steps=projection_steps,
+            lr=step,
+            keep_mean=projection_keep_mean,
+            perceptual_weight=perceptual_weight,
+            plus=plus,
         )
         self.search = Search(
             steps=steps, lr=step, keep_start=keep_start, keep_mean=keep_mean, perceptual_weight=perceptual_weight,

@@ -20,6 +20,8 @@ from emobench.nn.perceptual import normalised
 from emobench.nn.stylegan2 import Generator
 
 _DRAWN = 4096  # z from which mean and spread of w are known
+_LEAK = 0.2  # of the mapping's last leaky ReLU
+_THINNEST = 1e-2  # least deviation along an axis, of the greatest
 _SCALES = 3  # halvings at which a face and its projection are compared
 _SHIFT, _TURN, _ZOOM, _LIGHT = 0.05, 0.1, 0.1, 0.1  # deviations of a view: sides, radians, octaves, brightness
 
@@ -29,22 +31,30 @@ See = Callable[[Tensor], list[Tensor]]
 class Space:
     """Where the w of a generator lie, and the faces that they are.
 
+    They are what the last leaky ReLU makes of a cloud that is far from round. Distances and walks are in that cloud and
+    in its own deviations, the P_N space of Zhu et al. 2020 (arXiv:2012.09036), so that a step leads to another face
+    and not away from all faces.
+
     Args:
         generator: in evaluation mode, frozen.
         emotions: K; of an unconditional generator they say nothing.
 
     Attributes:
-        mean: (W,) of w over z and emotions.
-        deviation: root of the mean squared distance of w from it.
+        mean: (W,) the w of the cloud's centre, over z and emotions.
+        axes: (W, W), the symmetric root of the cloud's covariance: normal numbers @ axes are spread as it is.
     """
 
     def __init__(self, generator: Generator, emotions: int) -> None:
         self.generator = generator
         noise = Noise(torch.arange(_DRAWN, device=generator.mapping.w_avg.device))
         labels = torch.eye(emotions, device=noise.device)[torch.arange(_DRAWN, device=noise.device) % emotions]
-        w = self.random(noise, labels)
-        self.mean = w.mean(0)
-        self.deviation = float((w - self.mean).square().sum(1).mean().sqrt())
+        cloud = _straight(self.random(noise, labels))
+        self.mean = _bent(cloud.mean(0))
+        variances, directions = torch.linalg.eigh(torch.cov(cloud.double().T))
+        deviations = variances.clamp_min(0).sqrt()
+        deviations = deviations.clamp_min(_THINNEST * deviations[-1])
+        self.axes = (directions * deviations @ directions.T).float()
+        self._inverse = (directions / deviations @ directions.T).float()
 
     @torch.no_grad()
     def random(self, noise: Noise, emotions: Tensor) -> Tensor:
@@ -59,8 +69,8 @@ class Space:
         return made
 
     def apart(self, w: Tensor, other: Tensor) -> Tensor:
-        """(N,) squared distances, a mean over layers, in units of the squared deviation."""
-        found = (w - other).square().sum(-1) / self.deviation**2  # (N,) or (N, L)
+        """(N,) squared distances in deviations, a mean over dimensions and layers: 1 of a random w from the mean."""
+        found: Tensor = ((_straight(w) - _straight(other)) @ self._inverse).square().mean(-1)  # (N,) or (N, L)
         return found if found.ndim == 1 else found.mean(1)
 
     def walk(
@@ -77,17 +87,29 @@ class Space:
         Args:
             noises: of each layer.
             loss: of pixels, w and the number of the step, (N,).
-            lr: in units of w's deviation along one dimension.
+            lr: in w's deviations.
         """
-        w = start.detach().clone().requires_grad_()
-        rate = lr * self.deviation / math.sqrt(self.generator.w_dim)
-        optimizer = torch.optim.Adam([w], rate)
+        start = _straight(start.detach())
+        way = torch.zeros_like(start, requires_grad=True)
+        optimizer = torch.optim.Adam([way], lr)
         with torch.enable_grad():
             for step in range(steps):
-                optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-                (w.grad,) = torch.autograd.grad(loss(self.pixels(w, noises), w, step).sum(), w)
+                optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+                w = _bent(start + way @ self.axes)
+                (way.grad,) = torch.autograd.grad(loss(self.pixels(w, noises), w, step).sum(), way)
                 optimizer.step()
-        return w.detach()
+        found: Tensor = _bent(start + way.detach() @ self.axes)
+        return found
+
+
+def _bent(x: Tensor) -> Tensor:
+    """The w of a point in the cloud."""
+    return F.leaky_relu(x, _LEAK)
+
+
+def _straight(w: Tensor) -> Tensor:
+    """The point in the cloud of a w."""
+    return F.leaky_relu(w, 1 / _LEAK)
 
 
 def difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
