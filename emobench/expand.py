@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emobench.bench.keys import code_of, key
+from emobench.bench.keys import code_of, contents_of_files, key, listings_of_files
 from emobench.bench.store import PROTOCOL
-from emobench.data.content import contents, listing
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
@@ -44,7 +43,8 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         files = evaluation_files(where, suite, plan.listings)
     rows = sorted(in_order_of_needs(rows), key=lambda row: row.generates)  # judges come before those they judge
     check_firewall(where, suite, rows)
-    plan.listings.update({str(path): listing(path) for row in rows for path in _files(row).values()})
+    for row in rows:
+        plan.listings.update(listings_of_files(row.cls, row.arguments))
     builder = _Builder(where, suite, rows, trainer, files)
     for data_name, table in tables.items():
         data = data_row(where, data_name, table, data_root)
@@ -94,15 +94,6 @@ def _unusable(where: str, row: ModelRow, data: DataRow, downloads: list[str]) ->
     if row.optional:
         return reason
     raise WeightsError(reason)
-
-
-def _files(row: ModelRow) -> dict[str, Path]:
-    """The files and folders that are there under the arguments that name them."""
-    from emobench.nn.weights import is_path
-
-    named = {name: row.arguments[name] for name in row.cls.files if row.arguments.get(name) is not None}
-    paths = {name: Path(value).expanduser() for name, value in named.items() if is_path(value)}
-    return {name: path for name, path in paths.items() if path.exists()}
 
 
 def _unfilled(row: ModelRow, suite: Suite, usable: list[str]) -> str | None:
@@ -183,7 +174,7 @@ class _Builder:
         from emobench.discover import plain
 
         trainer = {**self.trainer, **row.trainer}
-        files = {name: contents(path) for name, path in _files(row).items()}
+        files = contents_of_files(row.cls, row.arguments)
         sources = list(parts) or [data]
         emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
         if not parts:

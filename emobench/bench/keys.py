@@ -6,9 +6,11 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from emobench.data.content import contents, listing
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 KEY_LENGTH = 20  # hex digits of the SHA-256 that name a folder: 80 bits, no chance of a collision among cells
@@ -77,3 +79,21 @@ def package_digest() -> str:
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def contents_of_files(cls: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What lies in the files and folders that a model's arguments name: argument -> digest."""
+    return {name: contents(path) for name, path in _named(cls, arguments).items()}
+
+
+def listings_of_files(cls: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Names, sizes and times of the same, which tell soon whether to look again: path -> digest."""
+    return {str(path): listing(path) for path in _named(cls, arguments).values()}
+
+
+def _named(cls: Any, arguments: Mapping[str, Any]) -> dict[str, Path]:
+    from emobench.nn.weights import is_path
+
+    named = {name: arguments[name] for name in cls.files if arguments.get(name) is not None}
+    paths = {name: Path(value).expanduser() for name, value in named.items() if is_path(value)}
+    return {name: path for name, path in paths.items() if path.exists()}
