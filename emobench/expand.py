@@ -109,6 +109,7 @@ class _Builder:
     ) -> None:
         self.where, self.suite, self.trainer, self.files = where, suite, trainer, files
         self.rows = {row.row: row for row in rows}
+        self.contents = {row.row: contents_of_files(row.cls, row.arguments) for row in rows}
         self.made: dict[tuple[str, str, int], Cell] = {}  # (dataset, row, seed)
         self.data: dict[str, DataRow] = {}
 
@@ -174,7 +175,6 @@ class _Builder:
         from emobench.discover import plain
 
         trainer = {**self.trainer, **row.trainer}
-        files = contents_of_files(row.cls, row.arguments)
         sources = list(parts) or [data]
         emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
         if not parts:
@@ -189,7 +189,7 @@ class _Builder:
             "seed": seed,
             "permuted": control == "permuted",
             "needs": needs,
-            **({"files": files} if files else {}),
+            **({"files": self.contents[row.row]} if self.contents[row.row] else {}),
             "code": code_of([row.cls.__module__, *joint, *(part.cls.__module__ for part in sources)]),
         }
         evaluation = {

@@ -5,13 +5,12 @@ PROTOCOL.md, 3 and 4.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from emobench.data.content import listing
+from emobench.data.content import contents, listing
 from emobench.errors import SuiteError, WeightsError
 from emobench.suite import Suite
 
@@ -105,7 +104,7 @@ def evaluation_files(where: str, suite: Suite, listings: dict[str, str]) -> Eval
             path = Path(given).expanduser()
             if not path.is_file():
                 raise WeightsError(f"{where}, [evaluation] {name}: no file {path}. Check the path, or leave it out")
-            hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            hashes[name] = contents(path)
             listings[str(path)] = listing(path)
             paths[name] = str(path.resolve())
     return EvaluationFiles(hashes, paths)

@@ -69,7 +69,10 @@ def light(faces: Tensor) -> Tensor:
 
 def test_the_space_knows_mean_and_spread_of_w(space: Space, stylegan: StyleGAN2) -> None:
     w = space.random(Noise(torch.arange(10_000, 12_000)), torch.eye(4).repeat(500, 1))
-    cloud = torch.where(w < 0, w / 0.2, w)  # before the last leaky ReLU
+    cloud, centre = (torch.where(each < 0, each / 0.2, each) for each in (w, space.mean))  # before the last leaky ReLU
+    spread = float(cloud.var(0).sum().sqrt())
+    assert (cloud.mean(0) - centre).norm() < 0.1 * spread
+    assert float(space.axes.square().sum().sqrt()) == pytest.approx(spread, rel=0.05)
     torch.testing.assert_close(cloud.T.cov(), space.axes @ space.axes, rtol=0.2, atol=0.1 * float(cloud.var(0).max()))
     assert space.apart(w, space.mean).mean() == pytest.approx(1.0, rel=0.1)
     assert torch.allclose(space.apart(stylegan.generator.spread(w), space.mean), space.apart(w, space.mean))
