@@ -43,7 +43,7 @@ class StyleTransfer(EmotionGenerator):
         content_layer: whose activations are kept. Of a guide, those after as many convolutions, or after its last one.
         style_layers: whose Gram matrices are matched.
         content_weight, style_weight: of the terms. A guide's activations are of another size than VGG16's: with a small
-            one, at 32 px, a style weight of about 1,000 and the content of relu1_2 left the face to be seen.
+            one, at 32 px, weights of 100 to 300 and the content of relu1_2 left the face to be seen.
         tv_weight: of the total variation (Johnson et al. 2016, section 3.2: that of Mahendran and Vedaldi 2015, with
             β = 2), a mean over pixels; 0: none, as in the document.
         styles: a folder with a picture for each emotion, named after it; None: the built-in ones.
