@@ -8,6 +8,8 @@ from emobench.report.board import Number
 from emobench.report.markdown import escape
 from emobench.report.stats import Comparison
 
+_BY_DIGITS = ("content_loss", "style_loss", "total_loss", "kid")  # of any magnitude: decimals would show zeros
+
 
 def score(number: Number | None) -> str:
     """0.874 (0.861–0.887)"""
@@ -15,9 +17,10 @@ def score(number: Number | None) -> str:
         return "n/a"
     if number.value is None:
         return f"n/a ({escape(number.reason)})"
+    shown = significant if number.metric.rpartition(":")[2] in _BY_DIGITS else signed
     if number.low is None or number.high is None:
-        return signed(number.value)
-    return f"{signed(number.value)} ({signed(number.low)}–{signed(number.high)})"
+        return shown(number.value)
+    return f"{shown(number.value)} ({shown(number.low)}–{shown(number.high)})"
 
 
 def cost(number: Number) -> str:
@@ -46,6 +49,10 @@ def listed(names: Sequence[str]) -> str:
 
 def signed(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
+
+
+def significant(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
 
 
 def gap(pair: Comparison) -> str:
