@@ -115,6 +115,8 @@ def test_searches_are_on_the_boards_with_their_start_and_what_their_guide_believ
     text = (styled / "styled" / "leaderboard.md").read_text()
     assert "raw, at the start" in text
     assert "adversarial gain" in text
+    cost = of[(of.model == "latent_search") & (of.metric == "fit_seconds")]
+    assert list(cost.reason) == ["nothing is trained"]
 
 
 def test_stylization_has_its_own_table(styled: Path) -> None:

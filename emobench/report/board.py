@@ -324,7 +324,9 @@ def costs(rows: Sequence[Row], base: Number) -> Iterator[Number]:
             values.append(_cost_of(row).get(name))
         number = base._replace(metric=name, hardware=" + ".join(sorted(machines)))
         if any(value is None for value in values):
-            yield number._replace(reason="not measured")
+            of_fit = name in FIT_COSTS or name == "recipe_share"
+            untrained = of_fit and all((row.result or {}).get("recipe", "unknown") is None for row in rows)
+            yield number._replace(reason="nothing is trained" if untrained else "not measured")
         elif len(machines) > 1 and name not in ("params", "flops", "recipe_share"):
             yield number._replace(reason="seeds ran on different hardware")
         else:
