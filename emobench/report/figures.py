@@ -143,12 +143,12 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
     stack = [picture[line * side : (line + 1) * side] for line in chosen for picture in pictures.values()]
     canvas = np.concatenate(stack)
     height, width = canvas.shape[0] / 72, canvas.shape[1] / 72
-    figure = Figure(figsize=(width + 1.4, height + 0.35), dpi=DPI)
-    axes = figure.add_axes((1.35 / (width + 1.4), 0, width / (width + 1.4), height / (height + 0.35)))
+    figure = Figure(figsize=(width + 1.6, height + 0.35), dpi=DPI)
+    axes = figure.add_axes((1.55 / (width + 1.6), 0, width / (width + 1.6), height / (height + 0.35)))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.set_xticks((np.arange(columns) + 0.5) * side, ["source", *emotions], fontsize=8, color=_INK)
     axes.xaxis.tick_top()
-    axes.set_yticks((np.arange(len(stack)) + 0.5) * side, [_short(name, 18) for name in pictures] * len(chosen))
+    axes.set_yticks((np.arange(len(stack)) + 0.5) * side, [_short(name, 22) for name in pictures] * len(chosen))
     for label in axes.get_yticklabels():
         label.set(fontsize=8, color=_INK, parse_math=False)
     axes.tick_params(length=0)
