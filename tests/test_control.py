@@ -17,6 +17,7 @@ from emobench.metrics.control import (
     intensity,
     rates,
     resampled,
+    unchanged_hits,
 )
 
 K = 4
@@ -124,3 +125,17 @@ def test_edits_are_resampled_by_source_and_paired() -> None:
     ]
     assert draws[0].std() > 1.5 * alone[0].std()  # four edits of one face are no four faces
     assert paired < 0.8 * np.hypot(draws[0].std(), draws[1].std())
+
+
+def test_unchanged_faces_scatter_around_the_false_rates() -> None:
+    asked = np.tile(np.arange(K), 400)
+    real = judged(asked, asked, [0.9, 0.7], seed=1)
+    few = np.array([5, 3, 4, 4])
+    found = unchanged_hits(real, few, K, 4000, np.random.default_rng(0))
+    seen = rates(asked, real.read, K)
+    for e in range(K):
+        others = np.arange(K) != e
+        expected = (few[others, None] * seen[:, others, e].T).sum(0) / few[others].sum()
+        np.testing.assert_allclose(found[..., e].mean(0), expected, atol=0.005)
+        spread = np.sqrt((few[others, None] * (seen * (1 - seen))[:, others, e].T).sum(0)) / few[others].sum()
+        np.testing.assert_allclose(found[..., e].std(0), spread, rtol=0.05)

@@ -230,6 +230,36 @@ def test_controls_say_what_is_known_of_them(board: Board) -> None:
     }
 
 
+def source_check(board: Board, *, changed: bool) -> dict[str, Any]:
+    """Sixteen sources of which no judge misreads one; or every second is edited into what was asked for."""
+    folder = board.generator("good", 0.9, edits=0.7)
+    table = pd.read_parquet(folder / "verdicts.parquet")
+    few = (table.kind == "source") & (table.row < 16)
+    table = table[few | ~table.kind.isin(["source"])].reset_index(drop=True)
+    few = (table.kind == "source").to_numpy()
+    edited = changed & (np.arange(few.sum()) % 2 == 0)
+    shown = np.where(edited, table.asked[few], table.row[few] % K)
+    for place in range(len(RECALL)):
+        table.loc[few, f"read_{place}"] = shown
+    table.to_parquet(folder / "verdicts.parquet", index=False)
+    board.write()
+    return next(check for check in board.json["controls"] if check["name"] == "control:source")
+
+
+def test_a_handful_of_sources_that_nobody_misreads_is_as_it_should_be(board: Board) -> None:
+    """Their own spread is none; that of as many other faces, of which judges misread a few, is wide."""
+    check = source_check(board, changed=False)
+    assert check["value"] < -0.04  # −f / (recall − f), for judges that misread 10 and 20 %
+    assert check["low"] < check["value"]
+    assert board.json["controls_pass"]
+
+
+def test_sources_that_were_changed_are_not(board: Board) -> None:
+    check = source_check(board, changed=True)
+    assert check["value"] > check["high"]
+    assert not board.json["controls_pass"]
+
+
 def test_a_panel_that_reads_something_else_marks_the_board(board: Board) -> None:
     """Faces of the second half were mislabelled: a real face is no longer read as itself."""
     folder = board.generator("good", 0.9)

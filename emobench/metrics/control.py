@@ -147,6 +147,25 @@ def resampled_hits(generated: Verdicts, classes: int, resamples: int, random: np
     return made
 
 
+def unchanged_hits(
+    real: Verdicts, shown: NDArray[np.int64], classes: int, resamples: int, random: np.random.Generator
+) -> Shares:
+    """(R, J, K) `hits` of real faces that nobody changed, each asked for every emotion but the one that it shows.
+
+    Args:
+        shown: (K,) how many faces of each emotion are drawn, each time anew.
+    """
+    counts = np.zeros((resamples, len(real.read), classes, classes))
+    for k, faces in enumerate(shown):
+        seen = real.read[:, real.asked == k, None] == np.arange(classes)  # (J, n, K)
+        if n := seen.shape[1]:
+            drawn = random.multinomial(faces, np.full(n, 1 / n), resamples).astype(np.float64)
+            counts[:, :, k] = np.einsum("rn,jnk->rjk", drawn, seen)
+    asked = shown.sum() - shown
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((counts.sum(2) - hits(counts)) / asked)
+
+
 def _drawn(verdicts: Verdicts, classes: int, resamples: int, random: np.random.Generator) -> NDArray[np.float64]:
     """(R, J, K, K) counts under resampled groups."""
     groups = np.arange(len(verdicts.asked)) if verdicts.groups is None else verdicts.groups

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emobench.metrics.control import Control, Verdicts, control, rates, resampled
+from emobench.metrics.control import Control, Verdicts, control, rates, resampled, resampled_rates, unchanged_hits
 from emobench.report import stats
 from emobench.report.board import Check, Entry, Number, base_number
 from emobench.report.verdicts import RESAMPLES, Judged, kept, place_of, quantities, whole_samples, with_intervals
@@ -119,10 +119,31 @@ def checks(cell: Judged, known: Sequence[Known]) -> Iterator[Check]:
         value = float(each.value.macro()["control_calibrated"])
         if np.isnan(value):
             continue  # no judge tells some emotion apart: there is nothing to calibrate by
-        half = _NORMAL * float(np.nanstd(each.draws.macro()["control_calibrated"]))
+        spread = _spread(each.draws)
+        if each.name == "control:source":
+            spread = max(spread, _spread(_as_few_sources(each.verdicts, real, classes)))
+        half = _NORMAL * spread
         truth = truths[each.name]
         high = None if each.name == "control:copies" else truth + half
         yield Check(each.name, cell.row.seed, "calibrated control", value, truth - half, high)
     copied = cell.result["metrics"]["copies"]["memorisation"]["value"]
     if copied is not None:
         yield Check("control:copies", cell.row.seed, "memorisation", copied, MEMORISED, 1.0)
+
+
+def _spread(draws: Control) -> float:
+    """The standard deviation of macro calibrated control."""
+    return float(np.nanstd(draws.macro()["control_calibrated"]))
+
+
+def _as_few_sources(sources: Verdicts, real: Verdicts, classes: int) -> Control:
+    """Unchanged sources, drawn from the calibrating half's faces.
+
+    A judge misreads few faces. Where a handful of sources holds none of these, resampling them shows no spread,
+    although others would have been misread.
+    """
+    random = np.random.default_rng((stats.SEED, 2))
+    wanted = np.bincount(sources.asked, minlength=classes)  # each source is asked for every emotion but its own
+    shown = len(sources.asked) // (classes - 1) - wanted
+    made = unchanged_hits(real, shown, classes, RESAMPLES, random)
+    return Control.of(made, resampled_rates(real, classes, RESAMPLES, np.random.default_rng((stats.SEED, 0))))
