@@ -69,6 +69,7 @@ def test_a_judge_that_cannot_tell_an_emotion_says_nothing_about_it() -> None:
     made = hits(real)
     found = calibrated(made, real)
     assert found[3] == 1  # the first judge alone gives it
+    assert np.isnan(calibrated(np.where(np.arange(K) == 1, np.nan, made), real)[1])  # nobody was asked for it
     blind = rates(asked, read[1:], K)
     assert np.isnan(calibrated(hits(blind), blind)[3])
     assert np.isnan(control(Verdicts(asked, read[1:]), Verdicts(asked, read[1:]), K).macro()["control_calibrated"])

@@ -265,7 +265,7 @@ def test_a_panel_that_reads_something_else_marks_the_board(board: Board) -> None
     folder = board.generator("good", 0.9)
     table = pd.read_parquet(folder / "verdicts.parquet")
     wrong = (table.kind == "real") & (table.half == 1)
-    table.loc[wrong, "asked"] = (table.loc[wrong, "asked"] + (table.loc[wrong, "face"] % 2)) % K
+    table.loc[wrong, "asked"] = (table.loc[wrong, "asked"] + table.loc[wrong, "person"] // 2 % 2) % K
     table.to_parquet(folder / "verdicts.parquet", index=False)
     board.write()
     assert not board.json["controls_pass"]
@@ -326,6 +326,18 @@ def test_an_emotion_that_no_judge_tells_apart_is_not_available(board: Board) -> 
     assert float(board.one(model="good", metric="control_calibrated", emotion="happy").value) > 0.5
     assert float(board.one(model="good", metric="control_corrected", emotion="macro").value) > 0.3
     assert board.board.judged[0].ranked_by("generation") == "control_corrected"
+
+
+def test_edits_of_too_few_people_are_compared_without_an_interval(board: Board) -> None:
+    """Two people: where one is drawn twice, nobody was asked for some emotion, and no judge can be calibrated."""
+    for row, share in (("better", 0.8), ("worse", 0.7)):
+        folder = board.generator(row, 0.5, edits=share)
+        table = pd.read_parquet(folder / "verdicts.parquet")
+        table = table[~table.kind.isin(["editing", "source"]) | table.row.isin([0, 5])].reset_index(drop=True)
+        table.to_parquet(folder / "verdicts.parquet", index=False)
+    board.write()
+    pair = next(pair for pair in board.json["comparisons"] if pair.get("track") == "editing")
+    assert (pair["low"], pair["high"], pair["certain"]) == (None, None, False)
 
 
 def test_intensity_that_rises(board: Board) -> None:

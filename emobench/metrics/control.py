@@ -59,7 +59,9 @@ def false_rates(rates_: Shares) -> Shares:
 
 
 def calibrated(made: Shares, real: Shares) -> Shares:
-    """(…, K) Rogan–Gladen: (acc − f) / (recall − f) per judge, then the mean of the judges that can tell; NaN for none.
+    """(…, K) Rogan–Gladen: (acc − f) / (recall − f) per judge, then the mean of the judges that can tell.
+
+    NaN where none can, or no face was asked for the emotion.
 
     Args:
         made: (…, J, K) hits on generated faces.
@@ -69,8 +71,8 @@ def calibrated(made: Shares, real: Shares) -> Shares:
     skill = recall - false
     able = skill >= LEAST_SKILL
     with np.errstate(invalid="ignore", divide="ignore"):
-        each = np.where(able, (made - false) / skill, np.nan)
-        return np.asarray(np.nansum(each, -2) / np.where(able.any(-2), able.sum(-2), np.nan))
+        each = np.where(able, (made - false) / skill, 0)
+        return np.asarray(each.sum(-2) / np.where(able.any(-2), able.sum(-2), np.nan))
 
 
 def corrected(raw_macro: Shares | float, classes: int) -> Shares | float:

@@ -180,8 +180,8 @@ class Comparison:
     first: int
     second: int
     difference: float
-    low: float  # 95 % of this difference alone
-    high: float
+    low: float | None  # 95 % of this difference alone; None: too many resamples leave it undefined
+    high: float | None
     p: float  # two-sided, Holm-corrected over all pairs of the table
     seeds_known: bool  # False: a model has fewer than three seeds, so this holds for those networks only
 
@@ -213,7 +213,8 @@ def compare(values: Sequence[Floats], draws: Sequence[Floats], groups: int) -> l
         # No spread at all means equal predictions, or nothing to resample: nothing is told apart.
         p = 2 * float(distributions.t.sf(abs(difference) / error, freedom)) if error > ROUNDING else 1.0
         known = min(one.count, two.count) >= SEEDS_NEEDED
-        pairs.append(Comparison(first, second, difference, difference - half, difference + half, p, known))
+        low, high = (None, None) if math.isnan(half) else (difference - half, difference + half)
+        pairs.append(Comparison(first, second, difference, low, high, p, known))
     return _holm_corrected(pairs)
 
 
