@@ -227,6 +227,16 @@ def test_a_layer_of_a_guide_is_the_convolution_of_the_same_number() -> None:
     assert shallow["relu3_3"].shape[1] == 64  # 256 at a quarter of the width
 
 
+def test_a_guide_is_run_no_further_than_the_deepest_layer() -> None:
+    network = guide()
+    run: list[nn.Module] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda module, *_: run.append(module))
+    LossNetwork(None, [network], ["relu2_2", "relu1_2"])(torch.rand(1, 3, 32, 32))
+    assert len(run) == 4
+
+
 def test_an_activation_is_what_the_guides_own_relu_leaves() -> None:
     torch.manual_seed(3)
     normed = VGG16(emotions=EMOTIONS, size=32, width=0.0625, stem="small", batch_norm=True, pool=1, head=8)

@@ -324,6 +324,10 @@ class LossNetwork:
         return self._features
 
 
+class _SeenEnough(Exception):
+    """The activations that are wanted are known: the rest of a guide need not be run."""
+
+
 class _GuideLayers:
     """A guide's activations after as many convolutions as lead to the layers in VGG16, or after its last one.
 
@@ -343,10 +347,14 @@ class _GuideLayers:
                 found.append((made, False))
             elif found and not found[-1][1] and made.shape == found[-1][0].shape:
                 found[-1] = made, True
+            if sum(active for _, active in found) >= max(self.numbers):
+                raise _SeenEnough  # two thirds of a VGG16 lie behind the default layer
 
         hooks = [m.register_forward_hook(note) for m in guide.modules() if isinstance(m, nn.Conv2d | nn.ReLU)]
         try:
             guide.logits(normalised(guide, (pixels + 1) * 127.5))
+        except _SeenEnough:
+            pass
         finally:
             for hook in hooks:
                 hook.remove()
