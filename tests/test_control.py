@@ -140,15 +140,3 @@ def test_unchanged_faces_scatter_around_the_false_rates() -> None:
         np.testing.assert_allclose(found[..., e].mean(0), expected, atol=0.005)
         spread = np.sqrt((few[others, None] * (seen * (1 - seen))[:, others, e].T).sum(0)) / few[others].sum()
         np.testing.assert_allclose(found[..., e].std(0), spread, rtol=0.05)
-
-
-def test_people_who_are_asked_for_one_emotion_are_drawn_within_it() -> None:
-    """Four people an emotion: among as many drawn from all, some emotion would often be asked of nobody."""
-    people = np.repeat(np.arange(4 * K), 3)
-    asked = people % K
-    read = np.where(np.arange(len(asked)) % 3 == 0, asked, 0)[None]
-    read[:, people < K] = asked[people < K]  # one of the four is read right in every face
-    draws = resampled(Verdicts(asked, read, people), judged(asked, asked, [0.9]), K, 4000, seed=0).each[:, 0]
-    assert np.isfinite(draws).all()
-    np.testing.assert_allclose(draws.mean(0), [1, 0.5, 0.5, 0.5], atol=0.01)
-    np.testing.assert_allclose(draws.std(0)[1:], np.std([1, 1 / 3, 1 / 3, 1 / 3]) / 2, rtol=0.05)

@@ -138,23 +138,14 @@ def resampled_rates(real: Verdicts, classes: int, resamples: int, random: np.ran
 
 
 def resampled_hits(generated: Verdicts, classes: int, resamples: int, random: np.random.Generator) -> Shares:
-    """(R, J, K) `hits` of generated faces, of which whole people are drawn where known.
-
-    People who are asked for one emotion each, and faces of nobody, are drawn within each emotion: how many are asked
-    for it is no accident.
-    """
-    groups = np.arange(len(generated.asked)) if generated.groups is None else generated.groups
-    pairs = np.unique(np.stack([groups, generated.asked]), axis=1)
-    if pairs.shape[1] > len(np.unique(groups)):  # somebody is asked for several
+    """(R, J, K) `hits` of generated faces: drawn within each emotion asked for, or by whole people where known."""
+    if generated.groups is not None:
         return hits(resampled_rates(generated, classes, resamples, random))
     made = np.full((resamples, len(generated.read), classes), np.nan)
     for k in range(classes):
-        faces = generated.asked == k
-        group, size = np.unique(groups[faces], return_inverse=True, return_counts=True)[1:]
-        if n := len(size):
-            right = np.stack([np.bincount(group, seen == k, n) for seen in generated.read[:, faces]])  # (J, n)
-            drawn = random.multinomial(n, np.full(n, 1 / n), resamples)
-            made[:, :, k] = drawn @ right.T / (drawn @ size)[:, None]
+        right = (generated.read[:, generated.asked == k] == k).astype(np.float64)  # (J, n)
+        if n := right.shape[1]:
+            made[:, :, k] = random.multinomial(n, np.full(n, 1 / n), resamples) @ right.T / n
     return made
 
 
