@@ -235,7 +235,7 @@ def source_check(board: Board, *, changed: bool) -> dict[str, Any]:
     folder = board.generator("good", 0.9, edits=0.7)
     table = pd.read_parquet(folder / "verdicts.parquet")
     few = (table.kind == "source") & (table.row < 16)
-    table = table[few | ~table.kind.isin(["source"])].reset_index(drop=True)
+    table = table[few | (table.kind != "source")].reset_index(drop=True)
     few = (table.kind == "source").to_numpy()
     edited = changed & (np.arange(few.sum()) % 2 == 0)
     shown = np.where(edited, table.asked[few], table.row[few] % K)

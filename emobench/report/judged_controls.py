@@ -118,7 +118,7 @@ def checks(cell: Judged, known: Sequence[Known]) -> Iterator[Check]:
     for each in known:
         value = float(each.value.macro()["control_calibrated"])
         if np.isnan(value):
-            continue  # no judge tells some emotion apart: there is nothing to calibrate by
+            continue  # no judge tells some emotion apart, or no face was asked for it
         spread = _spread(each.draws)
         if each.name == "control:source":
             spread = max(spread, _spread(_as_few_sources(each.verdicts, real, classes)))
