@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,29 @@ def test_what_is_compiled_has_no_second_derivative() -> None:
     networks = StarGAN(emotions=("neutral", "happy"), size=32, width=8, blocks=1)
     assert networks.compilable() == [networks.generator]
     assert len(CVAE(emotions=("neutral", "happy"), size=32, width=8).compilable()) == 4
+
+
+@pytest.mark.parametrize("validations", [0, 1])
+def test_training_time_is_counted_with_and_without_validation(validations: int) -> None:
+    class Slow(L.LightningModule):
+        def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+            time.sleep(0.02)
+
+        def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+            time.sleep(0.5)
+
+        def configure_optimizers(self) -> None:
+            return None
+
+    faces = torch.utils.data.DataLoader([{"image": torch.zeros(1)}] * 5)
+    stopwatch = fitting.Stopwatch()
+    trainer = L.Trainer(
+        max_epochs=2, limit_val_batches=validations, callbacks=[stopwatch], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, accelerator="cpu",
+    )  # fmt: skip
+    trainer.fit(Slow(), faces, faces)
+    assert stopwatch.faces == 10
+    assert 0.2 < stopwatch.seconds < 0.5
 
 
 def test_averaged_weights_are_the_mean_that_the_decay_says(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,89 +32,99 @@ from training import measure_fit, measure_rerun, measure_start
 from emobench.bench.machine import hardware, versions
 from emobench.report.markdown import table
 
+Rows = list[list[str]]  # what, emobench, compared with, ratio, limit
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("results/perf"))
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
-    runs = options.runs
-    found: dict[str, Any] = {
-        "fit": measure_fit(runs),
-        "rerun": measure_rerun(runs),
-        "start": measure_start(runs),
-        "loader": measure_loader(runs),
-        "batched": measure_batched(runs, blur=False),
-        "batched_with_blur": measure_batched(runs, blur=True),
-        "samplers": measure_samplers(3),  # the slow one takes a minute
-        "pipeline": measure_pipeline(runs),
-        "further_row": measure_further_row(3),
-        "fits": measure_fits(runs),
-        "compiled": measure_compiled(runs),
-        "search": measure_search(3),
-    }
-    if torch.cuda.is_available():
-        found |= {"feed": measure_feed(torch.device("cuda"), runs), "steps": measure_steps(torch.device("cuda"))}
-    machine, made_with = hardware(), versions()
-    options.results.mkdir(parents=True, exist_ok=True)
-    record = {"runs": runs, "hardware": machine, "versions": made_with, "measured": found}
-    name = "perf-gpu" if torch.cuda.is_available() else "perf"
-    (options.results / f"{name}.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    lines = [
-        "# Speed",
-        "",
-        f"Medians of {runs} runs, ratios pair by pair in one run; {machine['cpu']}, {machine['cores']} cores"
-        + (f", {machine['gpu']}" if machine["gpu"] else "")
-        + f"; torch {made_with['torch']}; emobench {made_with['commit']}. Repeat: `make perf`.",
-        "",
-        *table(["what", "emobench", "compared with", "ratio", "limit"], _rows(found), left=range(5)),
+
+def _fit(found: dict[str, Any]) -> Rows:
+    what = "fit of ResNet18, one epoch of 4,000 faces at 48 px"
+    return [
+        _against("hand-written loop", what, found["emobench_s"], found["by_hand_s"], found["ratio"], "at most 1.10")
     ]
-    (options.results / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
 
 
-def _rows(found: dict[str, Any]) -> list[list[str]]:
-    fit, rerun, start = found["fit"], found["rerun"], found["start"]
-    rows = [
-        [
-            "fit of ResNet18, one epoch of 4,000 faces at 48 px",
-            f"{fit['emobench_s']:.2f} s",
-            f"hand-written loop {fit['by_hand_s']:.2f} s",
-            f"{fit['ratio']:.3f}",
-            "at most 1.10",
-        ],
-        ["command on a finished suite", f"{rerun['seconds']:.2f} s", "", "", "at most 3 s"],
-        [
-            "start of a cell, warm",
-            f"{start['warm_s']:.3f} s",
-            f"cold process {start['cold_s']:.2f} s",
-            f"{start['ratio']:.3f}",
-            "at most 0.15",
-        ],
-    ]
-    for name, what in (
-        ("loader", "training loader, R1's augmentation, 48 px"),
-        ("batched", "batched augmentation, 48 px: flip, rotation, brightness, contrast"),
-        ("batched_with_blur", "the same with blur"),
-    ):
-        each = found[name]
-        rows.append(
+def _rerun(found: dict[str, Any]) -> Rows:
+    return [["command on a finished suite", f"{found['seconds']:.2f} s", "", "", "at most 3 s"]]
+
+
+def _start(found: dict[str, Any]) -> Rows:
+    what, warm = "start of a cell, warm", f"{found['warm_s']:.3f} s"
+    return [[what, warm, f"cold process {found['cold_s']:.2f} s", f"{found['ratio']:.3f}", "at most 0.15"]]
+
+
+def _augmented(what: str) -> Callable[[dict[str, Any]], Rows]:
+    def rows(found: dict[str, Any]) -> Rows:
+        return [
             [
                 what,
-                f"{each['emobench_images_per_s']:,.0f} images/s",
-                f"albumentations {each['albumentations_images_per_s']:,.0f} images/s",
-                f"{each['ratio']:.2f}",
-                "" if each["limit"] is None else f"at least {each['limit']}",
+                f"{found['emobench_images_per_s']:,.0f} images/s",
+                f"albumentations {found['albumentations_images_per_s']:,.0f} images/s",
+                f"{found['ratio']:.2f}",
+                "" if found["limit"] is None else f"at least {found['limit']}",
             ]
+        ]
+
+    return rows
+
+
+def _samplers(found: dict[str, Any]) -> Rows:
+    what, quick = "eight faces of 32 px, DPM-Solver++, 20 steps", f"{found['dpm_s']:.2f} s"
+    return [[what, quick, f"DDPM, 1,000 steps {found['ddpm_s']:.1f} s", f"{found['ratio']:.0f}", "at least 40"]]
+
+
+def _pipeline(found: dict[str, Any]) -> Rows:
+    what, ours, other = "eight faces by 20 DDIM steps", found["emobench_s"], found["diffusers_s"]
+    return [_against("diffusers' pipeline", what, ours, other, found["ratio"], "at most 1.05")]
+
+
+def _further_row(found: dict[str, Any]) -> Rows:
+    what, ours, other = (
+        "FID, KID, IS, coverage of a further row of 96 faces",
+        found["emobench_s"],
+        found["torch_fidelity_s"],
+    )
+    return [_against("torch-fidelity", what, ours, other, found["ratio"], "at most 0.6")]
+
+
+def _fits(found: list[dict[str, Any]]) -> Rows:
+    return [
+        _against(
+            "hand-written loop",
+            f"fit of {each['model']}, one epoch of 1,600 faces at 32 px",
+            each["emobench_s"],
+            each["by_hand_s"],
+            each["ratio"],
+            "at most 1.10",
         )
-    rows += _generators(found)
-    for each in found.get("feed", []):
-        ours, other = each["emobench_images_per_s"], each["dataloader_images_per_s"]
-        rows.append(
-            [f"feeding the GPU at {each['size']} px", f"{ours:,.0f} images/s", f"DataLoader {other:,.0f} images/s",
-             f"{each['ratio']:.1f}", ""]
-        )  # fmt: skip
-    for each in found.get("steps", []):
+        for each in found
+    ]
+
+
+def _compiled(found: dict[str, Any]) -> Rows:
+    what = f"training step of stylegan2 at {found['size']} px, batch {found['batch']}, compiled"
+    return [_against("not compiled", what, found["compiled_s"], found["eager_s"], found["ratio"], "")]
+
+
+def _search(found: list[dict[str, Any]]) -> Rows:
+    what = "latent search of 100 steps at {size} px, {batch} faces at a time"
+    return [[what.format(**each), f"{each['s_per_face']:.3f} s a face", "", "", ""] for each in found]
+
+
+def _feed(found: list[dict[str, Any]]) -> Rows:
+    return [
+        [
+            f"feeding the GPU at {each['size']} px",
+            f"{each['emobench_images_per_s']:,.0f} images/s",
+            f"DataLoader {each['dataloader_images_per_s']:,.0f} images/s",
+            f"{each['ratio']:.1f}",
+            "",
+        ]
+        for each in found
+    ]
+
+
+def _steps(found: list[dict[str, Any]]) -> Rows:
+    rows = []
+    for each in found:
         how = "compiled" if each["compiled"] else "eager"
         what = f"training step of {each['model']} at {each['size']} px, bf16, {how}"
         mfu = "" if each["mfu"] is None else f"MFU {100 * each['mfu']:.0f} %"
@@ -121,55 +132,62 @@ def _rows(found: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _generators(found: dict[str, Any]) -> list[list[str]]:
-    samplers, pipeline, further = found["samplers"], found["pipeline"], found["further_row"]
-    rows = [
-        [
-            "eight faces of 32 px, DPM-Solver++, 20 steps",
-            f"{samplers['dpm_s']:.2f} s",
-            f"DDPM, 1,000 steps {samplers['ddpm_s']:.1f} s",
-            f"{samplers['ratio']:.0f}",
-            "at least 40",
-        ],
-        [
-            "eight faces by 20 DDIM steps",
-            f"{pipeline['emobench_s']:.2f} s",
-            f"diffusers' pipeline {pipeline['diffusers_s']:.2f} s",
-            f"{pipeline['ratio']:.3f}",
-            "at most 1.05",
-        ],
-        [
-            "FID, KID, IS, coverage of a further row of 96 faces",
-            f"{further['emobench_s']:.1f} s",
-            f"torch-fidelity {further['torch_fidelity_s']:.1f} s",
-            f"{further['ratio']:.2f}",
-            "at most 0.6",
-        ],
+def _against(other: str, what: str, ours: float, theirs: float, ratio: float, limit: str) -> list[str]:
+    """A row of two times, s."""
+    digits = 1 if theirs > 10 else 2 if theirs > 1 else 3
+    return [what, f"{ours:.{digits}f} s", f"{other} {theirs:.{digits}f} s", f"{ratio:.3f}", limit]
+
+
+# What is measured, by how many runs, and its rows of the page.
+MEASURES: dict[str, tuple[Callable[[int], Any], Callable[[Any], Rows]]] = {
+    "fit": (measure_fit, _fit),
+    "rerun": (measure_rerun, _rerun),
+    "start": (measure_start, _start),
+    "loader": (measure_loader, _augmented("training loader, R1's augmentation, 48 px")),
+    "batched": (
+        lambda runs: measure_batched(runs, blur=False),
+        _augmented("batched augmentation, 48 px: flip, rotation, brightness, contrast"),
+    ),
+    "batched_with_blur": (lambda runs: measure_batched(runs, blur=True), _augmented("the same with blur")),
+    "samplers": (lambda runs: measure_samplers(3), _samplers),  # the slow one takes a minute
+    "pipeline": (measure_pipeline, _pipeline),
+    "further_row": (lambda runs: measure_further_row(3), _further_row),
+    "fits": (measure_fits, _fits),
+    "compiled": (measure_compiled, _compiled),
+    "search": (lambda runs: measure_search(3), _search),
+}
+WITH_GPU: dict[str, tuple[Callable[[int], Any], Callable[[Any], Rows]]] = {
+    "feed": (lambda runs: measure_feed(torch.device("cuda"), runs), _feed),
+    "steps": (lambda runs: measure_steps(torch.device("cuda")), _steps),
+}
+
+
+def main() -> None:
+    measures = MEASURES | (WITH_GPU if torch.cuda.is_available() else {})
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("results/perf"))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=measures, help="these alone; the page then holds no other")
+    options = parser.parse_args()
+    found = {name: measures[name][0](options.runs) for name in options.only or measures}
+    machine, made_with = hardware(), versions()
+    options.results.mkdir(parents=True, exist_ok=True)
+    record = {"runs": options.runs, "hardware": machine, "versions": made_with, "measured": found}
+    name = "perf-gpu" if torch.cuda.is_available() else "perf"
+    (options.results / f"{name}.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    repeat = "make perf" + (f" ARGS='--only {' '.join(options.only)}'" if options.only else "")
+    rows = [row for name, value in found.items() for row in measures[name][1](value)]
+    lines = [
+        "# Speed",
+        "",
+        f"Medians of {options.runs} runs, ratios pair by pair in one run; {machine['cpu']}, {machine['cores']} cores"
+        + (f", {machine['gpu']}" if machine["gpu"] else "")
+        + f"; torch {made_with['torch']}; emobench {made_with['commit']}. Repeat: `{repeat}`.",
+        "",
+        *table(["what", "emobench", "compared with", "ratio", "limit"], rows, left=range(5)),
     ]
-    for each in found["fits"]:
-        rows.append(
-            [
-                f"fit of {each['model']}, one epoch of 1,600 faces at 32 px",
-                f"{each['emobench_s']:.2f} s",
-                f"hand-written loop {each['by_hand_s']:.2f} s",
-                f"{each['ratio']:.3f}",
-                "at most 1.10",
-            ]
-        )
-    step = found["compiled"]
-    rows.append(
-        [
-            f"training step of stylegan2 at 32 px, batch {step['batch']}, compiled",
-            f"{step['compiled_s']:.3f} s",
-            f"not compiled {step['eager_s']:.3f} s",
-            f"{step['ratio']:.2f}",
-            "",
-        ]
-    )
-    for each in found["search"]:
-        what = f"latent search of 100 steps at 32 px, {each['batch']} faces at a time"
-        rows.append([what, f"{each['s_per_face']:.2f} s a face", "", "", ""])
-    return rows
+    (options.results / f"{name}.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +16,106 @@ from emobench.bench.build import build_model
 from emobench.bench.store import Store
 from emobench.classifiers.vgg import VGG16
 from emobench.expand import expand
+from emobench.generators.generator import frozen
 from emobench.generators.latent_search import LatentSearch
 from emobench.generators.stylegan2 import StyleGAN2
 from emobench.suite import load
 
-REFERENCE = Path(__file__).parents[1] / "reference-style.toml"
+BENCHMARKS = Path(__file__).parents[1]
 
 
-def _stylegan2() -> StyleGAN2:
-    """The reference suite's, whose speed does not depend on its weights."""
+def device_here() -> torch.device:
+    """The GPU, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def reference(device: torch.device) -> tuple[StyleGAN2, int]:
+    """The network that the reference suite of such a device trains, and its batch; weights do not matter for speed."""
+    suite = "reference-stylegan2-gpu.toml" if device.type == "cuda" else "reference-style.toml"
     with tempfile.TemporaryDirectory() as folder:
-        plan = expand(load(REFERENCE), Path(folder))
+        plan = expand(load(BENCHMARKS / suite), Path(folder))
         cell = next(cell for cell in plan.cells if cell.row == "stylegan2")
         model: StyleGAN2 = build_model(cell, Store(Path(folder)))
-    return model
+    return model.to(device), cell.fit["recipe"]["batch"]
 
 
-def measure_compiled(runs: int, batch: int = 32) -> dict[str, Any]:
-    """A step of generator and discriminator without penalties, which are never compiled."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    faces = torch.randn(batch, 3, 32, 32, device=device).clamp(-1, 1)
-    emotions = torch.eye(8, device=device).repeat(batch // 8, 1)
-    models = [_stylegan2().to(device).train() for _ in range(2)]
-    for network in models[0].compilable():
+def measure_compiled(runs: int) -> dict[str, Any]:
+    """Training steps of generator and discriminator without penalties, which are never compiled; bf16 on a GPU."""
+    device = device_here()
+    (compiled, batch), (eager, _) = reference(device), reference(device)
+    for network in compiled.compilable():
         network.compile()
-
-    def step(model: StyleGAN2) -> None:
-        for_generator, for_discriminator = model.configure_optimizers()
-        for parts, optimizer, other in (
-            (lambda: model._generator_parts(emotions, 1), for_generator, model.discriminator),
-            (lambda: model._discriminator_parts(faces, emotions, emotions, 1), for_discriminator, model.generator),
-        ):
-            other.requires_grad_(False)
-            loss = torch.stack(list(parts().values())).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            other.requires_grad_(True)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    step(models[0])  # compiles
-    compiled, eager = paired(lambda: step(models[0]), lambda: step(models[1]), runs)
+    steps = 20 if device.type == "cuda" else 1
+    one, other = (_stepping(model.train(), batch, steps) for model in (compiled, eager))
+    started = time.perf_counter()
+    one()
+    compiling = time.perf_counter() - started
+    with_it, without = paired(one, other, runs)
     return {
-        "compiled_s": statistics.median(compiled),
-        "eager_s": statistics.median(eager),
-        "ratio": ratio(compiled, eager),
+        "compiled_s": statistics.median(with_it) / steps,
+        "eager_s": statistics.median(without) / steps,
+        "ratio": ratio(with_it, without),
+        "compiling_s": compiling,
+        "size": compiled.size,
         "batch": batch,
     }
 
 
+def _stepping(model: StyleGAN2, batch: int, steps: int) -> Callable[[], None]:
+    """Takes so many steps when called."""
+    k, device = len(model.emotions), model.device
+    faces = torch.randn(batch, 3, model.size, model.size, device=device).clamp(-1, 1)
+    emotions = torch.eye(k, device=device)[torch.arange(batch, device=device) % k]
+    for_generator, for_discriminator = model.configure_optimizers()
+
+    def step() -> None:
+        for opponent, optimizer, parts in (
+            (model.discriminator, for_generator, lambda: model._generator_parts(emotions, 1)),
+            (model.generator, for_discriminator, lambda: model._discriminator_parts(faces, emotions, emotions, 1)),
+        ):
+            with frozen(opponent):
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    loss = torch.stack(list(parts().values())).sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    def many() -> None:
+        for _ in range(steps):
+            step()
+        _synchronize(device)
+
+    return many
+
+
 def measure_search(runs: int) -> list[dict[str, Any]]:
-    """Seconds of a face's search, guided by a VGG16 of quarter width, at several batches."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    stylegan2 = _stylegan2().to(device).eval().requires_grad_(False)
-    guide = VGG16(emotions=stylegan2.emotions, size=32, width=0.25, stem="small", batch_norm=True, pool=1, head=256).to(
-        device
-    )
+    """Seconds of a face's search, guided by a VGG16 (on a CPU of quarter width), at several batches."""
+    device = device_here()
+    stylegan2 = reference(device)[0].eval().requires_grad_(False)
+    guide = VGG16(
+        emotions=stylegan2.emotions, size=stylegan2.size, width=1.0 if device.type == "cuda" else 0.25, stem="small",
+        batch_norm=True, pool=1, head=256,
+    )  # fmt: skip
     search = LatentSearch(
-        emotions=stylegan2.emotions, size=32, generator=[stylegan2], guide=[guide.eval().requires_grad_(False)]
+        emotions=stylegan2.emotions,
+        size=stylegan2.size,
+        generator=[stylegan2],
+        guide=[guide.to(device).eval().requires_grad_(False)],
     )
     found = []
     for batch in (1, 8, 64):
-        emotions = torch.eye(8, device=device)[torch.arange(batch) % 8]
+        emotions = torch.eye(len(search.emotions), device=device)[torch.arange(batch, device=device) % 8]
         seeds, times = torch.arange(batch, device=device), []
         for run in range(runs + 1):
             started = time.perf_counter()
-            search.sample(emotions, seeds)  # whose answer is on the CPU's side only when it is done
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            search.sample(emotions, seeds)
+            _synchronize(device)
             if run > 0:
                 times.append(time.perf_counter() - started)
-        found.append({"batch": batch, "s_per_face": statistics.median(times) / batch})
+        found.append({"size": search.size, "batch": batch, "s_per_face": statistics.median(times) / batch})
     return found
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -136,8 +136,15 @@ class Stopwatch(pl.Callback):
     ) -> None:
         self.faces += len(batch["image"]) * trainer.world_size
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._lap()  # where there is no validation; after one, hardly anything
+
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.seconds += time.perf_counter() - self.started
+        self._lap()
+
+    def _lap(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self.started = self.seconds + now - self.started, now
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()

@@ -168,6 +168,7 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
             record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
             write_json(folder / "fit.json", record)
         if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
+            torch.backends.cudnn.allow_tf32 = False  # float32 is measured in; TF32 makes answers depend on the batch
             if cell.track == "recognition":
                 evaluate(cell, store, data)
             else:
