@@ -105,7 +105,7 @@ def _compiled(found: dict[str, Any]) -> Rows:
 
 
 def _search(found: list[dict[str, Any]]) -> Rows:
-    what = "latent search of 100 steps at {size} px, {batch} faces at a time"
+    what = "latent search of 100 steps at {size} px, batch {batch}"
     return [[what.format(**each), f"{each['s_per_face']:.3f} s a face", "", "", ""] for each in found]
 
 
@@ -170,24 +170,30 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=measures, help="these alone; the page then holds no other")
     options = parser.parse_args()
     found = {name: measures[name][0](options.runs) for name in options.only or measures}
-    machine, made_with = hardware(), versions()
+    record = {"runs": options.runs, "hardware": hardware(), "versions": versions(), "measured": found}
     options.results.mkdir(parents=True, exist_ok=True)
-    record = {"runs": options.runs, "hardware": machine, "versions": made_with, "measured": found}
     name = "perf-gpu" if torch.cuda.is_available() else "perf"
     (options.results / f"{name}.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    repeat = "make perf" + (f" ARGS='--only {' '.join(options.only)}'" if options.only else "")
-    rows = [row for name, value in found.items() for row in measures[name][1](value)]
+    text = page(record, f" ARGS='--only {' '.join(options.only)}'" if options.only else "")
+    (options.results / f"{name}.md").write_text(text)
+    print(text)
+
+
+def page(record: dict[str, Any], arguments: str) -> str:
+    """The page of a record as `main` writes it; `arguments` of the command that repeats it."""
+    machine, made_with = record["hardware"], record["versions"]
+    measures = MEASURES | WITH_GPU
+    rows = [row for name, value in record["measured"].items() for row in measures[name][1](value)]
     lines = [
         "# Speed",
         "",
-        f"Medians of {options.runs} runs, ratios pair by pair in one run; {machine['cpu']}, {machine['cores']} cores"
+        f"Medians of {record['runs']} runs, ratios pair by pair in one run; {machine['cpu']}, {machine['cores']} cores"
         + (f", {machine['gpu']}" if machine["gpu"] else "")
-        + f"; torch {made_with['torch']}; emobench {made_with['commit']}. Repeat: `{repeat}`.",
+        + f"; torch {made_with['torch']}; emobench {made_with['commit']}. Repeat: `make perf{arguments}`.",
         "",
         *table(["what", "emobench", "compared with", "ratio", "limit"], rows, left=range(5)),
     ]
-    (options.results / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
