@@ -83,3 +83,13 @@ def test_a_blur_of_one_tap_is_nothing():
         zeros = F.pad(x[..., None], (0, up - 1)).flatten(3) if up > 1 else x
         wanted = firdn(x, torch.ones(1), up=up, down=down)
         torch.testing.assert_close(wanted[..., 0, :], zeros[..., 0, ::down])
+
+
+@pytest.mark.parametrize("channels", [16, 32])
+def test_a_gradient_penalty_takes_as_many_convolutions_however_many_the_channels(channels):
+    """torch's second derivative of a grouped convolution runs one for each group."""
+    x = torch.randn(1, channels, 8, 8, requires_grad=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        (gradient,) = torch.autograd.grad(firdn(x, FOUR).square().sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+    assert sum(event.count for event in profile.key_averages() if event.key == "aten::convolution") <= 4

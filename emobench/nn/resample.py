@@ -6,6 +6,9 @@ after Zhang 2019), and the augmentation of StyleGAN2-ADA resamples within the ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -43,11 +46,64 @@ def firdn(
         x = F.pad(x, padding * 2)
         if channels < _FEW:
             x = x.reshape(1, n * channels, *x.shape[2:])
-        groups = x.shape[1]
         for kernel, stride in steps:
-            kernel = (kernel * gain ** (1 / len(steps))).flip(0, 1).expand(groups, 1, *kernel.shape)
-            x = F.conv2d(x, kernel, stride=stride, groups=groups)
+            x = _Filtered.apply(x, (kernel * gain ** (1 / len(steps))).flip(0, 1), stride)
     return x.reshape(n, channels, *x.shape[2:])
+
+
+class _Filtered(torch.autograd.Function):
+    """Every channel of (N, C, H, W) correlated with one kernel (k, l), which gets no gradient.
+
+    As a convolution of torch it has a second derivative that computes the kernel's gradient all the same, by a
+    convolution for each channel: thousands in the gradient penalty of a discriminator.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.stride, ctx.shape, ctx.layout = stride, x.shape, _layout(x)
+        return F.conv2d(x, _each(kernel, x), stride=stride, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (kernel,) = ctx.saved_tensors
+        return _Unfiltered.apply(gradient, kernel, ctx.stride, ctx.shape, ctx.layout), None, None
+
+
+class _Unfiltered(torch.autograd.Function):
+    """The transpose of `_Filtered`, to a tensor of a shape."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: Tensor, kernel: Tensor, stride: tuple[int, int], shape: Sequence[int], layout: Any
+    ) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.stride = stride
+        x = torch.empty(
+            shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout
+        )  # only its shape counts
+        none, wanted = [0, 0], [True, False, False]  # by x; by the kernel, by a bias
+        transpose = torch.ops.aten.convolution_backward
+        spread: Tensor = transpose(
+            gradient, x, _each(kernel, x), None, stride, none, [1, 1], False, none, shape[1], wanted
+        )[0]
+        return spread
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (kernel,) = ctx.saved_tensors
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _Filtered.apply(gradient, kernel, ctx.stride), None, None, None, None
+
+
+def _each(kernel: Tensor, x: Tensor) -> Tensor:
+    """The kernel for each channel of x: (C, 1, k, l)."""
+    return kernel.expand(x.shape[1], 1, *kernel.shape)
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    plain = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+    return torch.contiguous_format if plain else torch.channels_last
 
 
 def upsampled(x: Tensor, taps: Tensor) -> Tensor:
