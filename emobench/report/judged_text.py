@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -148,9 +149,11 @@ def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
             "- Control: the share of the faces that the panel reads as the emotion that the face shows; at the start,"
             " the same before the style."
         ]
+        of = {row.row: _loss_network(row.result or {}) for row in section.usable}
+        networks = [f"{escape(entry.name)} in {of[entry.name]}" for entry in entries if entry.name in of]
         lines += [
-            "- Losses in the features that the networks were trained with; the total at the document's weights, 1"
-            " and 400,000. Faces per second at 256 px, 16 at a time."
+            f"- Losses: {'; '.join(networks)}. The total is at the document's weights, 1 and 400,000. Faces per second"
+            " at 256 px, 16 at a time."
         ]
     if track in section.order_only:
         lines += [f"- {section.distance(track).upper()} orders only: fewer than three seeds give no interval, no rank."]
@@ -268,3 +271,12 @@ def _range(rank: tuple[int, int] | None) -> str:
     if rank is None:
         return "–"
     return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
+
+
+def _loss_network(result: dict[str, Any]) -> str:
+    """Whose features style losses are measured in."""
+    if result.get("arguments", {}).get("perceptual") != "guide":
+        return "VGG16's features, as trained on ImageNet"
+    keys = result["cell"]["needs"]["guide"]
+    named = [escape(card["row"]) for card in result["guides"] if card["fit_key"] in keys]
+    return f"the features of {listed(named)}, an emotion classifier of this suite and not VGG16 as trained on ImageNet"
