@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from loading import faces, recipe_r1
-from timing import paired, ratio
+from timing import paired, ratio, synchronize
 from torch.utils.data import DataLoader, Dataset
 
 from emobench.classifiers.classifier import EmotionClassifier, flops_of
@@ -71,12 +71,12 @@ def measure_feed(device: torch.device, runs: int, sizes: tuple[int, ...] = (48, 
                     each = served[pick]  # noqa: B023
                     each["index"] = each["index"].to(device, non_blocking=True)
                     finish(each, resident)  # noqa: B023
-                _synchronize(device)
+                synchronize(device)
 
             def dataloader() -> None:
                 for images, _ in loader:  # noqa: B023
                     images.to(device, non_blocking=True)
-                _synchronize(device)
+                synchronize(device)
 
             one, other = paired(ours, dataloader, runs)
             n = len(picks) * batch
@@ -139,14 +139,9 @@ def _steps_per_s(model: EmotionClassifier, device: torch.device, batch: int, ste
 
     for _ in range(5):
         step()
-    _synchronize(device)
+    synchronize(device)
     started = time.perf_counter()
     for _ in range(steps):
         step()
-    _synchronize(device)
+    synchronize(device)
     return steps / (time.perf_counter() - started)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import paired, ratio
+from timing import paired, ratio, synchronize
 
 from emobench.bench.build import build_model
 from emobench.bench.store import Store
@@ -24,12 +24,12 @@ from emobench.suite import load
 BENCHMARKS = Path(__file__).parents[1]
 
 
-def device_here() -> torch.device:
+def _device() -> torch.device:
     """The GPU, or the CPU where there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def reference(device: torch.device) -> tuple[StyleGAN2, int]:
+def _reference(device: torch.device) -> tuple[StyleGAN2, int]:
     """The network that the reference suite of such a device trains, and its batch; weights do not matter for speed."""
     suite = "reference-stylegan2-gpu.toml" if device.type == "cuda" else "reference-style.toml"
     with tempfile.TemporaryDirectory() as folder:
@@ -41,8 +41,8 @@ def reference(device: torch.device) -> tuple[StyleGAN2, int]:
 
 def measure_compiled(runs: int) -> dict[str, Any]:
     """Training steps of generator and discriminator without penalties, which are never compiled; bf16 on a GPU."""
-    device = device_here()
-    (compiled, batch), (eager, _) = reference(device), reference(device)
+    device = _device()
+    (compiled, batch), (eager, _) = _reference(device), _reference(device)
     for network in compiled.compilable():
         network.compile()
     steps = 20 if device.type == "cuda" else 1
@@ -83,15 +83,15 @@ def _stepping(model: StyleGAN2, batch: int, steps: int) -> Callable[[], None]:
     def many() -> None:
         for _ in range(steps):
             step()
-        _synchronize(device)
+        synchronize(device)
 
     return many
 
 
 def measure_search(runs: int) -> list[dict[str, Any]]:
     """Seconds of a face's search, guided by a VGG16 (on a CPU of quarter width), at several batches."""
-    device = device_here()
-    stylegan2 = reference(device)[0].eval().requires_grad_(False)
+    device = _device()
+    stylegan2 = _reference(device)[0].eval().requires_grad_(False)
     guide = VGG16(
         emotions=stylegan2.emotions, size=stylegan2.size, width=1.0 if device.type == "cuda" else 0.25, stem="small",
         batch_norm=True, pool=1, head=256,
@@ -102,20 +102,15 @@ def measure_search(runs: int) -> list[dict[str, Any]]:
         generator=[stylegan2],
         guide=[guide.to(device).eval().requires_grad_(False)],
     )
-    found = []
+    k, found = len(search.emotions), []
     for batch in (1, 8, 64):
-        emotions = torch.eye(len(search.emotions), device=device)[torch.arange(batch, device=device) % 8]
+        emotions = torch.eye(k, device=device)[torch.arange(batch, device=device) % k]
         seeds, times = torch.arange(batch, device=device), []
         for run in range(runs + 1):
             started = time.perf_counter()
             search.sample(emotions, seeds)
-            _synchronize(device)
+            synchronize(device)
             if run > 0:
                 times.append(time.perf_counter() - started)
         found.append({"size": search.size, "batch": batch, "s_per_face": statistics.median(times) / batch})
     return found
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()

@@ -6,6 +6,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+import torch
+
 
 def paired(one: Callable[[], None], other: Callable[[], None], runs: int) -> tuple[list[float], list[float]]:
     """Seconds of two functions run in turn, after one uncounted run of each."""
@@ -22,3 +24,9 @@ def paired(one: Callable[[], None], other: Callable[[], None], runs: int) -> tup
 def ratio(one: list[float], other: list[float]) -> float:
     """The median of the first over the second, pair by pair."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

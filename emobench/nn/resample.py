@@ -79,9 +79,8 @@ class _Unfiltered(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(kernel)
         ctx.stride = stride
-        x = torch.empty(
-            shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout
-        )  # only its shape counts
+        # Only its shape and layout count.
+        x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout)
         none, wanted = [0, 0], [True, False, False]  # by x; by the kernel, by a bias
         transpose = torch.ops.aten.convolution_backward
         spread: Tensor = transpose(

@@ -144,20 +144,19 @@ def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     for reason in dict.fromkeys(reason for reason in reasons.values() if reason):
         names = [name for name, why in reasons.items() if why == reason]
         lines += [f"- n/a: {listed([name.upper() if len(name) < 6 else name for name in names])}: {escape(reason)}."]
+    results = {row.row: row.result or {} for row in section.usable}
     if track == "stylization":
         lines += [
             "- Control: the share of the faces that the panel reads as the emotion that the face shows; at the start,"
             " the same before the style."
         ]
-        of = {row.row: _loss_network(row.result or {}) for row in section.usable}
-        networks = [f"{escape(entry.name)} in {of[entry.name]}" for entry in entries if entry.name in of]
+        networks = [f"{escape(entry.name)} in {_loss_network(results[entry.name])}" for entry in entries]
         lines += [
             f"- Losses: {'; '.join(networks)}. The total is at the document's weights, 1 and 400,000. Faces per second"
             " at 256 px, 16 at a time."
         ]
     if track in section.order_only:
         lines += [f"- {section.distance(track).upper()} orders only: fewer than three seeds give no interval, no rank."]
-    results = {row.row: row.result or {} for row in section.usable}
     given = [
         escape(entry.name) for entry in entries if track == "generation" and not results[entry.name].get("draws", True)
     ]
@@ -275,7 +274,7 @@ def _range(rank: tuple[int, int] | None) -> str:
 
 def _loss_network(result: dict[str, Any]) -> str:
     """Whose features style losses are measured in."""
-    if result.get("arguments", {}).get("perceptual") != "guide":
+    if result["arguments"]["perceptual"] != "guide":
         return "VGG16's features, as trained on ImageNet"
     keys = result["cell"]["needs"]["guide"]
     named = [escape(card["row"]) for card in result["guides"] if card["fit_key"] in keys]
