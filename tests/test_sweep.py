@@ -19,8 +19,12 @@ import torch
 
 from emobench.bench import build
 from emobench.bench.keys import key
+from emobench.bench.run import Job, run
 from emobench.bench.store import Row, Store, load_board, read_json, write_json
+from emobench.classifiers.resnet import ResNet18
 from emobench.errors import NotFinite, StoreError
+from emobench.expand import expand
+from emobench.suite import load
 
 Emobench = Callable[..., int]
 
@@ -279,6 +283,25 @@ def test_outputs_that_are_not_finite_fail_the_evaluation_with_the_face(
     model.forward = lambda faces: forward(faces) / torch.tensor([1.0, 1, 1, 0, 1])[: len(faces), None] * float("inf")  # type: ignore[method-assign]
     with pytest.raises(NotFinite, match="test face 0"):
         predict(model, images, 8)
+
+
+def test_evaluations_compute_in_float32_and_not_in_tf32(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = expand(load(tiny, ["model.resnet18.epochs=1"]), tmp_path).cells[0]
+    seen: dict[str, bool] = {}
+    logits = ResNet18.logits
+
+    def watched(self: ResNet18, pixels: torch.Tensor) -> torch.Tensor:
+        seen["fit" if self.training else "evaluation"] = torch.backends.cudnn.allow_tf32
+        return logits(self, pixels)
+
+    monkeypatch.setattr(ResNet18, "logits", watched)
+    store = Store(tmp_path / "results")
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        run(Job(cell, tmp_path / "results", tmp_path), store)
+    assert seen == {"fit": True, "evaluation": False}
 
 
 def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
