@@ -62,7 +62,8 @@ def start(job: Job, gpu: int | None = None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus()[gpu]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed sweep leaves no orphan behind
-        # The loaders' workers too; by default they would start as this process did, each importing everything anew.
+        # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,
+        # and each imports everything anew.
         multiprocessing.set_start_method("fork", force=True)
     folder = Store(job.results).fit_folder(job.cell.fit_key)
     try:
