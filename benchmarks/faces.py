@@ -7,13 +7,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from emobench.bench.store import WEBP
 from emobench.data.synthetic import grid
 
 
 def main() -> None:
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "results/checks/faces.png")
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "results/checks/faces.webp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid("standard", 64, 14)).save(path, optimize=True)
+    Image.fromarray(grid("standard", 64, 14)).save(path, **WEBP)
     print(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -20,7 +21,7 @@ from torchvision.models import vgg16
 
 import emobench as package
 from emobench.bench import fit as fitting
-from emobench.bench.store import JUDGE, Row, load_board
+from emobench.bench.store import JUDGE, Row, cards, load_board
 from emobench.errors import SuiteError, WeightsError
 from emobench.expand import expand
 from emobench.generators.cvae import CVAE
@@ -83,11 +84,13 @@ def test_every_control_is_as_it_should_be_and_the_board_shows_the_faces(generate
     text = (generated / "made" / "leaderboard.md").read_text()
     assert "cannot draw a face" in text  # stargan edits validation faces
     assert "orders only" in text
-    for part in text.split("](")[1:]:
-        picture = part.split(")")[0]
-        if picture.endswith(".png"):
-            assert (generated / "made" / picture).exists(), picture
-    edits = np.asarray(Image.open(generated / "made" / "figures" / "edits-synthetic-plain.png"))
+    shown = [part.split(")")[0] for part in text.split("](")[1:]]
+    pictures = [path for path in shown if path.startswith(("cells/", "figures/"))]
+    assert pictures
+    for picture in pictures:
+        assert picture.endswith(".webp")
+        assert (generated / "made" / picture).exists(), picture
+    edits = np.asarray(Image.open(generated / "made" / "figures" / "edits-synthetic-plain.webp"))
     assert edits.std() > 20
 
 
@@ -100,12 +103,28 @@ def test_the_committed_board_can_be_written_again_without_the_store(
     assert (tmp_path / "made" / "metrics.csv").read_bytes() == before
 
 
+def in_the_cells(results: Path) -> None:
+    """Move the judges' weights to where earlier versions committed them: each beside its evaluation."""
+    names = {card["sha256"]: card["fit_key"] for row in rows(results).values() for card in cards(row.result or {})}
+    places = {row.fit_key: row.eval_key for row in rows(results).values() if row.track == "recognition"}
+    for path in (results / "judges").iterdir():
+        path.rename(results / "made" / "cells" / places[names[path.stem]] / JUDGE)
+    (results / "judges").rmdir()
+
+
+@pytest.mark.parametrize("layout", ["once for all boards", "of earlier versions"])
 def test_a_later_clone_judges_a_new_row_with_the_same_judges(
-    generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path
+    generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path, layout: str
 ) -> None:
     there = tmp_path / "results"
     shutil.copytree(generated / "made", there / "made")
-    assert len(list((there / "made" / "cells").glob(f"*/{JUDGE}"))) == 4  # two judges, the reader, the guide
+    shutil.copytree(generated / "judges", there / "judges")
+    files = list((there / "judges").iterdir())
+    assert len(files) == 4  # two judges, the reader, the guide
+    for path in files:
+        assert path.name == f"{hashlib.sha256(path.read_bytes()).hexdigest()}.safetensors"
+    if layout == "of earlier versions":
+        in_the_cells(there)
     longer = tmp_path / "made.toml"
     second = made_suite.read_text().split("[model.vit_cvae]\n")[1].split("\n[")[0].replace("latent = 8", "latent = 4")
     longer.write_text(f'{made_suite.read_text()}\n[model.second]\nclass = "vit_cvae"\n{second}')
@@ -115,6 +134,20 @@ def test_a_later_clone_judges_a_new_row_with_the_same_judges(
     assert trained == [found["second"].fit_key]
     panels = {name: [judge["sha256"] for judge in found[name].result["panel"]] for name in ("second", "cvae")}  # type: ignore[index]
     assert panels["second"] == panels["cvae"]
+
+
+def test_a_committed_judge_that_is_another_file_is_refused(
+    generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where a clone holds pointers of Git LFS: a judge that nobody knows would judge the new row."""
+    there = tmp_path / "results"
+    shutil.copytree(generated / "made", there / "made")
+    shutil.copytree(generated / "judges", there / "judges")
+    reader = rows(there)["cvae"].result["reader"]["sha256"]  # type: ignore[index]
+    (there / "judges" / f"{reader}.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    changed = ["--set", "evaluation.sources=8"]
+    assert emobench("bench", made_suite, "--results", there, "--on-existing", "trust", *changed, "--dry-run") == 2
+    assert f"{reader}.safetensors: holds other bytes" in capsys.readouterr().err
 
 
 def test_a_finished_generator_is_loaded_and_draws(generated: Path) -> None:

@@ -287,7 +287,7 @@ def test_editors_are_compared_on_the_same_sources(board: Board) -> None:
     pair = next(pair for pair in board.json["comparisons"] if pair.get("track") == "editing")
     wide = float(edits.high) - float(edits.low)
     assert pair["high"] - pair["low"] < wide  # paired: what is hard about a source is hard for both
-    picture = board.folder / "demo" / "figures" / "edits-faces.png"
+    picture = board.folder / "demo" / "figures" / "edits-faces.webp"
     assert Image.open(picture).size[0] > 5 * 32
 
 
@@ -345,7 +345,7 @@ def test_intensity_that_rises(board: Board) -> None:
     board.write()
     assert float(board.one(model="good", metric="intensity_spearman").value) > 0.4
     assert float(board.one(model="good", metric="intensity_slope").value) > 0.4
-    assert (board.folder / "demo" / "figures" / "intensity-faces.png").exists()
+    assert (board.folder / "demo" / "figures" / "intensity-faces.webp").exists()
 
 
 def test_flags(board: Board) -> None:

@@ -134,15 +134,17 @@ def test_stylization_has_its_own_table(styled: Path) -> None:
     assert "### Stylization" in text
     assert "Losses: style_transfer in the features of vgg16, an emotion classifier of this suite and not VGG16" in text
     assert f"| {float(value['style_loss']):.3g}" in text  # small as it is: no 0.000
-    for part in text.split("](")[1:]:
-        picture = part.split(")")[0]
-        if picture.endswith(".png"):
-            assert (styled / "styled" / picture).exists(), picture
+    shown = [part.split(")")[0] for part in text.split("](")[1:]]
+    pictures = [path for path in shown if path.startswith(("cells/", "figures/"))]
+    assert pictures
+    for picture in pictures:
+        assert picture.endswith(".webp")
+        assert (styled / "styled" / picture).exists(), picture
     row = rows(styled)["style_transfer"]
     assert row.result is not None
     assert row.result["tracks"] == ["stylization"]
     assert "generation" not in row.result["metrics"]
-    picture = np.asarray(Image.open(row.folder / "styles.png"))  # type: ignore[operator]
+    picture = np.asarray(Image.open(row.folder / "styles.webp"))  # type: ignore[operator]
     assert picture.shape[0] * 9 == picture.shape[1] * 8
     verdicts = pd.read_parquet(row.folder / "verdicts.parquet")  # type: ignore[operator]
     after, before = (verdicts[verdicts.kind == kind] for kind in ("stylized", "stylized_start"))

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from emobench.atomic import replacing
 from emobench.bench.build import load_model
 from emobench.bench.machine import identity
-from emobench.bench.store import Store, read_json, write_json
+from emobench.bench.store import Store, read_json, write_json, write_table
 from emobench.classifiers.classifier import EmotionClassifier, flops_of, parameters_of
 from emobench.data.datamodule import EmotionDataModule
 from emobench.errors import EmobenchError, NotFinite
@@ -48,8 +47,7 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
     )
     folder = store.eval_folder(cell.fit_key, cell.eval_key)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "predictions.parquet") as temporary:
-        predictions.to_parquet(temporary, index=False)
+    write_table(folder / "predictions.parquet", predictions)
     metrics, per_emotion = measured(predictions, data.emotions)
     cost = {
         "params": parameters_of(model),

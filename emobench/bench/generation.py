@@ -17,7 +17,7 @@ from emobench.bench.build import load_model, named
 from emobench.bench.judges import Judge, load
 from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Yardstick
 from emobench.bench.machine import identity
-from emobench.bench.store import Store, read_json, write_json
+from emobench.bench.store import WEBP, Store, read_json, write_json, write_table
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
 from emobench.errors import WeightsError
@@ -71,8 +71,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         _picture(grid, folder, "edits", {} if data.expects else raw)
     if "stylization" in can:
         _picture(questions.stylization(plan["sources"]), folder, "styles", {} if data.expects else raw)
-    with replacing(folder / raw["verdicts"]) as temporary:
-        pd.concat(questions.tables, ignore_index=True).to_parquet(temporary, index=False)
+    write_table(folder / raw["verdicts"], pd.concat(questions.tables, ignore_index=True))
     fit_record = read_json(store.fit_folder(cell.fit_key) / "fit.json")
     cost = {
         "params": _parameters(model, cell, store),
@@ -157,7 +156,8 @@ def _picture(faces: np.ndarray, folder: Path, name: str, raw: dict[str, str]) ->
     canvas = faces.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)
     times = max(1, round(48 / side))
     picture = Image.fromarray(np.ascontiguousarray(canvas))
-    path = folder / f"{name}.png"
+    path = folder / f"{name}.webp"
     with replacing(path) as temporary:
-        picture.resize((columns * side * times, rows * side * times), Image.Resampling.NEAREST).save(temporary, "PNG")
+        large = picture.resize((columns * side * times, rows * side * times), Image.Resampling.NEAREST)
+        large.save(temporary, "WEBP", **WEBP)
     raw[name] = path.name

@@ -166,6 +166,7 @@ def log_result(logger: WandbLogger, cell: Cell, folder: Path) -> None:
     """
     import pandas as pd
     import wandb
+    from PIL import Image
 
     from emobench.report.figures import confusion
 
@@ -175,8 +176,8 @@ def log_result(logger: WandbLogger, cell: Cell, folder: Path) -> None:
             f"{group}_{name}": each["value"] for group, of in record["metrics"].items() for name, each in of.items()
         }
         run.summary.update({name: value for name, value in numbers.items() if value is not None})
-        pictures = {kind: file for kind, file in record["raw"].items() if file.endswith(".png")}
-        run.log({kind: wandb.Image(str(folder / file)) for kind, file in pictures.items()})
+        pictures = {kind: file for kind, file in record["raw"].items() if file.endswith((".webp", ".png"))}
+        run.log({kind: wandb.Image(Image.open(folder / file)) for kind, file in pictures.items()})
         return
     metrics = record["metrics"]
     predictions = pd.read_parquet(folder / "predictions.parquet", columns=["label", "prediction"])

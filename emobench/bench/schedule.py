@@ -29,6 +29,8 @@ from emobench.bench.store import (
     SCHEMA_VERSION,
     Store,
     adopt,
+    cards,
+    committed_judge,
     find,
     finished,
     read_json,
@@ -89,12 +91,14 @@ def trusting(results: Path, plan: Plan) -> Plan:
     its weights, which are put into the store.
     """
     committed: dict[str, dict[str, Any]] = {}
+    weights: dict[str, str] = {}  # fit_key of a committed judge -> sha256 of its weights
     for path in sorted((results / plan.suite / "cells").glob("*/result.json")):
         try:
             record = read_json(path)
         except StoreError as error:
             print(error)
             continue
+        weights |= {card["fit_key"]: card["sha256"] for card in cards(record)}
         if record["state"] in FINISHED:
             committed[_but_for_code(record["made_of"]["fit"], record["made_of"]["eval"])] = record
     cells: list[Cell] = []
@@ -103,14 +107,16 @@ def trusting(results: Path, plan: Plan) -> Plan:
     known: dict[str, str] = {}  # fit_key of today -> of the committed judge
     for cell in reversed(plan.cells):  # a cell stands after those that it needs
         found = committed.get(_but_for_code(cell.fit, cell.evaluation))
-        judge = None if found is None else results / plan.suite / "cells" / found["eval_key"] / JUDGE
-        if found is None or cell.fit_key in needed or (cell.fit_key in judging and not (judge and judge.exists())):
+        judge = None
+        if found is not None and cell.fit_key in judging:
+            judge = committed_judge(results, plan.suite, found["eval_key"], weights.get(found["fit_key"]))
+        if found is None or cell.fit_key in needed or (cell.fit_key in judging and judge is None):
             needed |= {each for keys in cell.needs.values() for each in keys}
             judging |= {each for keys in cell.panel.values() for each in keys}
             cells.append(cell)
             continue
         cells.append(replace(cell, fit=found["made_of"]["fit"], evaluation=found["made_of"]["eval"]))
-        if cell.fit_key in judging and judge is not None:
+        if judge is not None:
             adopt(Store(results), found, judge)
             known[cell.fit_key] = found["fit_key"]
     return replace(plan, cells=[_judged_by(cell, known) for cell in cells[::-1]])

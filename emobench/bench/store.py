@@ -4,6 +4,7 @@
     results/cells/<fit_key>/<eval_key>/ an evaluation of it: result.json and its raw files
     results/<suite>/suite.json          the rows of a board and their keys
     results/<suite>/cells/<eval_key>/   what a committed board needs of its evaluations
+    results/judges/<sha256>.safetensors the weights of panels, readers and guides, each network once for all boards
 
 Imports no torch, so that reports are made without it.
 """
@@ -11,22 +12,28 @@ Imports no torch, so that reports are made without it.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from emobench.atomic import replacing
 from emobench.bench.keys import code_digest
 from emobench.errors import StoreError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA_VERSION = 1
 PROTOCOL = 1
-JUDGES_BYTES = 20 * 2**20  # of judges' weights that a board commits
+JUDGES_BYTES = 4 * 2**20  # of the weights of panel, reader and guides that a board commits
+WEBP: dict[str, Any] = {"lossless": True, "quality": 80, "method": 4}  # Pillow's; 80: effort, of which more gains 2 %
+_FEW = 256  # distinct values of a column up to which a dictionary of them is shorter
 JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
 
 State = Literal["done", "failed", "diverged", "interrupted", "pending", "skipped"]
@@ -46,6 +53,45 @@ def write_json(path: Path, content: Any) -> None:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table with one row a face; `pandas.read_parquet` gives every value back as it is.
+
+    The bytes of floats are stored byte by byte of all faces, so that signs and exponents, which are much alike, stand
+    together and compress; numbers and names that count up are stored as differences.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    encodings: dict[str, str] = {}
+    few: list[str] = []
+    for column in table.schema:
+        if pa.types.is_floating(column.type):
+            encodings[column.name] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_integer(column.type) or _text(column.type):
+            if frame[column.name].nunique() <= _FEW:
+                few.append(column.name)
+            else:
+                encodings[column.name] = "DELTA_BYTE_ARRAY" if _text(column.type) else "DELTA_BINARY_PACKED"
+    with replacing(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=few,
+            column_encoding=encodings,
+            write_statistics=False,
+            store_schema=False,
+        )
+
+
+def _text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -208,10 +254,16 @@ def _stale(record: dict[str, Any] | None) -> str | None:
 
 
 def adopt(store: Store, record: dict[str, Any], judge: Path) -> None:
-    """Put a committed judge into the store: its fit, as its evaluation's record has it, and the weights that judge."""
+    """Put a committed judge into the store: its fit, as its evaluation's record has it, and the weights that judge.
+
+    Raises:
+        StoreError: the file is not what its name says, such as a pointer of Git LFS or half a download.
+    """
     folder = store.fit_folder(record["fit_key"])
     if finished(folder / "fit.json"):
         return
+    if judge.name != JUDGE and (found := _sha256(judge)) != judge.stem:
+        raise StoreError(f"{judge}: holds other bytes (sha256 {found[:12]}…) than its name says. Check it out again.")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / JUDGE) as temporary:
         shutil.copyfile(judge, temporary)
@@ -220,22 +272,69 @@ def adopt(store: Store, record: dict[str, Any], judge: Path) -> None:
     write_json(folder / "fit.json", {**fit, **made})
 
 
-def commit_judges(results: Path, suite: str, rows: Sequence[Row], fit_keys: Sequence[str]) -> None:
-    """Copy the weights of judges, reader and guides beside their cells, where a later clone finds them.
+def cards(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The cards of the judges, the reader and the guides in a generator's record; none in a classifier's."""
+    reader = record.get("reader")
+    return [*record.get("panel", []), *([] if reader is None else [reader]), *record.get("guides", [])]
 
-    Small networks only: of those that are together larger than `JUDGES_BYTES`, the rest is left out.
+
+def judge_file(results: Path, sha256: str) -> Path:
+    """Where the weights of this content are committed, once for all boards."""
+    return results / "judges" / f"{sha256}.safetensors"
+
+
+def committed_judge(results: Path, suite: str, eval_key: str, sha256: str | None) -> Path | None:
+    """The committed weights of a judge: under their sha256, or as earlier versions wrote them, in the cell's folder.
+
+    Args:
+        eval_key: of the judge's own evaluation on this board.
+        sha256: as a generator's record has it; None: no record names this network.
     """
-    store, total = Store(results), 0
-    for fit_key in dict.fromkeys(fit_keys):
-        row = next((row for row in rows if row.fit_key == fit_key and row.track == "recognition"), None)
-        source = store.fit_folder(fit_key) / JUDGE
-        if row is None or not source.exists():
+    if sha256 is not None and (path := judge_file(results, sha256)).exists():
+        return path
+    path = results / suite / "cells" / eval_key / JUDGE
+    return path if path.exists() else None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def commit_judges(results: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Copy the weights of a board's judges and readers, then of its guides, to where a later clone finds them.
+
+    Small networks only, so that a clone is quick: together at most `JUDGES_BYTES`. A panel and its reader are
+    committed as a whole or not at all, since one of them without the others judges nothing.
+
+    Args:
+        records: of the board's generators.
+    """
+    kept: set[str] = set()
+    total = 0
+    panels = [[*record["panel"], record["reader"]] for record in records]
+    for group in [*panels, *([guide] for record in records for guide in record.get("guides", []))]:
+        files = {card["sha256"]: _weights(results, card) for card in group if card["sha256"] not in kept}
+        found = {sha256: path for sha256, path in files.items() if path is not None}
+        size = sum(path.stat().st_size for path in found.values())
+        if len(found) < len(files) or total + size > JUDGES_BYTES:
             continue
-        target = results / suite / "cells" / row.eval_key / JUDGE
-        total += source.stat().st_size
-        if total <= JUDGES_BYTES and target.parent.is_dir() and not target.exists():
-            with replacing(target) as temporary:
-                shutil.copyfile(source, temporary)
+        kept.update(found)
+        total += size
+        for sha256, path in found.items():
+            target = judge_file(results, sha256)
+            if path != target:
+                target.parent.mkdir(exist_ok=True)
+                with replacing(target) as temporary:
+                    shutil.copyfile(path, temporary)
+
+
+def _weights(results: Path, card: Mapping[str, Any]) -> Path | None:
+    """The file with the very weights of a card: the committed one, or else the store's."""
+    target = judge_file(results, card["sha256"])
+    if target.exists():
+        return target
+    source = Store(results).fit_folder(card["fit_key"]) / JUDGE
+    return source if source.exists() and _sha256(source) == card["sha256"] else None
 
 
 def commit_cell(results: Path, suite: str, row: Row) -> Path | None:

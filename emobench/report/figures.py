@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emobench.atomic import replacing
+from emobench.bench.store import WEBP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str],
     """Draw a confusion matrix: of the faces of each emotion (row), the share read as each (column), in percent.
 
     Args:
-        path: the PNG file.
+        path: the file, WebP (lossless) or PNG by its ending.
         shares: (K, K), rows sum to 1; a row of NaN has no test face.
         emotions: the K names.
         title: shown above it, as plain text.
@@ -59,7 +60,7 @@ def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | N
     """Draw macro F1 of each model with its interval, best on top.
 
     Args:
-        path: the PNG file.
+        path: the file, WebP (lossless) or PNG by its ending.
         rows: name, value, low, high; best first.
         floor: macro F1 of the majority class, drawn as a line; None: unknown.
     """
@@ -101,7 +102,7 @@ def curves(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]
     """Draw panel probability over the intensity asked for.
 
     Args:
-        path: the PNG file.
+        path: the file, WebP (lossless) or PNG by its ending.
         rows: model -> intensities, probabilities.
     """
     from matplotlib.figure import Figure
@@ -127,7 +128,7 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
     """Draw the same sources, every emotion, every model: one line a source and model.
 
     Args:
-        path: the PNG file.
+        path: the file, WebP (lossless) or PNG by its ending.
         grids: model -> picture with a line for each source: itself, then each emotion, the same sources for all.
         emotions: the K of the columns.
         sources: so many of them, spread over all.
@@ -167,5 +168,7 @@ def _short(text: str, length: int = 40) -> str:
 def _save(figure: Figure, path: Path) -> None:
     """Write the picture beside its place and move it there; the same picture gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    kind = path.suffix.removeprefix(".")
+    how: dict[str, Any] = {"pil_kwargs": WEBP} if kind == "webp" else {"metadata": {"Software": None}}
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        figure.savefig(temporary, format=kind, **how)

@@ -60,6 +60,7 @@ class JudgedSection:
     curves: dict[str, pd.Series] = field(default_factory=dict)
     confusions: list[NDArray[np.float64]] = field(default_factory=list)  # (K, K) of each judge on real test faces
     real: int = 0  # test faces
+    without_weights: list[dict[str, Any]] = field(default_factory=list)  # judges, guides: not committed
 
     def measured(self, track: str) -> list[Entry]:
         """The models with numbers on a track, the best control first."""

@@ -249,7 +249,12 @@ def _panel(section: JudgedSection) -> list[str]:
     header = ["judge", "recall on real faces", "worst emotion", "most often misread", "architecture", "seed", "weights"]
     reader = section.reader
     said = f"FED and ES are measured by the reader {escape(reader['row'])}, weights {code(reader['sha256'][:12])}."
-    return [*table(header, rows, left=(0, 3, 4, 6)), "", f"n = {section.real:,} test faces. {said}"]
+    lines = [*table(header, rows, left=(0, 3, 4, 6)), "", f"n = {section.real:,} test faces. {said}"]
+    if section.without_weights:
+        named = [f"{escape(card['row'])} ({code(card['sha256'][:12])})" for card in section.without_weights]
+        why = "Weights that are not committed, so that a clone is small"
+        lines += ["", f"{why}: {listed(named)}. The command at the end of this page trains them again."]
+    return lines
 
 
 def _checks(section: JudgedSection) -> list[str]:

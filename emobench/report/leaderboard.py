@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from emobench.atomic import replacing
-from emobench.bench.store import PROTOCOL, SCHEMA_VERSION, Row, commit_cell, commit_judges, load_board, write_json
+from emobench.bench.store import (
+    PROTOCOL,
+    SCHEMA_VERSION,
+    cards,
+    commit_cell,
+    commit_judges,
+    committed_judge,
+    load_board,
+    write_json,
+)
 from emobench.report import figures
 from emobench.report.board import Board, Number, sections
 from emobench.report.judged import JudgedSection, judged_sections
@@ -35,19 +44,20 @@ def write(results: Path, suite: str) -> Board:
     for section in board.all_sections:
         for row in section.usable:
             commit_cell(results, suite, row)
+    commit_judges(results, [row.result or {} for judged in board.judged for row in judged.usable])
+    places = {row.fit_key: row.eval_key for row in reading}
     for judged in board.judged:
-        commit_judges(results, suite, rows, [card["fit_key"] for row in judged.usable for card in _cards(row)])
+        known = {card["sha256"]: card for row in judged.usable for card in cards(row.result or {})}
+        judged.without_weights = [
+            card
+            for sha256, card in known.items()
+            if committed_judge(results, suite, places.get(card["fit_key"], ""), sha256) is None
+        ]
     pictures = _draw(board, folder)
     _write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
     _write_text(board.path, markdown(board, pictures))
     return board
-
-
-def _cards(row: Row) -> list[dict[str, Any]]:
-    """Judges, reader and guides of a generator's result."""
-    result = row.result or {}
-    return [*result["panel"], result["reader"], *result.get("guides", [])]
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -62,11 +72,11 @@ def _draw(board: Board, folder: Path) -> dict[tuple[str, ...], str]:
     for section in board.sections:
         for entry in (*section.entries, *section.controls):
             if entry.shares is not None:
-                path = f"figures/confusion-{_file_name(entry.name)}-{_file_name(section.dataset)}.png"
+                path = f"figures/confusion-{_file_name(entry.name)}-{_file_name(section.dataset)}.webp"
                 figures.confusion(folder / path, entry.shares, section.emotions, entry.name)
                 pictures[section.dataset, entry.name] = path
         if len(section.ranked) > 1:
-            path = f"figures/ranking-{_file_name(section.dataset)}.png"
+            path = f"figures/ranking-{_file_name(section.dataset)}.webp"
             numbers = [(entry.name, entry.numbers["macro_f1", ""]) for entry in section.ranked]
             rows = [(name, each.value, each.low, each.high) for name, each in numbers if each.value is not None]
             floors = [entry.value("macro_f1") for entry in section.controls if entry.name == "control:majority"]
@@ -82,17 +92,18 @@ def _draw_judged(section: JudgedSection, folder: Path) -> dict[tuple[str, ...], 
     pictures: dict[tuple[str, ...], str] = {}
     edited: dict[str, Path] = {}
     for row in section.usable:
+        raw = (row.result or {}).get("raw", {})
         for kind in ("samples", "intensity", "edits", "styles"):
-            if kind in (row.result or {}).get("raw", {}) and (section.dataset, row.row, kind) not in pictures:
-                pictures[section.dataset, row.row, kind] = f"cells/{row.eval_key}/{kind}.png"
+            if kind in raw and (section.dataset, row.row, kind) not in pictures:
+                pictures[section.dataset, row.row, kind] = f"cells/{row.eval_key}/{raw[kind]}"
                 if kind == "edits":
                     edited[row.row] = folder / pictures[section.dataset, row.row, kind]
     name = _file_name(section.dataset)
     if edited:
-        pictures[section.dataset, "edits"] = f"figures/edits-{name}.png"
+        pictures[section.dataset, "edits"] = f"figures/edits-{name}.webp"
         figures.edits(folder / pictures[section.dataset, "edits"], edited, section.emotions)
     if section.curves:
-        pictures[section.dataset, "curves"] = f"figures/intensity-{name}.png"
+        pictures[section.dataset, "curves"] = f"figures/intensity-{name}.webp"
         curves = {row: (curve.index.tolist(), curve.tolist()) for row, curve in section.curves.items()}
         figures.curves(folder / pictures[section.dataset, "curves"], curves)
     return pictures
@@ -125,7 +136,7 @@ def _csv(board: Board) -> str:
 
 
 def _json(board: Board) -> dict[str, Any]:
-    """The same numbers for programs, with ranks, comparisons and the outcomes of the controls."""
+    """What metrics.csv cannot hold, for programs: ranks, comparisons and the outcomes of the controls."""
     return {
         "schema_version": SCHEMA_VERSION,
         "protocol": PROTOCOL,
@@ -165,5 +176,4 @@ def _json(board: Board) -> dict[str, Any]:
             for section in board.all_sections
             for check in section.checks
         ],
-        "numbers": [number._asdict() for number in _numbers(board)],
     }

@@ -231,8 +231,8 @@ def _meaning(board: Board) -> list[str]:
     }
     lines += [f"- *{flag}*: {meaning}" for flag, meaning in known.items() if flag in flags]
     lines += [
-        f"- Protocol {PROTOCOL}; seeds {', '.join(str(seed) for seed in seeds)}. All numbers: `metrics.csv`, "
-        "`metrics.json`; the raw predictions: `cells/`.",
+        f"- Protocol {PROTOCOL}; seeds {', '.join(str(seed) for seed in seeds)}. All numbers: `metrics.csv`; "
+        "ranks, comparisons and controls: `metrics.json`; the raw predictions: `cells/`.",
         f"- To repeat: {code(f'emobench bench benchmarks/{board.suite}.toml')}; to write this page again from the "
         f"stored results: {code(f'emobench report {board.suite}')}.",
     ]
