@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from scipy.spatial.distance import cdist
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
@@ -58,12 +59,9 @@ def test_kid_and_is_are_torch_fidelitys() -> None:
 
 
 def by_hand(reference: np.ndarray, sample: np.ndarray) -> tuple[float, float, float, float]:
-    def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(a[:, None].astype(float) - b[None], axis=2)
-
-    across = distances(sample, reference)
-    r3, r5 = (np.sort(distances(reference, reference), 1)[:, k] for k in (3, 5))
-    s3 = np.sort(distances(sample, sample), 1)[:, 3]
+    across = cdist(sample, reference)  # by differences, in float64
+    r3, r5 = (np.sort(cdist(reference, reference), 1)[:, k] for k in (3, 5))
+    s3 = np.sort(cdist(sample, sample), 1)[:, 3]
     precision = (across <= r3).any(1).mean()
     recall = (across <= s3[:, None]).any(0).mean()
     return precision, recall, (across <= r5).sum() / (5 * len(sample)), (across <= r5).any(0).mean()
@@ -73,12 +71,36 @@ def test_precision_recall_density_and_coverage_by_hand() -> None:
     reference, sample = features(150, 5, 0), features(120, 5, 1, 0.5)
     found = coverage(reference, sample)
     expected = by_hand(reference, sample)
-    np.testing.assert_allclose((found.precision, found.recall, found.density, found.coverage), expected, atol=0.02)
+    np.testing.assert_allclose((found.precision, found.recall, found.density, found.coverage), expected, rtol=1e-12)
     same = coverage(reference, features(150, 5, 2))
     few = coverage(reference, np.repeat(reference[:3], 50, 0) + 1e-3 * features(150, 5, 4))
     assert few.precision > 0.9
     assert few.recall < 0.2 < same.recall
     assert few.coverage < 0.3 < same.coverage
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("away", [0.0, 30.0, 1000.0])
+def test_neighbours_far_from_the_origin_are_those_of_float64(away: float, kind: type) -> None:
+    """Features have a large mean in common, which says nothing of who is whose neighbour."""
+    random = np.random.default_rng(0)
+    centre = away * np.abs(random.normal(size=64))
+    reference, sample = ((random.normal(size=(800, 64)) + shift + centre).astype(kind) for shift in (0.0, 0.1))
+    found = coverage(reference, sample)
+    precision, recall, density, covered = by_hand(reference, sample)
+    assert (found.precision, found.recall, found.coverage) == (precision, recall, covered)
+    assert found.density == pytest.approx(density, rel=1e-12)
+
+    copies = reference + 1e-3 * random.normal(size=reference.shape).astype(kind)
+    copied = memorisation([reference[:500], reference[500:]], sample, {"near": copies[:400]})
+    assert copied == {"near": 1.0}
+    mixed = np.concatenate([copies[:37], (random.normal(size=(363, 64)) + centre).astype(kind)])
+    ratios = []
+    for queries in (sample, mixed):
+        distances = np.sort(cdist(queries, reference), 1)
+        ratios.append(distances[:, 0] / distances[:, 9])
+    expected = (ratios[1] < np.quantile(ratios[0], 0.01)).mean()
+    assert memorisation([reference], sample, {"mixed": mixed}) == {"mixed": expected}
 
 
 def test_copies_are_flagged_and_blurred_faces_are_not() -> None:

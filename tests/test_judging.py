@@ -19,6 +19,7 @@ from emobench.bench.store import Store, load_board
 from emobench.data.synthetic import Synthetic
 from emobench.errors import NotFinite
 from emobench.metrics.control import Verdicts, control
+from emobench.report.verdicts import units
 
 CPU = torch.device("cpu")
 
@@ -168,8 +169,69 @@ def test_an_editor_that_knows_the_truth(data: Synthetic, real: Real, panel: dict
     assert (edits.person == real.person[edits.row]).all()
     control_faces = table[table.kind == "control"]
     assert control_faces.asked.value_counts().tolist() == [4] * 8
+    assert control_faces.groupby("seed").asked.nunique().tolist() == [8] * 4  # every seed with every emotion
+    assert control_faces.groupby("seed").row.nunique().tolist() == [1] * 4  # and of one validation face
+    assert set(control_faces.row) <= set(real.val)
+    assert (control_faces.person == real.person[control_faces.row]).all()
+    assert units(control_faces)[0] == "people"
     right = (edits.read_0 == edits.asked).mean()
     assert right > 0.5 > (table[table.kind == "source"].read_0 == table[table.kind == "source"].asked).mean()
+
+
+def test_drawn_faces_say_their_seed(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+    class Grey:
+        emotions = Painter.emotions
+        size = 32
+
+        def sample(self, emotions: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+            return (seeds % 7 * 20 + 40).to(torch.uint8)[:, None, None, None].expand(-1, 3, 32, 32)
+
+    drawing = Drawing(Grey(), data.emotions, 32, real.faces(real.val), CPU)
+    questions = Questions(drawing, [panel["resnet18"]], [], real, data.emotions)
+    questions.real_faces()
+    faces = questions.control(3)
+    questions.intensity(2)
+    table = pd.concat(questions.tables)
+    assert (table.seed[table.kind.isin(["real", "copies"])] == -1).all()
+    copies = table[table.kind == "copies"]
+    assert (copies.person == real.person[copies.row]).all()
+    for kind, each in (("control", 3), ("intensity", 2)):
+        part = table[table.kind == kind]
+        name, seeds = units(part)
+        assert name == "noise seeds"
+        np.testing.assert_array_equal(seeds, part.seed)
+        before = units(part.drop(columns="seed"))[1]  # results of before seeds were stored: from the order of the faces
+        np.testing.assert_array_equal(np.unique(seeds, return_inverse=True)[1], before)
+        assert set(before) == set(range(each))
+    drawn = table[table.kind == "control"]
+    np.testing.assert_array_equal(faces.reshape(-1, 3, 32, 32)[:, 0, 0, 0], drawn.seed % 7 * 20 + 40)
+
+
+def test_a_face_is_never_its_own_stranger(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+    """No test face shows the third emotion, and only one person the first and the fourth."""
+    labels, person = real.labels[real.test], real.person[real.test]
+    alone = np.intersect1d(person[labels == 0], person[labels == 3])[0]
+    there = (labels != 2) & (~np.isin(labels, [0, 3]) | (person == alone))
+    few = replace(real, test=real.test[there], half=real.half[there], leaked=real.leaked[there])
+    drawing = Drawing(Painter(data), data.emotions, 32, real.faces(real.val), CPU)
+    questions = Questions(drawing, [panel["resnet18"]], [], few, data.emotions)
+
+    class Turned:
+        """An embedding that knows a face from all others: the angle of its mean brightness."""
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            angle = images.mean((1, 2, 3)) / 64
+            return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+    questions.editing(16, Kept(data, Turned(), None))  # type: ignore[arg-type]
+    edits = next(table for table in questions.tables if (table.kind == "editing").all())
+    mine = edits.asked.isin([0, 3]) & (edits.person == alone)
+    assert mine.any()
+    missing = (edits.asked == 2) | mine
+    for name in ("ssim", "identity"):
+        np.testing.assert_array_equal(edits[f"{name}_other"].isna(), missing)
+        assert edits[name].notna().all()
+        assert edits[f"{name}_other"].max() < 1 - 1e-9
 
 
 def test_emotions_are_asked_for_as_the_model_knows_them(data: Synthetic) -> None:

@@ -121,8 +121,12 @@ class Drawing:
         """uint8 (N, 3, size, size) of emotions (N, K); an editor edits validation faces that the seeds pick."""
         if hasattr(self.model, "sample"):
             return self._in_batches(lambda e, s, _: self.model.sample(e, s), emotions, seeds, None, what)
-        picked = self.validation[np.random.default_rng(_SEED).permutation(len(self.validation))]
-        return self.edit(picked[seeds % len(picked)], emotions, seeds, what)
+        return self.edit(self.validation[self.picked(seeds)], emotions, seeds, what)
+
+    def picked(self, seeds: np.ndarray) -> np.ndarray:
+        """(N,) which validation face each seed (N,) stands for, where an editor must generate."""
+        order = np.random.default_rng(_SEED).permutation(len(self.validation))
+        return np.asarray(order[seeds % len(order)])
 
     def begin(self, emotions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """The faces uint8 (N, 3, size, size) from which a search for emotions (N, K) starts."""
@@ -305,15 +309,23 @@ class Questions:
             table[f"p_{place}"] = shares[np.arange(n), asked].astype(np.float32)
         for place, guide in enumerate(self.guides if kind == "control" else ()):
             table[f"self_{place}"] = guide.read(images)[0].argmax(1)
-        empty = {"row": np.full(n, -1), "person": np.full(n, -1), "half": np.full(n, -1), "level": np.ones(n)}
-        self.tables.append(pd.DataFrame({**table, **empty, **columns}))
+        empty: dict[str, Any] = {name: np.full(n, -1) for name in ("row", "person", "seed", "half")}
+        self.tables.append(pd.DataFrame({**table, **empty, "level": np.ones(n), **columns}))
+
+    def _origin(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns (n,) of what faces of these seeds were drawn from: an editor is given validation faces."""
+        if hasattr(self.drawing.model, "sample"):
+            return {"seed": seeds}
+        rows = self.real.val[self.drawing.picked(seeds)]
+        return {"seed": seeds, "row": rows, "person": self.real.person[rows]}
 
     def real_faces(self) -> None:
         """All test faces, and the training faces of the reference as a model would have copied them."""
         real = self.real
         test = {"row": real.test, "person": real.person[real.test], "half": real.half}
         self._verdicts("real", real.faces(real.test), real.labels[real.test], **test)
-        self._verdicts("copies", real.faces(real.reference), real.labels[real.reference], row=real.reference)
+        copies = {"row": real.reference, "person": real.person[real.reference]}
+        self._verdicts("copies", real.faces(real.reference), real.labels[real.reference], **copies)
 
     def fidelity(self) -> np.ndarray:
         """As many faces as the reference has, asked for with its emotions: uint8 (N, 3, S, S)."""
@@ -326,9 +338,10 @@ class Questions:
         asked = np.tile(np.arange(self.classes), each)
         seeds = _SEEDS["control"] + np.repeat(np.arange(each), self.classes)  # a seed, seen with every emotion
         faces = self.drawing.sample(np.eye(self.classes)[asked], seeds, "control")
-        self._verdicts("control", faces, asked)
+        self._verdicts("control", faces, asked, **self._origin(seeds))
         if hasattr(self.drawing.model, "begin"):
-            self._verdicts("control_start", self.drawing.begin(np.eye(self.classes)[asked], seeds), asked)
+            begun = self.drawing.begin(np.eye(self.classes)[asked], seeds)
+            self._verdicts("control_start", begun, asked, **self._origin(seeds))
         return faces.reshape(each, self.classes, *faces.shape[1:])
 
     def intensity(self, each: int) -> np.ndarray:
@@ -338,8 +351,9 @@ class Questions:
         asked, levels, number = (part.ravel() for part in np.meshgrid(others, LEVELS, np.arange(each), indexing="ij"))
         emotions = levels[:, None] * np.eye(self.classes)[asked]
         emotions[:, neutral] += 1 - levels
-        faces = self.drawing.sample(emotions, _SEEDS["intensity"] + number, "intensity")
-        self._verdicts("intensity", faces, asked, level=levels)
+        seeds = _SEEDS["intensity"] + number  # a seed, seen with every emotion at every level
+        faces = self.drawing.sample(emotions, seeds, "intensity")
+        self._verdicts("intensity", faces, asked, level=levels, **self._origin(seeds))
         return faces.reshape(len(others), len(LEVELS), each, *faces.shape[1:])
 
     def editing(self, sources: int, kept: Callable[..., dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -418,12 +432,12 @@ class Questions:
         return np.ascontiguousarray(np.broadcast_to(faces, (len(faces), 3, *faces.shape[2:])))
 
     def _stranger(self, row: int, emotion: int, random: np.random.Generator) -> int:
-        """A test face of another person that shows the emotion."""
+        """A test face of another person that shows the emotion; −1: there is none."""
         real = self.real
         others = real.test[(real.labels[real.test] == emotion) & (real.test != row)]
         if real.person[row] >= 0:
             others = others[real.person[others] != real.person[row]]
-        return int(random.choice(others)) if len(others) else row
+        return int(random.choice(others)) if len(others) else -1
 
 
 @dataclass(frozen=True)
@@ -443,18 +457,33 @@ class Kept:
     def __call__(
         self, edited: np.ndarray, rows: np.ndarray, strangers: np.ndarray, asked: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Columns (n,) for edits uint8 (n, 3, S, S) of rows of the pack, and for the strangers' rows."""
-        colour = (len(rows), 3, *edited.shape[2:])
+        """Columns (n,) for edits uint8 (n, 3, S, S) of rows of the pack, and for the strangers' rows.
+
+        NaN where there is no stranger, −1.
+        """
+        there = strangers >= 0
+        colour = edited.shape[1:]
         sources, others = (
-            np.ascontiguousarray(np.broadcast_to(self.data.images[each], colour)) for each in (rows, strangers)
+            np.ascontiguousarray(np.broadcast_to(self.data.images[each], (len(each), *colour)))
+            for each in (rows, strangers[there])
         )
-        found = {"ssim": ssim(edited, sources), "ssim_other": ssim(others, sources)}
-        if self.embedding is not None:
-            made, own, other = (self.embedding(each) for each in (edited, sources, others))
-            found |= {"identity": cosine(made, own), "identity_other": cosine(other, own)}
-        if self.lpips is not None:
-            found |= {"lpips": self.lpips(edited, sources), "lpips_other": self.lpips(others, sources)}
+        found = {}
+        for name, (seen_as, alike) in self._comparisons().items():
+            own = seen_as(sources)
+            found[name] = alike(seen_as(edited), own)
+            found[f"{name}_other"] = np.full(len(rows), np.nan)
+            if there.any():
+                found[f"{name}_other"][there] = alike(seen_as(others), own[there])
         if hasattr(self.data, "counterpart"):
             truth = self.data.counterpart(self.data.faces.iloc[rows], [self.data.emotions[k] for k in asked])
             found |= {"truth_psnr": psnr(edited, truth), "truth_ssim": ssim(edited, truth)}
+        return found
+
+    def _comparisons(self) -> dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]]:
+        """By name: what faces are compared as, and how pairs are compared."""
+        found: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {"ssim": (np.asarray, ssim)}
+        if self.embedding is not None:
+            found["identity"] = (self.embedding, cosine)
+        if self.lpips is not None:
+            found["lpips"] = (np.asarray, self.lpips)
         return found

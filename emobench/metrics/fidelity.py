@@ -103,18 +103,27 @@ def score(logits: Features) -> float:
     return float(found[KEY_METRIC_ISC_MEAN])
 
 
-def _distances(queries: Features, points: Features) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Squared Euclidean distances of all queries from all points, a block (rows, N) of queries at a time."""
-    points = np.asarray(points, np.float32)
+def _centred(features: Features, centre: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Features (N, D) from a centre (D,) among them: `_distances` cancels what all of them have in common."""
+    return np.asarray(features - centre, np.float32)
+
+
+def _distances(
+    queries: NDArray[np.float32], points: NDArray[np.float32]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Squared Euclidean distances of all queries from all points, a block (rows, N) of queries at a time.
+
+    ‖a‖² + ‖b‖² − 2ab in float32, which holds about seven digits of the norms: both must be `_centred` alike.
+    """
     squares = np.einsum("nd,nd->n", points, points)
     rows = min(_ROWS, max(1, _HELD // max(1, len(points))))
     for start in range(0, len(queries), rows):
-        block = np.asarray(queries[start : start + rows], np.float32)
+        block = queries[start : start + rows]
         found = np.einsum("nd,nd->n", block, block)[:, None] + squares - 2 * block @ points.T
         yield slice(start, start + len(block)), np.maximum(found, 0)
 
 
-def _radii(points: Features, k: int) -> NDArray[np.float32]:
+def _radii(points: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """(N,) squared distance of each point from its k-th nearest other one."""
     radii = np.empty(len(points), np.float32)
     for rows, distances in _distances(points, points):
@@ -138,6 +147,8 @@ def coverage(reference: Features, sample: Features) -> Coverage:
     Args:
         reference, sample: (N, D) and (M, D), each more than 5.
     """
+    centre = reference.mean(0, dtype=np.float64)
+    reference, sample = _centred(reference, centre), _centred(sample, centre)
     within, dense = _radii(reference, PR_NEIGHBOURS), _radii(reference, DC_NEIGHBOURS)
     of_sample = _radii(sample, PR_NEIGHBOURS)
     precise, balls = np.zeros(len(sample), bool), 0
@@ -164,9 +175,10 @@ def memorisation(training: Iterable[Features], held_out: Features, samples: Mapp
         held_out: (H, D) of real faces that do not occur in training.
         samples: (M, D) each, by name.
     """
-    asked = [held_out, *samples.values()]
+    centre = held_out.mean(0, dtype=np.float64)
+    asked = [_centred(each, centre) for each in (held_out, *samples.values())]
     nearest = [np.full((len(each), COPY_NEIGHBOURS), np.inf, np.float32) for each in asked]  # squared distances
-    for block in training:
+    for block in (_centred(each, centre) for each in training):
         for queries, found in zip(asked, nearest, strict=True):
             for rows, distances in _distances(queries, block):
                 both = np.concatenate([found[rows], distances], axis=1)

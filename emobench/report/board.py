@@ -89,16 +89,21 @@ class Check:
     name: str
     seed: int
     what: str
-    value: float
-    low: float
+    value: float | None  # None: not available, `reason` says why; nothing failed
+    low: float | None
     high: float | None  # None: as high as it likes
+    reason: str | None = None
 
     @property
     def passed(self) -> bool:
+        if self.value is None or self.low is None:
+            return True
         return self.low - 1e-9 <= self.value and (self.high is None or self.value <= self.high + 1e-9)
 
     @property
     def bounds(self) -> str:
+        if self.low is None:
+            return "n/a"
         return f"at least {self.low:.3f}" if self.high is None else f"{self.low:.3f}–{self.high:.3f}".replace("-", "−")
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emobench.bench.store import Row
-from emobench.metrics.control import intensity, rates
+from emobench.metrics.control import rates
 from emobench.report import stats
 from emobench.report.board import Check, Entry, Number, base_number, costs, flags_of, hardware
 from emobench.report.judged_controls import MEMORISED, checks, controls, measured
@@ -23,10 +23,12 @@ from emobench.report.verdicts import (
     KINDS,
     Judged,
     drawn,
+    intensities,
     kept,
     place_of,
     probability,
     read,
+    units,
     whole_samples,
     with_intervals,
 )
@@ -61,6 +63,9 @@ class JudgedSection:
     confusions: list[NDArray[np.float64]] = field(default_factory=list)  # (K, K) of each judge on real test faces
     real: int = 0  # test faces
     without_weights: list[dict[str, Any]] = field(default_factory=list)  # judges, guides: not committed
+    calibrating: tuple[int, str] = (0, "faces")  # how many people, or faces, the half has that calibrates
+    units: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)  # (track, row) -> what is resampled
+    left_out: dict[str, str] = field(default_factory=dict)  # track -> emotions that its calibrated control is without
 
     def measured(self, track: str) -> list[Entry]:
         """The models with numbers on a track, the best control first."""
@@ -127,8 +132,10 @@ def _describe(section: JudgedSection, cells: Sequence[Judged], suite: str) -> No
     section.emotions, section.panel, section.reader = first.emotions, first.result["panel"], first.result["reader"]
     section.usable = [cell.row for cell in cells]
     real = first.verdicts("real")
-    assert real is not None
+    assert real is not None  # `read` has seen to it
     section.real = len(real.asked)
+    unit, which = units(first.part("real", 0))
+    section.calibrating = len(np.unique(which)), unit
     section.confusions = list(rates(real.asked, real.read, len(first.emotions)))
     known = measured(first)
     section.controls = list(controls(first, known, suite))
@@ -161,9 +168,7 @@ def _numbers(cells: Sequence[Judged], suite: str, seed: int | None, flags: Seque
     for track, kind in KINDS.items():
         if all(cell.verdicts(kind) is not None for cell in cells):
             at = base._replace(track=track)
-            measured = [drawn(cell, kind) for cell in cells]
-            n, groups = len(cells[0].part(kind)), measured[0][2]
-            found += with_intervals([each[:2] for each in measured], groups, n, len(cells[0].emotions), at)
+            found += with_intervals([drawn(cell, kind) for cell in cells], at)
             found += whole_samples([cell.result["metrics"].get(track, {}) for cell in cells], at)
             found += kept(cells, at, KEPT[track])
             if track in _SPEEDS:
@@ -174,20 +179,24 @@ def _numbers(cells: Sequence[Judged], suite: str, seed: int | None, flags: Seque
 
 
 def _rising(cells: Sequence[Judged], base: Number) -> Iterator[Number]:
-    """Monotonicity and slope of the panel's probability over the intensity asked for."""
-    found = []
+    """Monotonicity and slope of the panel's probability over the intensity asked for, with intervals over seeds."""
+    values, draws, seeds = [], [], 0
     for cell in cells:
         part = cell.part("intensity")
         if part.empty:
             return
-        found.append(intensity(probability(cell, part), part["level"].to_numpy(np.float64)))
+        value, under, seeds = intensities(cell, part)
+        values.append(value)
+        draws.append(under)
+    of = stats.spread(np.stack(values), np.stack(draws, 1), seeds)
+    bounds = stats.intervals(of, np.array([1.0, np.inf]), np.array([-1.0, -np.inf]))
     n = len(cells[0].part("intensity"))
-    for name, values in zip(("intensity_spearman", "intensity_slope"), np.transpose(found), strict=True):
+    for name, mean, interval in zip(("intensity_spearman", "intensity_slope"), of.mean, bounds, strict=True):
         number = base._replace(metric=name, n=n)
-        if np.isnan(values).any():
+        if np.isnan(mean):
             yield number._replace(reason="the faces do not change with the intensity")
         else:
-            yield number._replace(value=float(values.mean()), reason="no interval")
+            yield number._replace(value=float(mean), low=interval.low, high=interval.high, reason=interval.note)
 
 
 def _curve(cells: Sequence[Judged]) -> pd.Series | None:
@@ -209,14 +218,17 @@ def _rank(section: JudgedSection, track: str, usable: Mapping[int, Judged]) -> N
         return
     names = [entry.name for entry in entries]
     key = (section.ranked_by(track), "macro", "")
-    values, draws, groups = [], [], 1
+    values, draws, groups = [], [], []
     for entry in entries:
         cells = [usable[id(row)] for row in entry.rows if id(row) in usable]
         measured = [drawn(cell, KINDS[track]) for cell in cells]
-        values.append(np.array([float(value[key]) for value, _, _ in measured]))
-        draws.append(np.stack([drawn[key] for _, drawn, _ in measured], 1))
-        groups = measured[0][2]
-    section.compared[track], section.comparisons[track] = names, stats.compare(values, draws, groups)
+        values.append(np.array([float(each.values[key]) for each in measured]))
+        draws.append(np.stack([each.draws[key] for each in measured], 1))
+        groups += [each.units for each in measured]
+        section.units[track, entry.name] = measured[0].units, measured[0].unit
+        if left_out := measured[0].missing("control_calibrated", "macro"):
+            section.left_out[track] = left_out
+    section.compared[track], section.comparisons[track] = names, stats.compare(values, draws, min(groups))
     for name, rank in zip(names, stats.rank_ranges(len(names), section.comparisons[track]), strict=True):
         section.ranks[track, "control", name] = rank
     if track == "stylization":

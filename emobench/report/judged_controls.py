@@ -7,33 +7,57 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emobench.metrics.control import Control, Verdicts, control, rates, resampled, resampled_rates, unchanged_hits
+from emobench.metrics.control import (
+    Control,
+    Verdicts,
+    average,
+    control,
+    rate_shares,
+    rate_units,
+    rates,
+    unchanged_hits,
+)
 from emobench.report import stats
 from emobench.report.board import Check, Entry, Number, base_number
-from emobench.report.verdicts import RESAMPLES, Judged, kept, place_of, quantities, whole_samples, with_intervals
+from emobench.report.verdicts import (
+    RESAMPLES,
+    Drawn,
+    Judged,
+    kept,
+    place_of,
+    quantities,
+    replicates,
+    resampled,
+    units,
+    whole_samples,
+    with_intervals,
+)
 
 MEMORISED = 0.05  # share of copies above which a row is flagged (PROTOCOL.md 3)
 _NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
 
 
-def _control_faces(cell: Judged) -> Iterator[tuple[str, str, Verdicts]]:
-    """Faces of which it is known what control must say, as (name, track, verdicts)."""
-    other = cell.verdicts("real", 1)
-    assert other is not None
+def _control_faces(cell: Judged) -> Iterator[tuple[str, str, str, Verdicts]]:
+    """Faces of which it is known what control must say, as (name, track, unit of resampling, verdicts)."""
+    other, unit = cell.real(1), units(cell.part("real"))[0]
     classes = len(cell.emotions)
-    yield "control:real", "generation", other
-    shuffled = np.random.default_rng(stats.SEED).permutation(other.asked)
-    yield "control:shuffled", "generation", Verdicts(shuffled, other.read, other.groups)
-    first = np.flatnonzero(other.asked == 0)
+    yield "control:real", "generation", unit, other
+    shuffled = np.random.default_rng(stats.SEED).permutation(np.array(other.asked))
+    yield "control:shuffled", "generation", unit, Verdicts(shuffled, other.read, other.groups)
+    first = np.flatnonzero(other.asked == _one_emotion(cell))
     people = None if other.groups is None else np.repeat(other.groups[first], classes)
-    asked = np.tile(np.arange(classes), len(first))
-    yield "control:one_emotion", "generation", Verdicts(asked, np.repeat(other.read[:, first], classes, 1), people)
-    copies = cell.verdicts("copies")
-    assert copies is not None
-    yield "control:copies", "generation", Verdicts(copies.asked, copies.read)
-    source = cell.verdicts("source")
-    if source is not None:
-        yield "control:source", "editing", source
+    one = Verdicts(np.tile(np.arange(classes), len(first)), np.repeat(other.read[:, first], classes, 1), people)
+    yield "control:one_emotion", "generation", unit, one
+    for kind, track in (("copies", "generation"), ("source", "editing")):
+        verdicts = cell.verdicts(kind)
+        if verdicts is not None:
+            yield f"control:{kind}", track, units(cell.part(kind))[0], verdicts
+
+
+def _one_emotion(cell: Judged) -> int:
+    """The first emotion with test faces in both halves, which stands for all that are asked for; −1: there is none."""
+    both = np.intersect1d(cell.real(0).asked, cell.real(1).asked)
+    return int(both.min(initial=len(cell.emotions))) if len(both) else -1
 
 
 @dataclass(frozen=True)
@@ -45,46 +69,34 @@ class Known:
     verdicts: Verdicts
     value: Control
     draws: Control  # the same under resampling
+    drawn: Drawn  # both by metric
 
 
 def measured(cell: Judged) -> list[Known]:
     """Every control of a panel, calibrated by one half of the test faces and measured on the other."""
-    real = cell.verdicts("real", 0)
-    assert real is not None
-    classes = len(cell.emotions)
-    return [
-        Known(
-            name,
-            track,
-            verdicts,
-            control(verdicts, real, classes),
-            resampled(verdicts, real, classes, RESAMPLES, stats.SEED),
-        )
-        for name, track, verdicts in _control_faces(cell)
-    ]
+    found = []
+    for name, track, unit, verdicts in _control_faces(cell):
+        value, draws = resampled(verdicts, cell.real(0), len(cell.emotions), name)
+        both = quantities(cell, value), quantities(cell, draws)
+        found.append(Known(name, track, verdicts, value, draws, Drawn.of(cell, verdicts, unit, value, *both)))
+    return found
 
 
 def controls(cell: Judged, known: Sequence[Known], suite: str) -> Iterator[Entry]:
     """The control rows of a board, as entries."""
-    classes = len(cell.emotions)
     metrics = cell.result["metrics"]
     for each in known:
         base = _control_base(cell, suite, each.name, each.track)
-        both = quantities(cell, each.value), quantities(cell, each.draws)
-        n, people = len(each.verdicts.asked), each.verdicts.groups
-        groups = n if people is None else len(np.unique(people))
-        numbers = list(with_intervals([both], groups, n, classes, base))
+        numbers = list(with_intervals([each.drawn], base, trained=False))
         if each.name == "control:copies":
-            numbers += whole_samples([metrics["copies"]], base)
+            numbers += whole_samples([metrics["copies"]], base, trained=False)
         yield _control_entry(cell, each.name, numbers)
-    yield _control_entry(
-        cell,
-        "control:floor",
-        whole_samples([metrics["floor"]], _control_base(cell, suite, "control:floor", "generation")),
-    )
+    base = _control_base(cell, suite, "control:floor", "generation")
+    yield _control_entry(cell, "control:floor", whole_samples([metrics["floor"]], base, trained=False))
     if not cell.part("editing").empty:
         base = _control_base(cell, suite, "control:other_person", "editing")
-        yield _control_entry(cell, "control:other_person", kept([cell], base, ("identity", "ssim", "lpips"), "_other"))
+        others = kept([cell], base, ("identity", "ssim", "lpips"), other=True)
+        yield _control_entry(cell, "control:other_person", others)
 
 
 def _control_base(cell: Judged, suite: str, name: str, track: str) -> Number:
@@ -93,37 +105,38 @@ def _control_base(cell: Judged, suite: str, name: str, track: str) -> Number:
 
 
 def _control_entry(cell: Judged, name: str, numbers: Iterator[Number] | Sequence[Number]) -> Entry:
-    """An entry of real faces: no seed that an interval could leave out."""
+    """An entry of real faces."""
     entry = Entry(name, [cell.row])
-    entry.numbers = {
-        place_of(number): number if number.value is None else number._replace(reason=None) for number in numbers
-    }
+    entry.numbers = {place_of(number): number for number in numbers}
     return entry
 
 
 def checks(cell: Judged, known: Sequence[Known]) -> Iterator[Check]:
     """Whether each control says what it must (PROTOCOL.md 4).
 
-    Real faces give 1, requests that have nothing to do with the faces 1/K, one emotion what the calibrating half's
-    faces of it give, sources that nobody changed 0. Copies of training faces reach the ceiling, and must be recognised
-    as copies.
+    Real faces give 1, requests that have nothing to do with the faces the share of each emotion among them (1/K on
+    average), one emotion what the calibrating half's faces of it give, sources that nobody changed 0. Copies of
+    training faces reach the ceiling, and must be recognised as copies.
     """
     classes = len(cell.emotions)
-    real = cell.verdicts("real", 0)
-    assert real is not None
+    real = cell.real(0)
     calibrating = rates(real.asked, real.read, classes)
-    one = Control.of(calibrating[:, 0, :], calibrating).macro()["control_calibrated"]
-    truths = {"control:real": 1.0, "control:shuffled": 1 / classes, "control:one_emotion": float(one)}
-    truths |= {"control:source": 0.0, "control:copies": 1.0}
+    one = Control.of(calibrating[:, _one_emotion(cell), :], calibrating).macro()["control_calibrated"]
+    truths = {"control:real": 1.0, "control:one_emotion": float(one), "control:source": 0.0, "control:copies": 1.0}
     for each in known:
+        if each.name == "control:shuffled":
+            shares = np.bincount(each.verdicts.asked, minlength=classes) / max(len(each.verdicts.asked), 1)
+            truths[each.name] = float(average(shares, each.value.counted))
         value = float(each.value.macro()["control_calibrated"])
-        if np.isnan(value):
-            continue  # no judge tells some emotion apart, or no face was asked for it
         spread = _spread(each.draws)
         if each.name == "control:source":
             spread = max(spread, _spread(_as_few_sources(each.verdicts, real, classes)))
-        half = _NORMAL * spread
-        truth = truths[each.name]
+        half, truth = _NORMAL * spread, truths[each.name]
+        if not np.isfinite([value, half, truth]).all():
+            reason = each.drawn.missing("control_calibrated", "macro") if np.isnan(value) else None
+            reason = reason or "too few faces to resample"
+            yield Check(each.name, cell.row.seed, "calibrated control", None, None, None, reason)
+            continue
         high = None if each.name == "control:copies" else truth + half
         yield Check(each.name, cell.row.seed, "calibrated control", value, truth - half, high)
     copied = cell.result["metrics"]["copies"]["memorisation"]["value"]
@@ -132,8 +145,10 @@ def checks(cell: Judged, known: Sequence[Known]) -> Iterator[Check]:
 
 
 def _spread(draws: Control) -> float:
-    """The standard deviation of macro calibrated control."""
-    return float(np.nanstd(draws.macro()["control_calibrated"]))
+    """The standard deviation of macro calibrated control; NaN where it is undefined under most resamples."""
+    found = draws.macro()["control_calibrated"]
+    found = found[np.isfinite(found)]
+    return float(found.std()) if len(found) > RESAMPLES / 2 else float("nan")
 
 
 def _as_few_sources(sources: Verdicts, real: Verdicts, classes: int) -> Control:
@@ -146,4 +161,4 @@ def _as_few_sources(sources: Verdicts, real: Verdicts, classes: int) -> Control:
     wanted = np.bincount(sources.asked, minlength=classes)  # each source is asked for every emotion but its own
     shown = len(sources.asked) // (classes - 1) - wanted
     made = unchanged_hits(real, shown, classes, RESAMPLES, random)
-    return Control.of(made, resampled_rates(real, classes, RESAMPLES, np.random.default_rng((stats.SEED, 0))))
+    return control(sources, real, classes).under(made, rate_shares(replicates(rate_units(real, classes), "real")))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emobench.report.board import Entry, hardware
+from emobench.report.board import Check, Entry, hardware
 from emobench.report.judged import JudgedSection
 from emobench.report.markdown import code, escape, table
 from emobench.report.readable import cost, listed, score, signed
@@ -99,7 +99,9 @@ def _track(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     header += ["params", "FLOPs/face", "training", "faces/s", "of the recipe", "seeds", "flags"]
     rows = []
     for entry in entries:
-        worst = min(section.emotions, key=lambda emotion: entry.value(f"{track}:control", emotion) or 0)
+        single = {emotion: entry.value(f"{track}:control", emotion) for emotion in section.emotions}
+        values = {emotion: value for emotion, value in single.items() if value is not None}
+        worst = min(values, key=lambda emotion: values[emotion], default=section.emotions[0])
         ranks = [_range(section.ranks.get((track, each, entry.name))) for each in by]
         if track in section.order_only:
             ranks[-1] = f"({ranks[-1]})"
@@ -128,7 +130,13 @@ def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     """What the table leaves to be said."""
     lines = []
     counts = {entry.numbers[f"{track}:control", "macro"].n or 0 for entry in entries}
-    lines += [f"- n = {', '.join(f'{n:,}' for n in sorted(counts))} faces for control."]
+    lines += [f"- n = {', '.join(f'{n:,}' for n in sorted(counts))} faces for control. {_resampled(section, track)}"]
+    if track in section.left_out:
+        lines += [f"- Calibrated control is without {escape(section.left_out[track])}."]
+    for control in section.controls:
+        numbers = [n for n in control.numbers.values() if n.track == track and n.metric in KEPT[track] and n.reason]
+        for reason in dict.fromkeys(number.reason for number in numbers if number.value is not None):
+            lines += [f"- {escape(control.name)} is {escape(reason)}."]
     reasons = {
         name: next(
             (
@@ -175,6 +183,15 @@ def _notes(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list
     return (
         lines if track == "stylization" else [*lines[:-1], f"{lines[-1]} Batch {listed(list(batches))} when drawing."]
     )
+
+
+def _resampled(section: JudgedSection, track: str) -> str:
+    """What the 95 % intervals of a track are over."""
+    found = {name: units for (of, name), units in section.units.items() if of == track}
+    said = [f"{count:,} {unit}" for count, unit in dict.fromkeys(found.values())]
+    count, unit = section.calibrating
+    told = f"95 % intervals: over {listed(said)}, each with all its faces"
+    return f"{told}; of calibrated control also over the {count:,} {unit} that calibrate."
 
 
 def _emotions(section: JudgedSection, track: str, entries: Sequence[Entry]) -> list[str]:
@@ -262,13 +279,19 @@ def _checks(section: JudgedSection) -> list[str]:
         [
             escape(check.name),
             check.what,
-            signed(check.value),
+            "n/a" if check.value is None else signed(check.value),
             check.bounds,
-            "as it should be" if check.passed else "**FAILS**",
+            _outcome(check),
         ]
         for check in section.checks
     ]
     return table(["control", "what", "value", "must be", "outcome"], rows, left=(0, 1, -1))
+
+
+def _outcome(check: Check) -> str:
+    if check.value is None:
+        return f"n/a ({escape(check.reason)})"
+    return "as it should be" if check.passed else "**FAILS**"
 
 
 def _range(rank: tuple[int, int] | None) -> str:

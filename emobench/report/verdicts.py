@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emobench.bench.store import Row
-from emobench.metrics.control import Control, Shares, Verdicts, control, resampled
+from emobench.metrics.control import (
+    Control,
+    Shares,
+    Verdicts,
+    average,
+    control,
+    hit_shares,
+    hit_units,
+    hits,
+    intensity,
+    rate_shares,
+    rate_units,
+    rates,
+)
 from emobench.report import stats
 from emobench.report.board import COSTS, Number
 from emobench.report.raw import REMEDY
+from emobench.report.readable import listed
 
 KINDS = {  # track -> the verdicts that its control is counted from
     "generation": "control", "editing": "editing", "stylization": "stylized",
@@ -27,6 +40,8 @@ KEPT = {  # track -> means over its faces
     "stylization": ("ssim", "content_loss", "style_loss", "total_loss"),
 }
 RESAMPLES = 1000
+NOT_MEASURED = "the comparison has no value"
+NO_OTHER = "no other person in the test split shows the emotion"
 _SIGNED = ("control_calibrated", "control_corrected", "adversarial_gain")  # may lie outside 0 … 1
 
 Quantities = dict[tuple[str, str, str], Shares]  # (metric, emotion, judge) -> (…)
@@ -40,7 +55,7 @@ class Judged:
     emotions: tuple[str, ...]
     table: pd.DataFrame
     panel: tuple[str, ...]  # sha256 of the judges' weights: only equal panels are compared
-    known: dict[str, Any] = field(default_factory=dict)  # what `drawn` found: a rank asks for it again
+    known: dict[str, Drawn] = field(default_factory=dict)  # what `drawn` found: a rank asks for it again
 
     @property
     def result(self) -> dict[str, Any]:
@@ -55,29 +70,86 @@ class Judged:
         part = self.table[self.table["kind"] == kind]
         return part if half is None else part[part["half"] == half]
 
-    def verdicts(self, kind: str, half: int | None = None) -> Verdicts | None:
-        """What the judges said of them."""
-        part = self.part(kind, half)
-        if part.empty:
-            return None
-        read = np.stack([part[f"read_{place}"].to_numpy(np.int64) for place in range(len(self.panel))])
-        return Verdicts(part["asked"].to_numpy(np.int64), read, _people(part))
+    def verdicts(self, kind: str) -> Verdicts | None:
+        """What the judges said of the faces of a kind; None: there are none."""
+        part = self.part(kind)
+        return None if part.empty else self._said(part, "read_")
+
+    def real(self, half: int) -> Verdicts:
+        """What they said of the real test faces of one half: 0 calibrates, 1 is a control. It may have no face."""
+        return self._said(self.part("real", half), "read_")
 
     def own_verdicts(self) -> Verdicts | None:
         """What the networks that helped to make the model said of its faces."""
         part = self.part("control")
-        names = [name for name in part.columns if name.startswith("self_")]
-        if part.empty or not names:
-            return None
-        return Verdicts(part["asked"].to_numpy(np.int64), part[names].to_numpy(np.int64).T)
+        return None if part.empty or "self_0" not in part else self._said(part, "self_")
+
+    def _said(self, part: pd.DataFrame, column: str) -> Verdicts:
+        names = [name for name in part.columns if name.startswith(column)]
+        return Verdicts(part["asked"].to_numpy(np.int64), part[names].to_numpy(np.int64).T, units(part)[1])
 
 
-def _people(part: pd.DataFrame) -> NDArray[np.int64] | None:
-    """(N,) the person of each face, or the source of each edit where people are not known; None: a drawn face."""
-    people, sources = part["person"].to_numpy(np.int64), part["row"].to_numpy(np.int64)
-    if (people >= 0).all():
-        return people
-    return sources if (sources >= 0).all() else None
+def units(part: pd.DataFrame) -> tuple[str, NDArray[np.int64]]:
+    """What the faces of one kind share, so that an interval resamples it whole: its name, and (N,) which one.
+
+    People where they are known, else the real faces that are read or edited; of drawn faces the noise seeds, each of
+    which is seen with every emotion and every intensity. Results of before seeds were stored hold them in their order:
+    of the faces asked for as the same emotion and intensity the n-th has the n-th seed.
+    """
+    for column, name in (("person", "people"), ("row", "sources"), ("seed", "noise seeds")):
+        if column in part and (part[column] >= 0).all():
+            real = column == "row" and part["kind"].isin(["real", "copies"]).all()
+            return "faces" if real else name, part[column].to_numpy(np.int64)
+    order = part.groupby(["asked", "level"])["face"].rank("first")
+    return "noise seeds", order.to_numpy(np.int64) - 1
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the verdicts on some faces say, and the same under resampling.
+
+    Attributes:
+        values: () by metric, emotion and judge.
+        draws: (R,) the same.
+        unit, units: what was resampled, and how many of them there are.
+        faces: how many faces were asked for as each emotion.
+        gaps: emotion -> why its calibrated control has no value.
+    """
+
+    values: Quantities
+    draws: Quantities
+    unit: str
+    units: int
+    faces: dict[str, int]
+    gaps: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, cell: Judged, made: Verdicts, unit: str, control: Control, values: Quantities, draws: Quantities
+    ) -> Drawn:
+        """With what was resampled, and what control cannot say."""
+        classes = len(cell.emotions)
+        faces, test = (np.bincount(each, minlength=classes) for each in (made.asked, cell.part("real")["asked"]))
+        gaps = {}
+        for k, emotion in enumerate(cell.emotions):
+            if not test[k]:
+                gaps[emotion] = "no test face of it"
+            elif not faces[k]:
+                gaps[emotion] = "no face here was asked for as it"
+            elif not control.counted[k]:
+                gaps[emotion] = "no test face of it in the half that calibrates"
+            elif np.isnan(control.calibrated[k]):
+                gaps[emotion] = "no judge tells it apart"
+        counts = dict(zip(cell.emotions, faces.tolist(), strict=True))
+        return cls(values, draws, unit, len(hit_units(made, classes)), counts, gaps)
+
+    def missing(self, metric: str, emotion: str) -> str | None:
+        """Why an emotion has no value, or which emotions a macro average is without."""
+        gaps = {name: why for name, why in self.gaps.items() if metric == "control_calibrated" or not self.faces[name]}
+        if emotion != "macro":
+            return gaps.get(emotion)
+        said = {why: listed([name for name in gaps if gaps[name] == why]) for why in gaps.values()}
+        return "; ".join(f"{names}: {why}" for why, names in said.items()) or None
 
 
 def read(row: Row) -> Judged | str:
@@ -91,6 +163,8 @@ def read(row: Row) -> Judged | str:
         found = table[["asked", *(f"read_{place}" for place in range(len(panel)))]].to_numpy()
         if found.size == 0 or found.min() < 0 or found.max() >= len(emotions):
             return f"{path}: no verdicts, or an emotion that the dataset has not. {REMEDY}"
+        if not (table["kind"] == "real").any():
+            return f"{path}: no verdict on a real test face. {REMEDY}"
         return Judged(row, emotions, table, panel)
     except FileNotFoundError:
         return f"{path}: missing. {REMEDY}"
@@ -105,31 +179,50 @@ def place_of(number: Number) -> tuple[str, str]:
     return f"{number.track}:{number.metric}{'@' if number.judge else ''}{number.judge}", number.emotion
 
 
-def drawn(cell: Judged, kind: str) -> tuple[Quantities, Quantities, int]:
-    """What a cell's verdicts say, the same under resampling, and how many units were resampled."""
+def drawn(cell: Judged, kind: str) -> Drawn:
+    """What a cell's verdicts on generated faces say, with their guides' own and those on what they were made from."""
     if kind in cell.known:
-        return cell.known[kind]  # type: ignore[no-any-return]
-    made, real = cell.verdicts(kind), cell.verdicts("real", 0)
+        return cell.known[kind]
+    made, classes = cell.verdicts(kind), len(cell.emotions)
     assert made is not None
-    assert real is not None
-    classes = len(cell.emotions)
-    # Edits and stylized faces are compared on the same sources; faces of two generators share nothing.
-    name = cell.row.row if kind == "control" else ""
-    stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
-    value, draws = control(made, real, classes), resampled(made, real, classes, RESAMPLES, stats.SEED, stream)
-    own_value = own_draws = None
-    if kind == "control" and (own := cell.own_verdicts()) is not None:
-        own_value = control(own, Verdicts(real.asked, real.read[:1]), classes).raw
-        single = Verdicts(real.asked, real.read[:1], real.groups)
-        own_draws = resampled(own, single, classes, RESAMPLES, stats.SEED, stream).raw
-    start_value = start_draws = None
-    if (start := cell.verdicts(f"{kind}_start")) is not None:
-        start_value = control(start, real, classes).raw
-        start_draws = resampled(start, real, classes, RESAMPLES, stats.SEED, stream).raw
-    groups = len(made.asked) if made.groups is None else len(np.unique(made.groups))
-    found = quantities(cell, value, own_value, start_value), quantities(cell, draws, own_draws, start_draws)
-    cell.known[kind] = *found, groups
-    return cell.known[kind]  # type: ignore[no-any-return]
+    unit = units(cell.part(kind))[0]
+    # The same people and sources are given to all models, which are so compared in pairs; noise seeds mean nothing
+    # outside of one model.
+    stream = f"row {cell.row.row}" if unit == "noise seeds" else "sources"
+    value, draws = resampled(made, cell.real(0), classes, stream)
+    raw: list[Shares | None] = []  # of other verdicts on the same requests, and under the same resampling
+    for other in (cell.own_verdicts() if kind == "control" else None, cell.verdicts(f"{kind}_start")):
+        raw.append(None if other is None else hits(rates(other.asked, other.read, classes)).mean(-2))
+        raw.append(None if other is None else resampled_hits(other, classes, stream).mean(-2))
+    both = quantities(cell, value, raw[0], raw[2]), quantities(cell, draws, raw[1], raw[3])
+    cell.known[kind] = Drawn.of(cell, made, unit, value, *both)
+    return cell.known[kind]
+
+
+def resampled(
+    made: Verdicts, real: Verdicts, classes: int, stream: str, resamples: int = RESAMPLES
+) -> tuple[Control, Control]:
+    """Control of faces, and (R, …) under resampled groups of them and, for all models alike, of the real faces."""
+    value = control(made, real, classes)
+    known = rate_shares(replicates(rate_units(real, classes), "real", resamples))
+    return value, value.under(resampled_hits(made, classes, stream, resamples), known)
+
+
+def resampled_hits(made: Verdicts, classes: int, stream: str, resamples: int = RESAMPLES) -> Shares:
+    """(R, J, K) `hits` under resampled groups of faces: of each group all faces that share it, whatever the emotion."""
+    return hit_shares(replicates(hit_units(made, classes), stream, resamples))
+
+
+def replicates(units: Shares, stream: str, resamples: int = RESAMPLES) -> Shares:
+    """(R, …) sums of resampled units (G, …): the same units in each replicate of a stream, others in other streams.
+
+    `stats.bootstrap` resamples as many units always alike; replicates in an order of their own are independent of it.
+    """
+    if not len(units):
+        return np.zeros((resamples, *units.shape[1:]))
+    sums = stats.bootstrap(units.reshape(1, len(units), -1), lambda sums: sums, resamples)[:, 0]
+    order = np.random.default_rng([stats.SEED, *stream.encode()]).permutation(resamples)
+    return np.asarray(sums[order], np.float64).reshape(resamples, *units.shape[1:])
 
 
 def quantities(cell: Judged, of: Control, own: Shares | None = None, start: Shares | None = None) -> Quantities:
@@ -148,12 +241,12 @@ def quantities(cell: Judged, of: Control, own: Shares | None = None, start: Shar
         whole["control_start"] = start
     for metric, values in whole.items():
         found |= {(metric, emotion, ""): values[..., k] for k, emotion in enumerate(cell.emotions)}
-    each = of.each.mean(-1)  # (…, J)
+    each = average(of.each, of.asked)  # (…, J)
     macro = {**of.macro(), "control_min": each.min(-1), "control_max": each.max(-1)}
     if own is not None:
-        macro |= {"control_self": own.mean(-1), "adversarial_gain": own.mean(-1) - of.raw.mean(-1)}
+        macro |= {"control_self": average(own, of.asked), "adversarial_gain": average(own - of.raw, of.asked)}
     if start is not None:
-        macro["control_start"] = start.mean(-1)
+        macro["control_start"] = average(start, of.asked)
     found |= {(metric, "macro", ""): values for metric, values in macro.items()}
     for place, judge in enumerate(cell.judges):
         found |= {("control", emotion, judge): of.each[..., place, k] for k, emotion in enumerate(cell.emotions)}
@@ -161,26 +254,32 @@ def quantities(cell: Judged, of: Control, own: Shares | None = None, start: Shar
     return found
 
 
-def with_intervals(
-    cells: Sequence[tuple[Quantities, Quantities]], groups: int, n: int, classes: int, base: Number
-) -> Iterator[Number]:
-    """Values and draws of one row's cells as numbers."""
-    names = list(cells[0][0])
-    values = np.stack([np.array([value[name] for name in names], np.float64) for value, _ in cells])  # (S, Q)
-    draws = np.stack([np.stack([drawn[name] for name in names], -1) for _, drawn in cells], 1)  # (R, S, Q)
+def with_intervals(cells: Sequence[Drawn], base: Number, *, trained: bool = True) -> Iterator[Number]:
+    """Values and draws of one row's cells as numbers; real faces were not `trained`: no seed is missing."""
+    first = cells[0]
+    names = list(first.values)
+    values = np.stack([np.array([cell.values[name] for name in names], np.float64) for cell in cells])  # (S, Q)
+    draws = np.stack([np.stack([cell.draws[name] for name in names], -1) for cell in cells], 1)  # (R, S, Q)
     signed = np.array([name in _SIGNED for name, _, _ in names])
-    of = stats.spread(values, draws, groups)
+    of = stats.spread(values, draws, first.units)
     bounds = stats.intervals(of, np.where(signed, np.inf, 1.0), np.where(signed, -np.inf, 0.0))
     for (metric, emotion, judge), mean, interval in zip(names, of.mean, bounds, strict=True):
-        count = n if emotion == "macro" else n // classes
-        number = base._replace(metric=metric, emotion=emotion, judge=judge, n=count)
+        n = sum(first.faces.values()) if emotion == "macro" else first.faces[emotion]
+        number = base._replace(metric=metric, emotion=emotion, judge=judge, n=n)
+        missing = first.missing(metric, emotion)
         if np.isnan(mean):
-            yield number._replace(reason="no judge tells this emotion apart")
+            yield number._replace(reason=missing)
         else:
-            yield number._replace(value=float(mean), low=interval.low, high=interval.high, reason=interval.note)
+            number = number._replace(reason=_notes(missing, interval.note if trained else None))
+            yield number._replace(value=float(mean), low=interval.low, high=interval.high)
 
 
-def whole_samples(cells: Sequence[Mapping[str, Any]], base: Number) -> Iterator[Number]:
+def _notes(without: str | None, other: str | None) -> str | None:
+    """What a number leaves out, and what is to be said of its interval."""
+    return "; ".join([*([f"without {without}"] if without else []), *([other] if other else [])]) or None
+
+
+def whole_samples(cells: Sequence[Mapping[str, Any]], base: Number, *, trained: bool = True) -> Iterator[Number]:
     """What belongs to whole samples: mean over seeds, an interval by t from three on, none by resampling faces."""
     for name in dict.fromkeys(name for cell in cells for name in cell):
         each = [cell.get(name) for cell in cells]
@@ -190,34 +289,45 @@ def whole_samples(cells: Sequence[Mapping[str, Any]], base: Number) -> Iterator[
             reasons = dict.fromkeys(one["reason"] for one in each if one is not None and one["value"] is None)
             yield number._replace(reason="; ".join(reasons) or "not measured for every seed")
         elif len(values) < stats.SEEDS_NEEDED:
-            yield number._replace(value=float(values.mean()), reason="order only: fewer than three seeds")
+            reason = "order only: fewer than three seeds" if trained else None
+            yield number._replace(value=float(values.mean()), reason=reason)
         else:
             half = float(stats.half_width([(np.array(values.var(ddof=1) / len(values)), len(values) - 1)]))
             mean = float(values.mean())
             yield number._replace(value=mean, low=mean - half, high=mean + half)
 
 
-def kept(cells: Sequence[Judged], base: Number, names: Sequence[str], suffix: str = "") -> Iterator[Number]:
-    """Means over a track's faces, with intervals over the sources' people."""
+def kept(cells: Sequence[Judged], base: Number, names: Sequence[str], *, other: bool = False) -> Iterator[Number]:
+    """Means over a track's faces, with intervals over the sources' people.
+
+    Args:
+        other: what is compared is not the result but a random other person with the emotion. Where the test split has
+            none, there is no value, and the mean is over the others.
+    """
+    suffix = "_other" if other else ""
     parts = [cell.part(KINDS[base.track]) for cell in cells]
-    there = [
-        name for name in names if all(name + suffix in part and part[name + suffix].notna().all() for part in parts)
-    ]
+    columns = [name for name in names if all(name + suffix in part for part in parts)]
+    there = [name for name in columns if all(part[name + suffix].notna().any() for part in parts)]
     if there:
-        people = _people(parts[0])
-        group = None if people is None else np.unique(people, return_inverse=True)[1]
+        group = np.unique(units(parts[0])[1], return_inverse=True)[1]
         faces = np.stack([part[[name + suffix for name in there]].to_numpy(np.float64) for part in parts])  # (S, N, Q)
-        units = stats.grouped(np.concatenate([faces, np.ones_like(faces[..., :1])], -1), group)
+        known = ~np.isnan(faces)
+        sums = stats.grouped(np.concatenate([np.nan_to_num(faces), known], -1), group)
 
         def statistic(sums: stats.Floats) -> stats.Floats:
-            return np.asarray(sums[..., :-1] / sums[..., -1:])
+            total, count = np.split(sums, 2, axis=-1)
+            return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
-        of = stats.spread(statistic(units.sum(1)), stats.bootstrap(units, statistic), units.shape[1])
-        for name, mean, interval in zip(there, of.mean, stats.intervals(of, None, -np.inf), strict=True):
-            number = base._replace(metric=name, n=faces.shape[1], reason=interval.note)
+        of = stats.spread(statistic(sums.sum(1)), stats.bootstrap(sums, statistic), sums.shape[1])
+        bounds = stats.intervals(of, None, -np.inf)
+        for name, mean, n, interval in zip(there, of.mean, known.sum(1).min(0), bounds, strict=True):
+            gone = faces.shape[1] - n
+            without = f"{gone:,} of {faces.shape[1]:,} faces: {NO_OTHER if other else NOT_MEASURED}" if gone else None
+            number = base._replace(metric=name, n=int(n), reason=_notes(without, None if other else interval.note))
             yield number._replace(value=float(mean), low=interval.low, high=interval.high)
     why = {"identity": "no embedding: [evaluation] identity names an ONNX file"}
     why["lpips"] = "no weights: [evaluation] lpips names torchvision's VGG16"
+    why |= dict.fromkeys(columns, NO_OTHER if other else NOT_MEASURED)
     for name in names:
         if name in why and name not in there:
             yield base._replace(metric=name, n=len(parts[0]), reason=why[name])
@@ -226,3 +336,15 @@ def kept(cells: Sequence[Judged], base: Number, names: Sequence[str], suffix: st
 def probability(cell: Judged, part: pd.DataFrame) -> NDArray[np.float64]:
     """(N,) how probable the panel finds what was asked for."""
     return np.asarray(part[[f"p_{place}" for place in range(len(cell.panel))]].to_numpy(np.float64).mean(1))
+
+
+def intensities(cell: Judged, part: pd.DataFrame) -> tuple[Shares, Shares, int]:
+    """Monotonicity and slope over intensity (2,), the same under resampled noise seeds (R, 2), and how many these are.
+
+    Of a seed all its faces are resampled together: those of every emotion at every intensity.
+    """
+    probable, levels = probability(cell, part), part["level"].to_numpy(np.float64)
+    seeds = np.unique(units(part)[1], return_inverse=True)[1]
+    faces = np.equal.outer(np.arange(seeds.max() + 1), seeds).astype(np.float32)  # (G, N): a seed adds its faces
+    draws = stats.bootstrap(faces[None], lambda counts: np.stack(intensity(probable, levels, counts), -1), RESAMPLES)
+    return np.stack(intensity(probable, levels)), draws[:, 0], len(faces)
