@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emobench.bench.judging import Drawing, Kept, Questions, Real, Yardstick
+from emobench.bench.judging import Drawing, Kept, Questions, Real, Rows, Yardstick
 from emobench.classifiers.cnn21 import CNN21
 from emobench.classifiers.resnet import ResNet18
 from emobench.data.synthetic import Synthetic
@@ -65,7 +65,8 @@ def measured(faces: int, inception: bool) -> tuple[int, float, float]:
     reader = Reader(CNN21(emotions=data.emotions, size=64, padding=True, dense=(64, 16)))
     model = CVAE(emotions=data.emotions, size=64, width=8, latent=16).eval()
     real = Real.of(data, None)
-    questions = Questions(Drawing(model, data.emotions, 64, real.faces(real.val), cpu), judges, [], real, data.emotions)
+    drawing = Drawing(model, data.emotions, 64, Rows(real.images, real.val), cpu)
+    questions = Questions(drawing, judges, [], real, data.emotions)
     with tempfile.TemporaryDirectory() as folder:
         extractor = Projection() if inception else None
         yardstick = Yardstick(real, reader, extractor, "projection", "no file", Path(folder))  # type: ignore[arg-type]

@@ -28,13 +28,28 @@ _PACKAGES = {"model": ("emobench.classifiers", "emobench.generators"), "dataset"
 
 @functools.cache
 def classes(kind: Kind) -> dict[str, Any]:
-    """Every class of a kind under its `name`."""
+    """Every class of a kind under its `name`.
+
+    Raises:
+        SuiteError: two classes go under one name, be it of a variant.
+    """
     found: dict[str, Any] = {}
-    for name in module_names(kind):
-        for member in vars(importlib.import_module(name)).values():
-            if inspect.isclass(member) and member.__module__ == name and "name" in vars(member):
+    taken: dict[str, Any] = {}
+    for module in module_names(kind):
+        for member in vars(importlib.import_module(module)).values():
+            if inspect.isclass(member) and member.__module__ == module and "name" in vars(member):
+                for name in (vars(member)["name"], *getattr(member, "variants", ())):
+                    if (other := taken.setdefault(name, member)) is not member:
+                        raise SuiteError(
+                            f"two {kind}s are called '{name}': {_place(other)} and {_place(member)}. Rename one of them"
+                        )
                 found[vars(member)["name"]] = member
     return found
+
+
+def _place(cls: type) -> str:
+    """Class, file and line of a class."""
+    return f"{cls.__qualname__} in {inspect.getsourcefile(cls)}, line {inspect.getsourcelines(cls)[1]}"
 
 
 def module_names(kind: Kind) -> list[str]:

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-Share = Annotated[float, Ge(0), Le(1)]
+# Ranges of fields and arguments, which pydantic reads: a suite is checked against them before anything starts.
+Share = Annotated[float, Ge(0), Le(1)]  # the whole is allowed
+BelowOne = Annotated[float, Ge(0), Lt(1)]  # where the whole would leave nothing, as of a dropout
+Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
 
@@ -53,9 +56,7 @@ class Recipe:
     monitor: Literal["macro_f1", "accuracy", "loss"] | None = (
         "macro_f1"  # on validation; picks the best epoch; None: the last weights, as of every generator
     )
-    ema: Annotated[float, Ge(0), Lt(1)] | None = (
-        None  # decay a step of averaged weights, which are then kept; None: none
-    )
+    ema: BelowOne | None = None  # decay a step of averaged weights, which are then kept; None: none
     oversample: Annotated[float, Ge(1)] = (
         1.0  # a class below the cap is repeated up to this factor, never above the cap
     )

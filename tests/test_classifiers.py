@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 import pickle
@@ -83,6 +84,101 @@ def batch_of(n=8, size=32, seed=0):
 
 
 # Every class
+
+
+def read_by_the_last_linear_layer(network, call):
+    """What `call()` returns, and the input of the linear layer that a network registered last."""
+    seen = []
+    last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        return call(), seen[-1]
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("size", [32, 41])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_features_are_what_the_final_linear_layer_reads(name, training, size):
+    """To the last bit, with dropout too, and in one pass with the logits."""
+    if size == 41 and name not in SMALL:
+        return  # those are large
+    dropout = "dropout" in inspect.signature(classes("model")[name].__init__).parameters
+    model = build(name, **({"dropout": 0.4} if dropout else {})).train(training)
+    images = faces(4, size)
+
+    def same_dropout(call):
+        model.load_state_dict(start)  # batch norm's averages move in training
+        torch.manual_seed(1)
+        return call(images)
+
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    logits, seen = read_by_the_last_linear_layer(model, lambda: same_dropout(model))
+    features = same_dropout(model.features)
+    both = same_dropout(model.read)
+    assert torch.equal(both[0], logits)
+    assert torch.equal(both[1], features)
+    if isinstance(model, Ensemble):  # which layer was registered last says nothing here
+        assert torch.equal(features, torch.cat([member.features(images) for member in model.members], 1))
+    else:
+        assert torch.equal(features, seen)
+        assert torch.equal(model.classify(features), logits)
+
+
+TIMM_CLASSIFIERS = {
+    "test_vit": (64, True),
+    "resnetv2_18": (512, True),  # a 1×1 convolution
+    "levit_128s": (384, False),  # batch norm and a linear layer, twice
+    "deit_tiny_distilled_patch16_224": (192, False),  # two linear layers
+}
+
+
+@pytest.mark.parametrize("backbone", TIMM_CLASSIFIERS)
+@torch.no_grad()
+def test_features_of_timms_networks_are_what_their_classifier_reads(backbone):
+    wide, linear = TIMM_CLASSIFIERS[backbone]
+    size = 224 if timm.get_pretrained_cfg(backbone).fixed_input_size else 64
+    model = build("timm", backbone=backbone, size=size).eval()
+    images = faces(2, size)
+    logits, features = model.read(images)
+    assert torch.equal(logits, model(images))
+    assert features.shape == (2, wide)
+    assert torch.equal(features, model.features(images))
+    if backbone != "resnetv2_18":
+        assert torch.equal(features, read_by_the_last_linear_layer(model, lambda: model(images))[1])
+    if linear:
+        torch.testing.assert_close(model.classify(features), logits)
+    else:
+        with pytest.raises(NotImplementedError, match="says no features"):
+            model.classify(features)
+
+
+def test_a_network_of_logits_alone_says_that_it_has_no_features():
+    class Bright(EmotionClassifier):
+        name, source, recipe = "bright", "", None
+
+        def logits(self, pixels):
+            return pixels.mean((2, 3))  # (N, 3)
+
+    model = Bright(emotions=EMOTIONS[:3], size=8, architecture={})
+    assert model(faces(2)).shape == (2, 3)
+    with pytest.raises(NotImplementedError, match="Bright says no features: define `embed`"):
+        model.read(faces(2))
+
+
+def test_files_of_vgg_keep_torchvisions_names():
+    """Alone, within an ensemble, and in the order in which they were written before."""
+    model = build("vgg16", stem="imagenet", width=1.0, pool=7, head=4096, batch_norm=False)
+    theirs = torchvision.models.vgg16(num_classes=K).state_dict()
+    ours = [name for name in model.state_dict() if not name.startswith("pixel_")]
+    assert ours == list(theirs)
+    small = build("vgg16").eval()
+    again = VGG16.restore(small.hparams, small.state_dict())
+    ensemble = Ensemble(emotions=EMOTIONS, size=32, members=[small])
+    ensemble.load_state_dict(ensemble.state_dict())
+    assert torch.equal(again(faces(2)), small(faces(2)))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -390,7 +486,7 @@ def test_small_stems_keep_the_side():
         vgg = VGG16(emotions=EMOTIONS, size=48, stem="small", width=0.5)
         pixels = torch.empty(2, 3, 48, 48)
         assert resnet.layer1(resnet.maxpool(resnet.conv1(pixels))).shape == (2, 32, 48, 48)
-        assert vgg.features(pixels).shape == (2, 256, 3, 3)
+        assert vgg.convolutions(pixels).shape == (2, 256, 3, 3)
 
 
 def test_sizes_of_vgg_and_cnn():

@@ -77,6 +77,7 @@ def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: P
     assert row.result is not None
     assert row.result["made_of"]["fit"]["trainer"]["devices"] == 2
     assert row.result["cost"]["steps"] == 2 * (80 // 32)  # 16 faces a step and process
+    assert row.result["cost"]["recipe_share"] == 2 / 15  # of the epochs, each of the same two times 32 faces
     predictions = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]
     assert len(predictions) == predictions["index"].nunique() == 80
     folder = results / "cells" / row.fit_key
@@ -103,6 +104,8 @@ def test_the_same_global_batch_gives_the_same_losses(tmp_path: Path) -> None:
     assert two.result is not None
     assert one.result is not None
     assert two.result["cost"]["steps"] == one.result["cost"]["steps"] == 3 * (80 // 16)
+    # Of 15 epochs of two batches of 32, however the batch came together.
+    assert two.result["cost"]["recipe_share"] == one.result["cost"]["recipe_share"] == 3 * 80 / (15 * 64)
     of_two = pd.read_csv(tmp_path / "two" / "cells" / two.fit_key / "history.csv")
     of_one = pd.read_csv(tmp_path / "one" / "cells" / one.fit_key / "history.csv")
     for column in ("train_loss", "val_loss", "val_accuracy", "lr"):
@@ -120,10 +123,13 @@ def test_gans_are_fitted_on_two_processes(made_suite: Path, tmp_path: Path) -> N
     settings += [f"model.{judge}.epochs=1" for judge in ("resnet18", "vit", "cnn21")]
     settings += ["data.synthetic-plain.train=320", "data.synthetic-plain.val=40", "data.synthetic-plain.test=80"]
     run(path, results, *settings)
-    steps = {}
+    steps, shares = {}, {}
     for row in load_board(results, "gan"):
         assert row.state == "done", row.reason
         assert row.result is not None
-        steps[row.row] = row.result["cost"].get("steps")
+        steps[row.row], shares[row.row] = (row.result["cost"].get(name) for name in ("steps", "recipe_share"))
     # The generators', of 16 faces a step and process; StarGAN's takes every fifth.
     assert (steps["stargan"], steps["stylegan2"]) == (320 // 32 // 5, 320 // 32)
+    # Faces of StarGAN's generator over those of 20 epochs with a batch of 16, and StyleGAN2's over 781,250 steps of 32.
+    assert shares["stargan"] == 2 * 32 / (20 * (320 // 16 // 5) * 16)
+    assert shares["stylegan2"] == 320 / (781_250 * 32)

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 from emobench.bench.judges import Judge, load
-from emobench.bench.judging import LEVELS, Drawing, Kept, Questions, Real, Yardstick
+from emobench.bench.judging import LEVELS, Drawing, Kept, Questions, Real, Rows, Yardstick
 from emobench.bench.store import Store, load_board
 from emobench.data.synthetic import Synthetic
 from emobench.errors import NotFinite
@@ -250,6 +250,53 @@ def test_emotions_are_asked_for_as_the_model_knows_them(data: Synthetic) -> None
     made = drawing.sample(np.array([[0.25, 0.75]]), np.array([0]), "test")
     assert model.asked.tolist() == [[0.75, 0.25, 0, 0, 0, 0, 0, 0]]
     assert made.shape == (1, 3, 32, 32)  # resized to the evaluation size
+
+
+class Pack:
+    """Faces on a disk, which knows what was read."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.read = images, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        self.read += rows.tolist()
+        return self.images[rows]
+
+
+def test_of_the_validation_split_only_the_faces_that_an_editor_is_given_are_read() -> None:
+    """A pack of 400 faces, each of its own brightness, of which 300 are validation's; the editor changes nothing."""
+
+    class Keeps:
+        emotions, size = ("neutral", "happy"), 8
+
+        def edit(self, images: torch.Tensor, emotions: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+            return images
+
+    class Draws:
+        emotions, size = ("neutral", "happy"), 8
+
+        def sample(self, emotions: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(seeds), 3, 8, 8, dtype=torch.uint8)
+
+    shades = np.arange(400)[:, None, None, None] * np.ones((1, 1, 8, 8))
+    pack = Pack((shades % 256).astype(np.uint8))
+    validation = np.arange(100, 400)
+    seeds, asked = np.arange(295, 305), np.tile([[0.0, 1.0]], (10, 1))
+    everything = Drawing(Keeps(), Keeps.emotions, 8, pack.images[validation], CPU).sample(asked, seeds, "test")
+
+    drawing = Drawing(Keeps(), Keeps.emotions, 8, Rows(pack, validation), CPU)
+    assert pack.read == []
+    made = drawing.sample(asked, seeds, "test")
+    assert np.array_equal(made, everything)
+    assert len(pack.read) == 10  # 300 faces: the last five, and again from the first on
+    assert len(np.unique(pack.read)) == 10
+    assert [row % 256 for row in pack.read] == made[:, 0, 0, 0].tolist()
+    pack.read.clear()
+    Drawing(Draws(), Draws.emotions, 8, Rows(pack, validation), CPU).sample(asked, seeds, "test")
+    assert pack.read == []
 
 
 def test_features_that_are_not_finite_name_the_sample(real: Real, panel: dict[str, Judge], tmp_path: Path) -> None:

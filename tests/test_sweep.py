@@ -43,7 +43,7 @@ def test_a_sweep_writes_results_and_board_and_is_skipped_when_done(
     assert row.result is not None
     assert row.result["metrics"]["accuracy"]["n"] == 80
     assert row.result["cost"]["steps"] == 4 * 5
-    assert row.result["cost"]["recipe_share"] == pytest.approx(20 / (15 * (80 // 32)))
+    assert row.result["cost"]["recipe_share"] == pytest.approx(4 * 80 / (15 * (80 // 32) * 32))
     assert row.stale is None
     predictions = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]
     assert (predictions["label"] == predictions["prediction"]).mean() == row.result["metrics"]["accuracy"]["value"]

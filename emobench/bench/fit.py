@@ -117,16 +117,18 @@ class Averaging(WeightAveraging):
 
 
 class Stopwatch(pl.Callback):
-    """Seconds and faces of training, validation aside, summed over the sessions of a resumed fit."""
+    """Seconds of training, validation aside, and its faces of all processes, over the sessions of a resumed fit."""
 
     def __init__(self) -> None:
-        self.seconds, self.faces, self.steps = 0.0, 0, 0
+        self.seconds, self.faces = 0.0, 0
+        self.seen = 0  # faces of the batches in which the optimiser of the trained network had its turn
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "faces": self.faces}
+        return {"seconds": self.seconds, "faces": self.faces, "seen": self.seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.faces = state_dict["seconds"], state_dict["faces"]
+        self.seen = state_dict.get("seen", self.faces)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
@@ -134,7 +136,10 @@ class Stopwatch(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.faces += len(batch["image"]) * trainer.world_size
+        faces = len(batch["image"]) * trainer.world_size
+        self.faces += faces
+        if (batch_idx + 1) % getattr(pl_module, "batches_a_step", 1) == 0:
+            self.seen += faces
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._lap()  # where there is no validation; after one, hardly anything
@@ -248,7 +253,7 @@ def fit(
         "peak_memory_gb": _peak_memory_gb(),
         "steps": steps,
         "epochs": len(history.rows),
-        "recipe_share": 1.0 if stopped_early else steps / _recipe_steps(cell, data, model),
+        "recipe_share": 1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
         "precision": str(trainer.precision),
     }
     record = {**identity(cell), "state": "done", "reason": None, "cost": cost, "validation": validation}
@@ -319,14 +324,18 @@ def _turns(model: Any) -> int:
     return model.batches_a_step + 1 if isinstance(model, EmotionGenerator) and not model.automatic_optimization else 1
 
 
-def _recipe_steps(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> float:
-    """Steps of the class's own recipe on this dataset, on one device; of a GAN those of its generator."""
+def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> float:
+    """Faces that the optimiser of the trained network (of a GAN: its generator) sees by the class's own recipe.
+
+    On this dataset and one process.
+    """
     recipe: Recipe = named(cell.fit["class"]).recipe
-    if recipe.steps is not None:
-        return recipe.steps
-    assert recipe.epochs is not None
-    batches = recipe.epochs * data.steps_per_epoch(recipe)
-    return batches / (model.batches_a_step if isinstance(model, EmotionGenerator) else 1)
+    batches = data.steps_per_epoch(recipe)
+    steps = recipe.steps
+    if steps is None:
+        assert recipe.epochs is not None
+        steps = recipe.epochs * max(1, batches // getattr(type(model), "batches_a_step", 1))
+    return steps * data.faces_per_epoch(recipe) / batches
 
 
 def _peak_memory_gb() -> float:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from emobench.atomic import replacing
 from emobench.bench.build import load_model, named
 from emobench.bench.judges import Judge, load
-from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Yardstick
+from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Rows, Yardstick
 from emobench.bench.machine import identity
 from emobench.bench.store import WEBP, Store, read_json, write_json, write_table
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
@@ -43,7 +43,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
     judges, (reader,) = (load(store, cell.panel[role], device) for role in ("judges", "reader"))
     guides = load(store, _classifiers(store, cell.needs), device)
     real = Real.of(data, plan["fidelity"])
-    drawing = Drawing(model, data.emotions, data.size, real.faces(real.val), device)
+    drawing = Drawing(model, data.emotions, data.size, Rows(real.images, real.val), device)
     questions = Questions(drawing, judges, guides, real, data.emotions)
     questions.real_faces()
     yardstick = _yardstick(cell, real, reader, data.cache, device)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from emobench.atomic import replacing
 from emobench.bench.build import build_model
@@ -46,23 +46,19 @@ class Judge:
 
     @torch.inference_mode()
     def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Class probabilities (N, K) and features (N, D), what its last layer sees, of uint8 images (N, C, H, W).
+        """Class probabilities (N, K) and the network's `features` (N, D) of uint8 images (N, C, H, W).
 
         Raises:
             NotFinite: an output is NaN or infinite; names the face.
         """
         device = self.network.pixel_mean.device
-        seen: list[Tensor] = []
-        last = [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
-        hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
-        logits: list[Tensor] = []
-        try:
-            for start in range(0, len(images), _BATCH):
-                part = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).to(device)
-                logits.append(self.network(part.expand(-1, 3, -1, -1)).double().cpu())
-        finally:
-            hook.remove()
-        features, shares = torch.cat(seen).numpy(), torch.cat(logits).softmax(1).numpy()
+        read: list[tuple[Tensor, Tensor]] = []
+        for start in range(0, len(images), _BATCH):
+            part = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).to(device)
+            logits, seen = self.network.read(part.expand(-1, 3, -1, -1))
+            read.append((logits.double().cpu(), seen.float().cpu()))
+        logits, seen = (torch.cat(parts) for parts in zip(*read, strict=True))
+        shares, features = logits.softmax(1).numpy(), seen.numpy()
         broken = np.flatnonzero(~(np.isfinite(features).all(1) & np.isfinite(shares).all(1)))
         if len(broken):
             raise NotFinite(

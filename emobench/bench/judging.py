@@ -100,6 +100,29 @@ class Real:
         return np.asarray(self.images[rows])
 
 
+class Faces(Protocol):
+    """Faces uint8 (N, C, S, S) that are read where they are asked for: an array, a pack on disk, or rows of one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """uint8 (n, C, S, S) of a slice or of an array of rows."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of other faces, in an order and as often as one likes; only those that are asked for are read."""
+
+    of: Faces
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self.of[self.rows[rows]])
+
+
 class Drawing:
     """Draws faces from a model, a batch at a time, at the evaluation size.
 
@@ -107,12 +130,10 @@ class Drawing:
         model: a generator, an editor, or both.
         emotions: of the dataset, in its order; the model may know more of them.
         size: evaluation size, px.
-        validation: uint8 (V, C, S, S), what an editor is given where it must generate.
+        validation: V faces uint8 (C, S, S), what an editor is given where it must generate.
     """
 
-    def __init__(
-        self, model: Any, emotions: Sequence[str], size: int, validation: np.ndarray, device: torch.device
-    ) -> None:
+    def __init__(self, model: Any, emotions: Sequence[str], size: int, validation: Faces, device: torch.device) -> None:
         self.model, self.size, self.validation, self.device = model, size, validation, device
         self.asked_as = np.array([[own == emotion for own in model.emotions] for emotion in emotions], np.float32)
         self.speed: dict[str, float] = {}  # faces per second by what they were drawn for
@@ -121,7 +142,7 @@ class Drawing:
         """uint8 (N, 3, size, size) of emotions (N, K); an editor edits validation faces that the seeds pick."""
         if hasattr(self.model, "sample"):
             return self._in_batches(lambda e, s, _: self.model.sample(e, s), emotions, seeds, None, what)
-        return self.edit(self.validation[self.picked(seeds)], emotions, seeds, what)
+        return self.edit(Rows(self.validation, self.picked(seeds)), emotions, seeds, what)
 
     def picked(self, seeds: np.ndarray) -> np.ndarray:
         """(N,) which validation face each seed (N,) stands for, where an editor must generate."""
@@ -143,12 +164,18 @@ class Drawing:
 
         return self._in_batches(draw, asked, np.arange(len(images)), images, what, images.shape[-1])
 
-    def edit(self, images: np.ndarray, emotions: np.ndarray, seeds: np.ndarray, what: str) -> np.ndarray:
+    def edit(self, images: Faces, emotions: np.ndarray, seeds: np.ndarray, what: str) -> np.ndarray:
         """uint8 (N, 3, size, size) of faces (N, C, size, size) towards emotions (N, K)."""
         return self._in_batches(lambda e, s, faces: self.model.edit(faces, e, s), emotions, seeds, images, what)
 
     def _in_batches(
-        self, draw: Any, emotions: np.ndarray, seeds: np.ndarray, images: Any, what: str, size: int | None = None
+        self,
+        draw: Any,
+        emotions: np.ndarray,
+        seeds: np.ndarray,
+        images: Faces | None,
+        what: str,
+        size: int | None = None,
     ) -> np.ndarray:
         made, spent = [], 0.0
         for start in range(0, len(seeds), BATCH):

@@ -22,17 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from emobench.errors import SizeError
 from emobench.nn.losses import cross_entropy, focal
 from emobench.nn.weights import WeightFile
-from emobench.recipe import Recipe
+from emobench.recipe import BelowOne, Count, NotNegative, Positive, Recipe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]; what torchvision's networks were trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-# Ranges of arguments, which pydantic reads: a suite is checked against them before anything starts.
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
-Share = Annotated[float, Ge(0), Lt(1)]
-Count = Annotated[int, Ge(1)]
 
 
 class TrainingArguments(TypedDict, total=False):
@@ -41,11 +34,11 @@ class TrainingArguments(TypedDict, total=False):
     loss: Literal["cross-entropy", "focal"]  # weighted by class where the recipe's `class_weights` says so
     focal_alpha: Positive  # α of Lin et al. 2017, eq. 5
     focal_gamma: NotNegative  # γ of the same
-    label_smoothing: Share  # ε
+    label_smoothing: BelowOne  # ε
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: Positive  # base learning rate; with "onecycle" the highest one
     weight_decay: NotNegative  # on all parameters, as torch's optimisers do; L2 in SGD and Adam, decoupled in AdamW
-    momentum: Share  # SGD only
+    momentum: BelowOne  # SGD only
     nesterov: bool  # SGD only
     schedule: Literal["constant", "step", "cosine", "onecycle", "plateau", "warmup-plateau"]
     step_size: Count  # epochs between two decays of "step"
@@ -80,7 +73,7 @@ class EmotionClassifier(L.LightningModule):
     """Faces to logits of emotions.
 
     A subclass has the class attributes below, builds its network in `__init__` after `super().__init__(...)`, and
-    defines `logits`.
+    defines `embed` and `classify`.
 
     Args:
         emotions: the K classes, in the order of the dataset's labels.
@@ -168,9 +161,17 @@ class EmotionClassifier(L.LightningModule):
 
     # Faces to logits
 
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised faces (N, 3, size, size) to features (N, D): what the final linear layer reads."""
+        raise NotImplementedError(f"{type(self).__name__} says no features: define `embed`, and `classify` behind it")
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, D) to logits (N, K): the final linear layer."""
+        raise NotImplementedError(f"{type(self).__name__} says no features: define `classify`, and `embed` before it")
+
     def logits(self, pixels: Tensor) -> Tensor:
         """Normalised faces (N, 3, size, size) to logits (N, K)."""
-        raise NotImplementedError
+        return self.classify(self.embed(pixels))
 
     def forward(self, images: Tensor) -> Tensor:
         """Faces to logits.
@@ -181,13 +182,26 @@ class EmotionClassifier(L.LightningModule):
         Returns:
             Logits (N, K) in the order of `emotions`.
         """
+        return self.logits(self.pixels(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Faces uint8 (N, 3, H, W) to penultimate features (N, D), in which FED compares faces."""
+        return self.embed(self.pixels(images))
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and features (N, D) of faces uint8 (N, 3, H, W), in one pass."""
+        features = self.features(images)
+        return self.classify(features), features
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Faces uint8 (N, 3, H, W) resized and normalised: (N, 3, size, size), as `embed` takes them."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         pixels = images.to(torch.float32, memory_format=layout)  # (N, 3, H, W), 0 … 255
         if images.shape[-2:] != (self.size, self.size):
             side = (self.size, self.size)
             pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True).contiguous(memory_format=layout)
         pixels = (pixels - 255 * self.pixel_mean) / (255 * self.pixel_std)  # (N, 3, size, size)
-        return self.logits(pixels.to(self.pixel_mean.dtype))
+        return pixels.to(self.pixel_mean.dtype)
 
     def losses(self, logits: Tensor, emotions: Tensor) -> Tensor:
         """The training loss of every face, (N,), of logits (N, K) and one-hot or soft labels (N, K)."""

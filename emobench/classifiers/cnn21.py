@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from emobench.classifiers.classifier import Count, EmotionClassifier, Positive, Share, TrainingArguments, at_least
-from emobench.recipe import Augment, Recipe
+from emobench.classifiers.classifier import EmotionClassifier, TrainingArguments, at_least
+from emobench.recipe import Augment, BelowOne, Count, Positive, Recipe
 
 
 class CNN21(EmotionClassifier):
@@ -49,7 +49,7 @@ class CNN21(EmotionClassifier):
         width: Positive = 1.0,
         padding: bool = False,
         dense: tuple[Count, Count] = (512, 256),
-        dropout: Share = 0.25,
+        dropout: BelowOne = 0.25,
         **training: Unpack[TrainingArguments],
     ) -> None:
         arguments = {"width": width, "padding": padding, "dense": tuple(dense), "dropout": dropout}
@@ -73,15 +73,15 @@ class CNN21(EmotionClassifier):
         else:
             at_least(cls.name, size, 94, " without padding (padding = true: from 32 px on)")
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """Normalised faces (N, 3, size, size) to what the last dense layer sees, (N, dense[1])."""
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised faces (N, 3, size, size) to what the last dense layer reads, (N, dense[1])."""
         x = self.blocks(pixels)  # (N, 256·width, side, side); 2 px remain of 128
         features: Tensor = self.dense(x.flatten(1))
         return features
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Normalised faces (N, 3, size, size) to logits (N, K)."""
-        logits: Tensor = self.head(self.features(pixels))
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, dense[1]) to logits (N, K)."""
+        logits: Tensor = self.head(features)
         return logits
 
 

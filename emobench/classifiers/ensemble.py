@@ -62,5 +62,20 @@ class Ensemble(EmotionClassifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Faces uint8 (N, 3, H, W) to log p̄, p̄ = mean over members of softmax(logits); (N, K), float32 at least."""
-        log_p = torch.stack([F.log_softmax(member(images).float(), dim=1) for member in self.members])  # (M, N, K)
-        return log_p.logsumexp(0) - math.log(len(self.members))  # (N, K)
+        return mean_of([member(images) for member in self.members])
+
+    def features(self, images: Tensor) -> Tensor:
+        """Faces uint8 (N, 3, H, W) to the features of all members, one after the other: (N, ΣD)."""
+        return self.read(images)[1]
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Log p̄ (N, K) and all members' features (N, ΣD), each member asked once."""
+        members: Any = self.members
+        logits, features = zip(*(member.read(images) for member in members), strict=True)
+        return mean_of(logits), torch.cat([each.float() for each in features], 1)
+
+
+def mean_of(logits: Sequence[Tensor]) -> Tensor:
+    """Log of the mean over M members of softmax(logits), each (N, K): (N, K), float32 at least."""
+    log_p = torch.stack([F.log_softmax(each.float(), dim=1) for each in logits])  # (M, N, K)
+    return log_p.logsumexp(0) - math.log(len(logits))  # (N, K)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 from torchvision.models.resnet import BasicBlock
 
-from emobench.classifiers.classifier import EmotionClassifier, Positive, Share, TrainingArguments
+from emobench.classifiers.classifier import EmotionClassifier, TrainingArguments
 from emobench.errors import WeightsError
 from emobench.nn.weights import WeightFile, by_name_or_path, load_weights, tensors_of
-from emobench.recipe import Recipe
+from emobench.recipe import BelowOne, Positive, Recipe
 
 
 class ResNet18(EmotionClassifier):
@@ -48,7 +48,7 @@ class ResNet18(EmotionClassifier):
         size: int,
         width: Positive = 1.0,
         stem: Literal["imagenet", "small"] = "imagenet",
-        dropout: Share = 0.0,
+        dropout: BelowOne = 0.0,
         weights: str | None = None,  # the documents do not say whether their baselines were pre-trained
         **training: Unpack[TrainingArguments],
     ) -> None:
@@ -86,12 +86,16 @@ class ResNet18(EmotionClassifier):
             raise WeightsError(f"{cls.name}: pre-trained weights have width 1, not {arguments['width']}")
         return by_name_or_path(arguments["weights"], {"IMAGENET1K_V1": ResNet18_Weights.IMAGENET1K_V1.url})
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Normalised faces (N, 3, size, size) to logits (N, K)."""
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised faces (N, 3, size, size) to pooled features (N, 512·width)."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(pixels))))  # (N, 64·width, size / 4 or size, …)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, 512·width, size / 32 or size / 8, …)
-        x = x.mean((2, 3))  # (N, 512·width)
-        logits: Tensor = self.fc(self.dropout(x))  # (N, K)
+        features: Tensor = self.dropout(x.mean((2, 3)))  # (N, 512·width)
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, 512·width) to logits (N, K)."""
+        logits: Tensor = self.fc(features)
         return logits
 
 

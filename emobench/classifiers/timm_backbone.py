@@ -11,10 +11,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from emobench.classifiers.classifier import EmotionClassifier, Share, TrainingArguments
+from emobench.classifiers.classifier import EmotionClassifier, TrainingArguments
 from emobench.errors import SizeError, SuiteError, WeightsError, unknown
 from emobench.nn.weights import WeightFile, by_path, check_names, from_hugging_face, from_torch_hub, read_weights
-from emobench.recipe import Recipe
+from emobench.recipe import BelowOne, Recipe
 
 _TRIED = (32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 336, 384, 448, 512, 518)  # px, for an error
 
@@ -50,7 +50,7 @@ class TimmBackbone(EmotionClassifier):
         emotions: Sequence[str],
         size: int,
         backbone: str,
-        dropout: Share = 0.0,
+        dropout: BelowOne = 0.0,
         weights: str | None = None,  # nothing is fetched unasked
         **training: Unpack[TrainingArguments],
     ) -> None:
@@ -95,6 +95,35 @@ class TimmBackbone(EmotionClassifier):
         """Normalised faces (N, 3, size, size) to logits (N, K)."""
         logits: Tensor = self.backbone(pixels)
         return logits
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised faces (N, 3, size, size) to what timm's classifier reads, (N, D)."""
+        return self._both(pixels)[1]
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and features (N, D) of faces uint8 (N, 3, H, W), in one pass."""
+        return self._both(self.pixels(images))
+
+    def _both(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """By a hook on the last layer: what `forward_head(..., pre_logits=True)` gives is not always its input.
+
+        Some networks of timm normalise it once more, and some average two classifiers.
+        """
+        read: list[Tensor] = []
+        hook = last_layer(self.backbone).register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+        try:
+            logits = self.logits(pixels)
+        finally:
+            hook.remove()
+        return logits, read[-1].flatten(1)  # a classifier that is a 1×1 convolution reads (N, D, 1, 1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, D) to logits (N, K), where the classifier is one linear layer, as almost always."""
+        layer = last_layer(self.backbone)
+        if layer is not cast(Any, self.backbone).get_classifier():
+            return super().classify(features)
+        logits: Tensor = layer(features[..., None, None] if isinstance(layer, nn.Conv2d) else features)
+        return logits.flatten(1)
 
 
 def configuration(backbone: str) -> Any:
@@ -163,6 +192,13 @@ def pretrained(create: Any, file: WeightFile, by_user: bool) -> nn.Module:
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         reason = next(iter(str(error).splitlines()[1:] or str(error).splitlines()), type(error).__name__).strip()
         raise WeightsError(f"weights {file.name} could not be loaded ({reason}). {file.how}") from None
+
+
+def last_layer(network: nn.Module) -> nn.Module:
+    """The final linear layer of a network's classifier, or of the last of its classifiers where it has several."""
+    classifier: Any = cast(Any, network).get_classifier()
+    parts = classifier if isinstance(classifier, tuple) else (classifier,)
+    return [each for part in parts for each in part.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
 
 
 def head_of(network: nn.Module) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
-from emobench.classifiers.classifier import Count, EmotionClassifier, Positive, Share, TrainingArguments, at_least
+from emobench.classifiers.classifier import EmotionClassifier, TrainingArguments, at_least
 from emobench.errors import WeightsError
 from emobench.nn.weights import WeightFile, by_name_or_path, load_weights, tensors_of
-from emobench.recipe import Recipe
+from emobench.recipe import BelowOne, Count, Positive, Recipe
 
 _URLS = {False: VGG16_Weights.IMAGENET1K_V1.url, True: VGG16_BN_Weights.IMAGENET1K_V1.url}
 
@@ -55,7 +55,7 @@ class VGG16(EmotionClassifier):
         batch_norm: bool = False,
         pool: Count = 7,
         head: Count = 4096,
-        dropout: Share = 0.5,
+        dropout: BelowOne = 0.5,
         weights: str | None = None,  # the documents do not say whether their baselines were pre-trained
         **training: Unpack[TrainingArguments],
     ) -> None:
@@ -70,10 +70,12 @@ class VGG16(EmotionClassifier):
         }
         super().__init__(emotions=emotions, size=size, architecture=arguments, **training)
         plan = [max(1, round(layer * width)) if isinstance(layer, int) else layer for layer in cfgs["D"]]
-        self.features = make_layers(plan, batch_norm)  # "M" in the plan is a max-pool
+        self.convolutions = make_layers(plan, batch_norm)  # "M" in the plan is a max-pool
+        self.register_state_dict_post_hook(to_torchvisions_names)
+        self.register_load_state_dict_pre_hook(from_torchvisions_names)
         if stem == "small":
-            first = next(place for place, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d))
-            self.features[first] = nn.Identity()  # in its place, so that the names of the others stay
+            first = next(place for place, layer in enumerate(self.convolutions) if isinstance(layer, nn.MaxPool2d))
+            self.convolutions[first] = nn.Identity()  # in its place, so that the names of the others stay
         self.avgpool = nn.AdaptiveAvgPool2d(pool)
         channels = max(1, round(512 * width))
         self.classifier = nn.Sequential(
@@ -112,11 +114,36 @@ class VGG16(EmotionClassifier):
             raise WeightsError(f"{cls.name}: pre-trained weights have width 1, not {arguments['width']}")
         return by_name_or_path(arguments["weights"], {"IMAGENET1K_V1": _URLS[arguments.get("batch_norm", False)]})
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Normalised faces (N, 3, size, size) to logits (N, K)."""
-        x = self.avgpool(self.features(pixels))  # (N, 512·width, pool, pool)
-        logits: Tensor = self.classifier(x.flatten(1))  # (N, K)
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised faces (N, 3, size, size) to the second hidden dense layer, (N, head)."""
+        x: Tensor = self.avgpool(self.convolutions(pixels)).flatten(1)  # (N, 512·width·pool²)
+        for layer in list(self.classifier)[:-1]:
+            x = layer(x)
+        return x
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, head) to logits (N, K)."""
+        logits: Tensor = self.classifier[-1](features)
         return logits
+
+
+# torchvision calls the convolutions `features`, which here is a method. Files keep its name.
+
+
+def to_torchvisions_names(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Rename the convolutions in a state that is handed out."""
+    _rename(state, f"{prefix}convolutions.", f"{prefix}features.")
+
+
+def from_torchvisions_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename them back in one that is taken in."""
+    _rename(state, f"{prefix}features.", f"{prefix}convolutions.")
+
+
+def _rename(state: dict[str, Any], old: str, new: str) -> None:
+    for name in list(state):  # all of them, so that their order stays
+        value = state.pop(name)
+        state[new + name.removeprefix(old) if name.startswith(old) else name] = value
 
 
 def initialise(module: nn.Module) -> None:

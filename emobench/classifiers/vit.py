@@ -14,10 +14,10 @@ from transformers import ViTConfig, ViTModel
 from transformers.models.vit.modeling_vit import ViTLayer
 from transformers.utils import logging
 
-from emobench.classifiers.classifier import Count, EmotionClassifier, Share, TrainingArguments
+from emobench.classifiers.classifier import EmotionClassifier, TrainingArguments
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.nn.weights import WeightFile, by_path, from_hugging_face, is_path
-from emobench.recipe import Recipe
+from emobench.recipe import BelowOne, Count, Recipe
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -79,7 +79,7 @@ class ViT(EmotionClassifier):
         heads: Count = 12,
         patch: Count = 16,
         hidden: Count = 256,
-        dropout: Share = 0.3,
+        dropout: BelowOne = 0.3,
         weights: str | None = "google/vit-base-patch16-224-in21k",
         **training: Unpack[TrainingArguments],
     ) -> None:
@@ -163,10 +163,16 @@ class ViT(EmotionClassifier):
             )
         return WeightFile(name=weights, looked_for=str(found), path=found, download=False, how=file.how)
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Normalised faces (N, 3, size, size) to logits (N, K)."""
-        tokens = self.backbone(pixels).last_hidden_state  # (N, 1 + (size / patch)², dim)
-        logits: Tensor = self.head(tokens[:, 0])  # (N, K)
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised faces (N, 3, size, size) to the head's hidden layer, (N, hidden)."""
+        x: Tensor = self.backbone(pixels).last_hidden_state[:, 0]  # (N, dim), of (N, 1 + (size / patch)², dim)
+        for layer in list(self.head)[:-1]:
+            x = layer(x)
+        return x
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, hidden) to logits (N, K)."""
+        logits: Tensor = self.head[-1](features)
         return logits
 
 

@@ -335,8 +335,16 @@ class EmotionDataModule(L.LightningDataModule, ABC):
 
     def steps_per_epoch(self, recipe: Recipe, world: int = 1) -> int:
         """Optimiser steps of one epoch under a recipe, on `world` processes."""
+        return len(self._batches(recipe, world))
+
+    def faces_per_epoch(self, recipe: Recipe) -> int:
+        """Faces that training sees in one epoch under a recipe, on one process; repeated ones count each time."""
+        batches = self._batches(recipe, 1)
+        return len(batches) * batches.batch
+
+    def _batches(self, recipe: Recipe, world: int) -> TrainBatches:
         rows = self._rows("train")
-        return len(TrainBatches(self._labels()[rows], rows, _balance(recipe), recipe.batch, 0, 0, world))
+        return TrainBatches(self._labels()[rows], rows, _balance(recipe), recipe.batch, 0, 0, world)
 
     def prepare_data(self) -> None:
         """Lightning calls this in one process per node, before the others look for the pack."""

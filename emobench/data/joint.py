@@ -41,6 +41,10 @@ class Joint(L.LightningDataModule):
         """Batches of one epoch."""
         return sum(part.steps_per_epoch(recipe, world) for part in self.parts)
 
+    def faces_per_epoch(self, recipe: Recipe) -> int:
+        """Faces that training sees in one epoch under a recipe, on one process, of all datasets together."""
+        return sum(part.faces_per_epoch(recipe) for part in self.parts)
+
     def prepare_data(self) -> None:
         """Lightning calls this in one process per node."""
         for part in self.parts:

@@ -1,0 +1,113 @@
+"""`recipe_share`: faces that the trained network's optimiser saw, over those of the class's own recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emobench.bench import fit as fitting
+from emobench.bench.build import build_data
+from emobench.bench.store import Store, read_json
+from emobench.classifiers.resnet import ResNet18
+from emobench.expand import expand
+from emobench.generators.stargan import StarGAN
+from emobench.suite import Cell, load
+
+SUITE = """
+[data.synthetic-plain]
+size = 32
+train = 80
+val = 80
+test = 80
+
+[model.stargan]
+size = 32
+width = 4
+blocks = 0
+discriminator_width = 4
+
+[model.vit]
+class = "vit-full"
+weights = "none"
+size = 32
+dim = 32
+depth = 1
+heads = 2
+
+[model.resnet18]
+width = 0.0625
+patience = "none"
+
+[model.cnn21]
+padding = true
+size = 32
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "shares.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def planned(suite: Path, row: str, *overrides: str) -> Cell:
+    cells = expand(load(suite, overrides), Path("nowhere")).cells
+    return next(cell for cell in cells if cell.row == row)
+
+
+def share(cell: Cell, folder: Path) -> float:
+    """Of a fit in this process."""
+    store = Store(folder)
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    fitting.fit(cell, store, build_data(cell, folder))
+    return float(read_json(store.fit_folder(cell.fit_key) / "fit.json")["cost"]["recipe_share"])
+
+
+OWN = 15 * 64  # faces of ResNet18's recipe: 15 epochs of two batches of 32, of 80 faces
+
+
+@pytest.mark.parametrize(
+    ("overrides", "faces"),
+    [
+        (["model.resnet18.batch=32", "model.resnet18.epochs=15"], OWN),
+        (["model.resnet18.batch=64", "model.resnet18.epochs=15"], OWN),  # half the steps
+        (["model.resnet18.batch=16", "model.resnet18.epochs=15"], 15 * 80),  # here no face of an epoch is left out
+        (["model.resnet18.batch=64", "model.resnet18.steps=6"], 6 * 64),
+        (["model.resnet18.batch=16", "model.resnet18.epochs=3", "trainer.accumulate_grad_batches=2"], 3 * 80),
+        (["model.resnet18.batch=16", "model.resnet18.steps=6", "trainer.accumulate_grad_batches=2"], 2 * 80),
+    ],
+)
+def test_faces_are_counted_and_not_steps(suite: Path, tmp_path: Path, overrides: list[str], faces: int) -> None:
+    """The last step of an epoch of five batches accumulates over one of them."""
+    assert (ResNet18.recipe.epochs, ResNet18.recipe.batch) == (15, 32)
+    assert share(planned(suite, "resnet18", *overrides), tmp_path) == faces / OWN
+
+
+@pytest.mark.parametrize(("critic_steps", "epochs"), [(5, 1), (5, 2), (2, 2), (1, 1)])
+def test_of_a_gan_the_faces_of_its_generator_are_counted(
+    suite: Path, tmp_path: Path, critic_steps: int, epochs: int
+) -> None:
+    """Ten batches of 8 an epoch; the recipe's five of 16 are one step of the generator."""
+    assert (StarGAN.recipe.epochs, StarGAN.recipe.batch, StarGAN.batches_a_step) == (20, 16, 5)
+    settings = [f"model.stargan.critic_steps={critic_steps}", f"model.stargan.epochs={epochs}", "model.stargan.batch=8"]
+    cell = planned(suite, "stargan", *settings)
+    assert share(cell, tmp_path) == epochs * (10 // critic_steps) * 8 / (20 * 16)
+
+
+def test_stargans_own_recipe_has_the_published_critic_steps() -> None:
+    model = StarGAN(emotions=("neutral", "happy"), size=32, width=4, blocks=0, discriminator_width=4)
+    assert model.batches_a_step == StarGAN.batches_a_step
+
+
+def test_a_resumed_fit_counts_each_face_once(
+    suite: Path, tmp_path: Path, both_ways: Callable[..., dict[str, Any]]
+) -> None:
+    cell = planned(suite, "resnet18", "model.resnet18.batch=16", "model.resnet18.epochs=4")
+    both_ways(cell)
+    for kind in ("through", "stopped"):
+        cost = read_json(Store(tmp_path / kind).fit_folder(cell.fit_key) / "fit.json")["cost"]
+        assert cost["recipe_share"] == 4 * 80 / OWN
