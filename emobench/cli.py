@@ -64,8 +64,9 @@ def bench(
     from rich.console import Console
 
     from emobench.bench.plans import plan_of
-    from emobench.bench.schedule import to_run, trusting, write_suite
-    from emobench.bench.show import Display, show_notes, show_plan
+    from emobench.bench.reuse import to_run
+    from emobench.bench.schedule import trusting, write_suite
+    from emobench.bench.show import Display, show_again, show_notes, show_plan
     from emobench.bench.store import Store
     from emobench.suite import load
 
@@ -79,11 +80,15 @@ def bench(
     plan = plan_of(loaded, data, store)
     if on_existing is OnExisting.trust:
         plan = trusting(results, plan)
-    cells = to_run(results, plan, on_existing.value)
+    chosen = to_run(results, plan, on_existing.value)
+    cells = [cell for cell, _ in chosen]
     if dry_run:
         show_plan(plan, cells, results)
+    else:
+        show_notes(plan)
+    show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
+    if dry_run:
         return
-    show_notes(plan)
     changed = write_suite(results, plan)
     if not cells and not changed and (results / plan.suite / "leaderboard.md").exists():
         print(
@@ -97,7 +102,7 @@ def bench(
     logged = _wandb(loaded, wandb, offline) if cells else None
     board = write(results, plan.suite)  # at once, so that a reader sees results from the first minute
     if cells:
-        with Display(Console(), plan, cells) as display:
+        with Display(Console(), plan) as display:
 
             def on_change(state: Sweep) -> None:
                 display.update(state)

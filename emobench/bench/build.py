@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from emobench.bench.store import Store, finished, read_json
+from emobench.bench.store import Store, finished, intact, read_json
 from emobench.classifiers.classifier import untrained
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
@@ -85,8 +85,10 @@ def load_model(store: Store, fit_key: str) -> Any:
     model = build_model(cell, store, pretrained=not cell.trains or named(cell.fit["class"]).keeps_files)
     if cell.trains:
         weights = store.weights(fit_key)
-        if not weights.exists():
-            raise StoreError(f"{weights}: the weights are gone. Run the suite again with --on-existing redo")
+        if not intact(weights):
+            raise StoreError(
+                f"{weights}: the weights are gone or cut short. Run the suite again with --on-existing redo"
+            )
         model.load_state_dict(load_file(weights))
     return model.eval().requires_grad_(False)
 

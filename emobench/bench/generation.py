@@ -17,6 +17,7 @@ from emobench.bench.build import load_model, named
 from emobench.bench.judges import Judge, load
 from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Yardstick
 from emobench.bench.machine import identity
+from emobench.bench.reuse import made_with
 from emobench.bench.store import Store, read_json, write_json
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
@@ -93,6 +94,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         "guides": [guide.card() for guide in guides],
         "metrics": metrics,
         "cost": {**cost, **{name: drawing.speed.get(what) for name, what in _SPEEDS.items()}},
+        "made_with": made_with(store, cell),
         "fitted_with": fit_record["versions"],
         "fitted_on": fit_record["hardware"],
         "raw": raw,
