@@ -133,24 +133,38 @@ def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
     return key([fit, {name: value for name, value in evaluation.items() if name not in made_by_code}])
 
 
-def write_suite(results: Path, plan: Plan) -> bool:
-    """Write the rows of the board, `suite.json`; returns whether they changed."""
+def suite_is_written(results: Path, plan: Plan) -> bool:
+    """Whether the board's `suite.json` lists the plan's cells."""
+    try:
+        return bool(read_json(results / plan.suite / "suite.json")["rows"] == _rows(plan))
+    except (FileNotFoundError, StoreError):
+        return False
+
+
+def write_suite(results: Path, plan: Plan) -> None:
+    """Write the rows of the board, `suite.json`, where they changed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     from emobench.bench.machine import versions
 
+    if suite_is_written(results, plan):
+        return
     folder = results / plan.suite
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions()["commit"]}
+    write_json(folder / "suite.json", {**head, "rows": _rows(plan)})
+
+
+def _rows(plan: Plan) -> list[dict[str, Any]]:
+    """The cells of a plan as `suite.json` lists them, then what is skipped."""
     rows = [{**cell.entry(), "skipped": None} for cell in plan.cells]
     for skipped in plan.skipped:
         empty = {"variant": "", "seed": 0, "track": "recognition", "control": None, "fit_key": "", "eval_key": ""}
         row = {"row": skipped.row, "model": skipped.model, "dataset": skipped.dataset, "size": skipped.size}
         rows.append({**row, **empty, "skipped": skipped.reason})
-    try:
-        if read_json(folder / "suite.json")["rows"] == rows:
-            return False
-    except (FileNotFoundError, StoreError):
-        folder.mkdir(parents=True, exist_ok=True)
-    head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions()["commit"]}
-    write_json(folder / "suite.json", {**head, "rows": rows})
-    return True
+    return rows
 
 
 def sweep(
