@@ -343,7 +343,7 @@ def _turns(model: Any) -> int:
 
 def _recipe_steps(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> float:
     """Steps of the class's own recipe on this dataset, on one device; of a GAN those of its generator."""
-    recipe: Recipe = named(cell.fit["class"]).recipe
+    recipe: Recipe = named(cell.fit["class"], cell).recipe
     if recipe.steps is not None:
         return recipe.steps
     assert recipe.epochs is not None

@@ -112,8 +112,8 @@ def _parameters(model: Any, cell: Cell, store: Store) -> int:
 def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
     """Those of the needs that read emotions."""
     keys = [key for keys in needs.values() for key in keys]
-    classes = {key: read_json(store.fit_folder(key) / "fit.json")["made_of"]["fit"]["class"] for key in keys}
-    return [key for key in keys if issubclass(named(classes[key]), EmotionClassifier)]
+    cells = {key: Cell.from_record(read_json(store.fit_folder(key) / "fit.json")) for key in keys}
+    return [key for key in keys if issubclass(named(cells[key].fit["class"], cells[key]), EmotionClassifier)]
 
 
 def _yardstick(cell: Cell, real: Real, reader: Judge, cache: Path, device: torch.device) -> Yardstick:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
+from emobench import plugins
 from emobench.bench.build import build_data, build_training_data
 from emobench.bench.evaluate import evaluate
 from emobench.bench.fit import fit
@@ -164,6 +165,8 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     if not helper:
         for leftover in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
+    for source in cell.sources.values():
+        plugins.load(Path(source["path"]), source["sha256"])
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     data = build_data(cell, job.data_root)
     data.prepare()

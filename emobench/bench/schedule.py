@@ -34,7 +34,6 @@ from emobench.bench.store import (
     read_json,
     write_json,
 )
-from emobench.discover import module_names
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
 
@@ -290,13 +289,7 @@ def preload() -> list[str]:
     With all code loaded at the start, a sweep is not changed by edits that are made while it runs.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    return [
-        "emobench.bench.server",
-        "emobench.bench.run",
-        *module_names("model"),
-        *module_names("dataset"),
-        "albumentations",
-    ]
+    return ["emobench.bench.server", "emobench.bench.run", "emobench.bench.warm", "albumentations"]
 
 
 def _needs(state: Sweep, cell: Cell) -> str | None:
