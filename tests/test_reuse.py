@@ -60,9 +60,9 @@ def pair(pair_once: Path, tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "tiny.toml", tmp_path / "results"
 
 
-def elsewhere(results: Path, row: Row) -> None:
+def elsewhere(store: Store, fit_key: str) -> None:
     """Make a network as another machine would have trained it, with slightly other weights."""
-    path = weights(results, row)
+    path = store.weights(fit_key)
     state = {name: value * 1.01 if value.is_floating_point() else value for name, value in load_file(path).items()}
     save_file(state, path)
     record = path.with_name("fit.json")
@@ -119,7 +119,7 @@ def test_what_was_made_with_other_weights_is_made_again_and_said(
 ) -> None:
     tiny, results = pair
     original = rows(results, "tiny")
-    elsewhere(results, original["other"])
+    elsewhere(Store(results), original["other"].fit_key)
     capsys.readouterr()
     assert emobench("bench", tiny, "--results", results) == 0  # both are measured with the weights that are here
     said = capsys.readouterr().out
@@ -191,7 +191,7 @@ def test_a_guide_with_other_weights_trains_its_generator_again(
 ) -> None:
     suite, results = made
     before = rows(results, "made")
-    elsewhere(results, before["vgg16"])
+    elsewhere(Store(results), before["vgg16"].fit_key)
     assert emobench("bench", suite, "--dry-run", "--results", results) == 0
     said = capsys.readouterr().out
     assert "again: cvae on synthetic-plain, seed 0: it was trained with other weights of vgg16 than are here" in said
@@ -227,7 +227,7 @@ def test_a_judge_with_other_weights_judges_again(
     assert finished(after["cvae"])["metrics"] == finished(before["cvae"])["metrics"]
 
     judge.unlink()
-    elsewhere(results, after["cnn21"])
+    elsewhere(Store(results), after["cnn21"].fit_key)
     record = Store(results).fit_folder(reader) / "fit.json"
     assert emobench("bench", suite, "--dry-run", "--results", results) == 0
     assert "1 to run" in capsys.readouterr().out  # the reader, whose form that judges is not known yet
@@ -241,18 +241,19 @@ def test_a_judge_with_other_weights_judges_again(
 
 
 def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
-    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from emobench.bench import fit as fitting
     from emobench.bench.build import build_data
 
-    suite, results = made
-    cell = next(cell for cell in expand(load(suite, ["model.cvae.epochs=3"]), tmp_path).cells if cell.row == "cvae")
-    store = Store(results)
-    store.fit_folder(cell.fit_key).mkdir()
+    cells = {cell.row: cell for cell in expand(load(made_suite, ["model.cvae.epochs=2"]), tmp_path).cells}
+    cell, guide, store = cells["cvae"], cells["vgg16"], Store(tmp_path / "results")
+    for each in (cell, guide):
+        store.fit_folder(each.fit_key).mkdir(parents=True)
+    fit(guide, store, build_data(guide, tmp_path))
 
-    def interrupt(self: Any, trainer: Any, *rest: Any) -> None:
-        if trainer.current_epoch == 1 and trainer.global_step % 3 == 2:
+    def interrupt(self: Any, trainer: Any, module: Any, images: Any, step: int) -> None:
+        if (trainer.current_epoch, step) == (1, 1):
             raise Interrupted(15)
 
     for same in (True, False):
@@ -262,8 +263,9 @@ def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
                 fit(cell, store, build_data(cell, tmp_path))
         capsys.readouterr()
         if not same:
-            elsewhere(results, rows(results, "made")["vgg16"])
+            elsewhere(store, guide.fit_key)
         fit(cell, store, build_data(cell, tmp_path))
         assert ("going on from" in capsys.readouterr().out) == same
         networks = read_json(store.fit_folder(cell.fit_key) / "fit.json")["made_with"]
-        assert networks == made_with(store, cell, own=False)
+        assert networks == made_with(store, cell, own=False) == {guide.fit_key: sha256_of(store.weights(guide.fit_key))}
+        assert not (store.fit_folder(cell.fit_key) / fitting.MADE_WITH).exists()

@@ -207,11 +207,10 @@ def fit(
     folder = store.fit_folder(cell.fit_key)
     checkpoints = folder / "checkpoints"
     networks = made_with(store, cell, own=False)
-    if redo or not _made_with(checkpoints, networks):
+    if redo or not _made_with(folder, networks):
         shutil.rmtree(checkpoints, ignore_errors=True)
     if networks:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        write_json(checkpoints / MADE_WITH, {"schema_version": SCHEMA_VERSION, "made_with": networks})
+        write_json(folder / MADE_WITH, {"schema_version": SCHEMA_VERSION, "made_with": networks})
     recipe = recipe_of(cell.fit["recipe"])
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
@@ -265,12 +264,13 @@ def fit(
     record |= {"weights": {"sha256": sha256_of(weights), "judge": judge}, "made_with": networks}
     write_json(folder / "fit.json", record)
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
+    (folder / MADE_WITH).unlink(missing_ok=True)
 
 
-def _made_with(checkpoints: Path, networks: dict[str, str]) -> bool:
+def _made_with(folder: Path, networks: dict[str, str]) -> bool:
     """Whether the checkpoints come of a fit that was handed these very networks."""
     try:
-        known = read_json(checkpoints / MADE_WITH)["made_with"]
+        known = read_json(folder / MADE_WITH)["made_with"]
     except (FileNotFoundError, StoreError):
         return True  # there are none, or this fit needs no other network
     if known != networks:
