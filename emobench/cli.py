@@ -6,9 +6,14 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from emobench.bench.boards import BoardFile
 
 app = typer.Typer(
     help="Emotion classifiers and generators, measured under one protocol.",
@@ -63,9 +68,11 @@ def bench(
     """Train and measure every cell of a suite, and write its boards."""
     from rich.console import Console
 
+    from emobench.bench.boards import BoardFile
     from emobench.bench.plans import plan_of
-    from emobench.bench.schedule import to_run, trusting, write_suite
-    from emobench.bench.show import Display, show_notes, show_plan
+    from emobench.bench.reuse import to_run
+    from emobench.bench.schedule import trusting
+    from emobench.bench.show import Display, show_again, show_notes, show_plan
     from emobench.bench.store import Store
     from emobench.suite import load
 
@@ -79,29 +86,30 @@ def bench(
     plan = plan_of(loaded, data, store)
     if on_existing is OnExisting.trust:
         plan = trusting(results, plan)
-    cells = to_run(results, plan, on_existing.value)
+    chosen = to_run(results, plan, on_existing.value)
+    cells = [cell for cell, _ in chosen]
     if dry_run:
         show_plan(plan, cells, results)
+    else:
+        show_notes(plan)
+    show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
+    if dry_run:
         return
-    show_notes(plan)
-    changed = write_suite(results, plan)
-    if not cells and not changed and (results / plan.suite / "leaderboard.md").exists():
-        print(
-            f"{len(plan.cells)} of {len(plan.cells)} cells are done; "
-            f"the board is {results / plan.suite / 'leaderboard.md'}"
-        )
-        raise typer.Exit(_exit_code(results, plan.suite))
+    board = BoardFile(results, plan)
+    if not cells and board.whole():
+        print(board.summary())
+        raise typer.Exit(_exit_code(board))
     from emobench.bench.schedule import Sweep, sweep
-    from emobench.report.leaderboard import write
 
     logged = _wandb(loaded, wandb, offline) if cells else None
-    board = write(results, plan.suite)  # at once, so that a reader sees results from the first minute
+    board.write()  # at once, so that a reader sees results from the first minute
+    state = None
     if cells:
-        with Display(Console(), plan, cells) as display:
+        with Display(Console(), plan) as display:
 
             def on_change(state: Sweep) -> None:
                 display.update(state)
-                write(results, plan.suite)
+                board.write()
 
             state = sweep(
                 plan,
@@ -115,7 +123,8 @@ def bench(
                 on_tick=display.update,
             )
             display.update(state)
-        board = write(results, plan.suite)
+        if not board.whole():
+            board.write()
         if state.signal is not None:
             print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
             raise typer.Exit(128 + state.signal)
@@ -123,8 +132,11 @@ def bench(
         from emobench.bench.logging import sync_command
 
         print(f"Logged offline; to upload: {sync_command(results)}")
-    print(f"The board is {board.path}")
-    raise typer.Exit(_exit_code(results, plan.suite))
+    if board.problem is None:
+        print(f"The board is {board.path}")
+    else:
+        print(f"emobench: {board.path} is not the board of these results: {board.problem}", file=sys.stderr)
+    raise typer.Exit(_exit_code(board, [] if state is None else [found for found, _ in state.states.values()]))
 
 
 def _wandb(suite: Any, asked: Wandb | None, offline: bool) -> dict[str, str] | None:
@@ -141,11 +153,13 @@ def _wandb(suite: Any, asked: Wandb | None, offline: bool) -> dict[str, str] | N
     return {**options, "mode": mode, "group": suite.name}
 
 
-def _exit_code(results: Path, suite: str) -> int:
-    """1 where a cell of the board failed or diverged, or is not done."""
-    from emobench.bench.store import load_board
+def _exit_code(board: BoardFile, ended: Sequence[str] = ()) -> int:
+    """1 where the board could not be written, or a cell of it failed or diverged, or is not done.
 
-    return 0 if all(row.state in ("done", "skipped") for row in load_board(results, suite)) else 1
+    Args:
+        ended: the states of cells that this sweep ran.
+    """
+    return 0 if board.problem is None and {*board.states(), *ended} <= {"done"} else 1
 
 
 def _workers() -> int:
@@ -161,9 +175,18 @@ def report(
     results: Results = Path("results"),
 ) -> None:
     """Write a suite's boards again from its stored results."""
+    from emobench.bench.store import load_board
     from emobench.report.leaderboard import write
+    from emobench.report.written import mark_unwritten
 
-    board = write(results, Path(suite).stem)
+    name = Path(suite).stem
+    load_board(results, name)
+    try:
+        board = write(results, name)
+    except Exception as error:
+        reason = mark_unwritten(results, name, error)
+        print(f"emobench: the board {results / name} could not be written: {reason}", file=sys.stderr)
+        raise typer.Exit(1) from None
     print(board.path)
     raise typer.Exit(1 if board.failed else 0)
 

@@ -1,7 +1,10 @@
-"""Finds the models and datasets of the package, and reads and checks their arguments.
+"""Finds models and datasets, and reads and checks their arguments.
 
-A new model or dataset is one new file with one class: nothing registers it. A class says under which names it goes:
-`name`; `variants`, further names that preset some arguments; `family`, the argument that follows `name` and a colon.
+A new model or dataset is one new file with one class, and nothing registers it. It lies in the package or anywhere
+else, see `emobench.plugins`. A class says under which names it goes: `name`; `variants`, further names that preset some
+arguments; `family`, the argument that follows `name` and a colon.
+
+A file that cannot be imported is passed over, and named to whoever lists what there is or wants what it may hold.
 """
 
 from __future__ import annotations
@@ -12,39 +15,91 @@ import importlib
 import inspect
 import json
 import pkgutil
+import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from emobench import plugins
 from emobench.errors import SuiteError, unknown
+from emobench.plugins import Broken
 from emobench.recipe import Augment, Recipe
 
 Kind = Literal["model", "dataset"]
 _PACKAGES = {"model": ("emobench.classifiers", "emobench.generators"), "dataset": ("emobench.data",)}
+_MARKS = {"model": "recipe", "dataset": "expects"}  # what every class of a kind has, and none of the other kind
+
+
+def classes(kind: Kind) -> dict[str, Any]:
+    """Every class of a kind under its `name`, of the package and of the user's own files."""
+    return _discovered(kind, plugins.state())[0]
+
+
+def broken(kind: Kind) -> list[Broken]:
+    """The files that may hold a class of a kind, and cannot be used."""
+    return list(_discovered(kind, plugins.state())[1])
 
 
 @functools.cache
-def classes(kind: Kind) -> dict[str, Any]:
-    """Every class of a kind under its `name`.
-
-    Raises:
-        SuiteError: two classes go under one name, be it of a variant.
-    """
+def _discovered(kind: Kind, state: object) -> tuple[dict[str, Any], list[Broken]]:
+    """Classes by name, and broken files; `state` renews the cache when the user's files change."""
     found: dict[str, Any] = {}
     taken: dict[str, Any] = {}
-    for module in module_names(kind):
-        for member in vars(importlib.import_module(module)).values():
-            if inspect.isclass(member) and member.__module__ == module and "name" in vars(member):
-                for name in (vars(member)["name"], *getattr(member, "variants", ())):
+    passed_over: list[Broken] = []
+    for module in _modules(kind, passed_over):
+        for member in _members(kind, module):
+            if (problem := _problem(member)) is None:
+                for name in (vars(member)["name"], *member.variants):
                     if (other := taken.setdefault(name, member)) is not member:
                         raise SuiteError(
                             f"two {kind}s are called '{name}': {_place(other)} and {_place(member)}. Rename one of them"
                         )
                 found[vars(member)["name"]] = member
-    return found
+            else:
+                passed_over.append(problem)
+    return found, passed_over
+
+
+def _modules(kind: Kind, passed_over: list[Broken]) -> Iterator[ModuleType]:
+    """Every module that may hold a class of a kind; those that cannot be imported are added to `passed_over`."""
+    for name in module_names(kind):
+        try:
+            yield importlib.import_module(name)
+        except plugins.ANYTHING as error:
+            file = cast(str, importlib.import_module(name.rpartition(".")[0]).__file__)
+            passed_over.append(Broken.by(error, Path(file).with_name(name.rpartition(".")[2] + ".py")))
+    yield from plugins.modules(passed_over)
+
+
+def _members(kind: Kind, module: ModuleType) -> Iterator[Any]:
+    """The classes of a kind that a module, or the package that it is, defines."""
+    for member in list(vars(module).values()):
+        own = inspect.isclass(member) and (f"{member.__module__}.").startswith(f"{module.__name__}.")
+        if own and "name" in vars(member) and hasattr(member, _MARKS[kind]):
+            yield member
+
+
+def _problem(cls: Any) -> Broken | None:
+    """What keeps a class from being used at all."""
+    try:
+        if not isinstance(vars(cls)["name"], str):
+            raise TypeError(f"{cls.__qualname__}.name is {vars(cls)['name']!r}, not a text")
+        if not hasattr(cls, "family") or not hasattr(cls, "variants"):
+            bases = "EmotionClassifier, EmotionGenerator or EmotionDataModule"
+            raise TypeError(f"{cls.__qualname__} has no `family` and `variants`: derive it from {bases}")
+        parameters(cls)
+    except Exception as error:
+        return Broken(source_of(cls), plugins.line_of(cls), f"{type(error).__name__}: {error}")
+    return None
+
+
+def source_of(cls: Any) -> Path:
+    """The file that defines a class."""
+    return Path(cast(str, sys.modules[cls.__module__].__file__)).resolve()
 
 
 def _place(cls: type) -> str:
@@ -72,9 +127,15 @@ def names(kind: Kind) -> list[str]:
 def resolve(kind: Kind, name: str) -> tuple[Any, dict[str, Any]]:
     """The class behind a name and the arguments that the name presets.
 
+    Args:
+        name: or a class of a file, as `/home/me/my_models.py:Small`.
+
     Raises:
-        SuiteError: no class goes under this name; the nearest one and all others are named.
+        SuiteError: no class goes under this name; the nearest one and all others are named, and files that may hold it
+            and cannot be used.
     """
+    if plugins.is_reference(name):
+        return _of_file(kind, name), {}
     for own, cls in classes(kind).items():
         family = cls.family
         if family and name.startswith(f"{own}:") and len(name) > len(own) + 1:
@@ -83,7 +144,25 @@ def resolve(kind: Kind, name: str) -> tuple[Any, dict[str, Any]]:
             return cls, {}
         if name in cls.variants:
             return cls, dict(cls.variants[name])
-    raise SuiteError(unknown(kind, name, names(kind)))
+    passed_over = "".join(f"\n{each} (passed over)" for each in broken(kind))
+    raise SuiteError(unknown(kind, name, names(kind)) + passed_over)
+
+
+def _of_file(kind: Kind, reference: str) -> Any:
+    """The class that a file and a name mean."""
+    path, _, name = reference.rpartition(":")
+    try:
+        module = plugins.load(Path(path))
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: no such file; `class` names one from the suite's own folder on") from None
+    except plugins.ANYTHING as error:
+        raise SuiteError(str(Broken.by(error, Path(path)))) from error
+    found = {member.__name__: member for member in _members(kind, module)}
+    if name not in found:
+        raise SuiteError(f"{path}: {unknown(f'{kind} class', name, found)}")
+    if (problem := _problem(found[name])) is not None:
+        raise SuiteError(str(problem))
+    return found[name]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emobench import plugins
 from emobench.bench.keys import code_of, contents_of_files, key, listings_of_files
 from emobench.bench.store import PROTOCOL
+from emobench.data.content import listing
+from emobench.discover import source_of
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
+from emobench.plugins import digests, reference
 from emobench.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
 from emobench.suite import Cell, Plan, Skipped, Suite
 
@@ -45,6 +49,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     check_firewall(where, suite, rows)
     for row in rows:
         plan.listings.update(listings_of_files(row.cls, row.arguments))
+        plan.listings[str(source_of(row.cls))] = listing(source_of(row.cls))
     builder = _Builder(where, suite, rows, trainer, files)
     for data_name, table in tables.items():
         data = data_row(where, data_name, table, data_root)
@@ -55,6 +60,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
             continue
         plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
         plan.listings.update(data.module.listings)
+        plan.listings[str(source_of(data.cls))] = listing(source_of(data.cls))
         usable: list[ModelRow] = []
         for row in mine:
             reason = _unusable(where, row, data, plan.downloads)
@@ -179,9 +185,10 @@ class _Builder:
         emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
         if not parts:
             emotions = list(data.module.emotions)
+        classes = [row.cls, *(part.cls for part in sources)]
         joint = ["emobench.data.joint"] if parts else []
         made_of_fit = {
-            "class": f"{row.cls.__module__}:{row.cls.__qualname__}",
+            "class": reference(row.cls),
             "arguments": plain(row.arguments),
             "recipe": plain(row.recipe),
             "data": {"joint": [_data_entry(part) for part in parts]} if parts else _data_entry(data),
@@ -190,7 +197,8 @@ class _Builder:
             "permuted": control == "permuted",
             "needs": needs,
             **({"files": self.contents[row.row]} if self.contents[row.row] else {}),
-            "code": code_of([row.cls.__module__, *joint, *(part.cls.__module__ for part in sources)]),
+            **({"sources": own} if (own := digests(*classes)) else {}),
+            "code": code_of([*joint, *(module for cls in classes for module in plugins.package_modules(cls))]),
         }
         evaluation = {
             "fit_key": key(made_of_fit),
@@ -214,6 +222,7 @@ class _Builder:
             parameters=self._parameters(row, data, emotions),
             trainer=trainer,
             needs=needs,
+            sources=plugins.sources(*classes),
         )
         return self._judged(cell) if row.generates else cell
 
@@ -252,7 +261,7 @@ def _data_entry(data: DataRow) -> dict[str, Any]:
     from emobench.discover import plain
 
     return {
-        "class": f"{data.cls.__module__}:{data.cls.__qualname__}",
+        "class": reference(data.cls),
         "arguments": {name: value for name, value in plain(data.arguments).items() if name != "max_bad"},
         "fingerprint": data.module.fingerprint,
     }

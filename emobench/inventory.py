@@ -6,12 +6,14 @@ import dataclasses
 import inspect
 import os
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from emobench.discover import Kind, Parameter, classes, parameters, plain, recipe_fields, resolve
+from emobench.discover import Kind, Parameter, broken, classes, parameters, plain, recipe_fields, resolve, source_of
 from emobench.errors import DatasetError
+from emobench.plugins import Broken
 
 _LIBRARIES = (
     "torch", "torchvision", "lightning", "torchmetrics", "transformers", "timm", "albumentations", "numpy", "pandas",
@@ -33,6 +35,8 @@ def overview(kind: Kind) -> None:
         shown = f"{name}:<{family}>" if family else ", ".join([name, *cls.variants])
         print(f"{shown:48} {_first_line(cls)}")
     print(f"\n`emobench {kind}s NAME` shows one in detail.")
+    for each in broken(kind):
+        print(f"emobench: passed over {each}", file=sys.stderr)
 
 
 def describe(kind: Kind, name: str) -> None:
@@ -101,6 +105,8 @@ def doctor(data_root: Path, results: Path) -> None:
     print("Datasets")
     for name, cls in classes("dataset").items():
         _dataset(name, cls, data_root)
+    for each in (*broken("model"), *broken("dataset")):
+        print(f"  PASSED OVER {each}")
     print("Pre-trained weights")
     for name, weights in _PRETRAINED.items():
         _weights(name, resolve("model", name)[0], {"weights": weights})
@@ -123,6 +129,8 @@ def _dataset(name: str, cls: Any, data_root: Path) -> None:
     except DatasetError as error:
         reason = str(error).split("Expected there")[0].strip()
         print(f"  {name}: MISSING, {reason} `emobench datasets {name}` says how to put it there")
+    except Exception as error:  # of a dataset that someone else wrote
+        print(f"  {name}: BROKEN, {Broken.by(error, source_of(cls))}")
 
 
 def _weights(name: str, cls: Any, arguments: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from emobench.emotions import is_emotion
 from emobench.errors import DatasetMissing, SuiteError, unknown
+from emobench.plugins import is_reference
 from emobench.suite import Suite
 
 # Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
@@ -86,6 +87,7 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     train_on = _some_of(f"{where} train_on", "dataset", table.pop("train_on", None), datasets)
     seeds = _some_of(f"{where} seeds", "seed", table.pop("seeds", None), suite.seeds)
     cls, preset = resolve("model", model)
+    model = cls.name if is_reference(model) else model
     arguments, recipe = arguments_of(where, cls, {**preset, **table})
     if not hasattr(cls, "logits") and recipe is not None and (recipe.monitor or recipe.patience):
         raise SuiteError(f"{where}: {model} is evaluated at its last weights; leave monitor and patience out")
@@ -224,6 +226,7 @@ def data_module(where: str, name: str, given: Mapping[str, Any], data_root: Path
     from emobench.discover import resolve
 
     cls, preset = resolve("dataset", name)
+    name = cls.name if is_reference(name) else name
     arguments, _ = arguments_of(where, cls, {**preset, **given})
     folder = dataset_folder(data_root, name) if cls.expects else None
     return cls(folder=folder, **arguments), arguments

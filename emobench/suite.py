@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from emobench import plugins
 from emobench.bench.keys import key
 from emobench.errors import SuiteError, unknown
 
@@ -78,6 +79,7 @@ class Cell:
     trainer: dict[str, Any] = field(default_factory=dict)  # options of Lightning's Trainer, those without a number too
     needs: dict[str, list[str]] = field(default_factory=dict)  # role -> fit_keys of the cells that fill it
     panel: dict[str, list[str]] = field(default_factory=dict)  # "judges" and "reader" -> fit_keys, of a generator's
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)  # where its classes lie (`plugins.sources`)
     files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
 
     @classmethod
@@ -177,6 +179,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Suite:
         raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
     for override in overrides:
         _override(content, override)
+    _anchor_classes(content, path.parent)
     try:
         return Suite(name=path.stem, **content)
     except ValidationError as error:
@@ -188,6 +191,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Suite:
         raise SuiteError(f"{path}: {place}: {first['msg']}") from None
     except TypeError:
         raise SuiteError(f"{path}: a suite's name is its file's; `name` cannot be set in it") from None
+
+
+def _anchor_classes(content: Mapping[str, Any], folder: Path) -> None:
+    """Name the files of `class = "my_models.py:Small"` by their whole paths."""
+    for kind in ("data", "model"):
+        tables = content.get(kind)
+        for table in tables.values() if isinstance(tables, dict) else ():
+            if isinstance(table, dict) and plugins.is_reference(str(table.get("class", ""))):
+                table["class"] = plugins.anchored(table["class"], folder)
 
 
 def _override(content: dict[str, Any], override: str) -> None:

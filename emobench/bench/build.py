@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from emobench.bench.store import Store, finished, read_json
+from emobench.bench.store import Store, finished, intact, read_json
 from emobench.classifiers.classifier import untrained
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
 from emobench.discover import checked, parameters
 from emobench.errors import EmobenchError, StoreError
+from emobench.plugins import class_of
 from emobench.recipe import Augment, Recipe
 from emobench.rows import dataset_folder
 from emobench.suite import Cell
@@ -40,7 +40,7 @@ def build_training_data(cell: Cell, data_root: Path, evaluated: EmotionDataModul
 
 
 def _data_of(cell: Cell, made_of: dict[str, Any], data_root: Path) -> EmotionDataModule:
-    cls = named(made_of["class"])
+    cls = named(made_of["class"], cell)
     folder = dataset_folder(data_root, _folder_name(cls, made_of["arguments"])) if cls.expects else None
     data: EmotionDataModule = cls(folder=folder, **_typed(cls, made_of["arguments"]))
     data.max_bad = 1.0  # the sweep has refused what is to be refused
@@ -60,7 +60,7 @@ def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Any:
     Args:
         pretrained: read the pre-trained file that the arguments may name.
     """
-    cls = named(cell.fit["class"])
+    cls = named(cell.fit["class"], cell)
     recipe = cell.fit["recipe"]
     size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
     needs = {role: [load_model(store, key) for key in keys] for role, keys in cell.needs.items()}
@@ -82,19 +82,20 @@ def load_model(store: Store, fit_key: str) -> Any:
         raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
     cell = Cell.from_record(read_json(path))
     # Trained weights take the place of a pre-trained file.
-    model = build_model(cell, store, pretrained=not cell.trains or named(cell.fit["class"]).keeps_files)
+    model = build_model(cell, store, pretrained=not cell.trains or named(cell.fit["class"], cell).keeps_files)
     if cell.trains:
         weights = store.weights(fit_key)
-        if not weights.exists():
-            raise StoreError(f"{weights}: the weights are gone. Run the suite again with --on-existing redo")
+        if not intact(weights):
+            raise StoreError(
+                f"{weights}: the weights are gone or cut short. Run the suite again with --on-existing redo"
+            )
         model.load_state_dict(load_file(weights))
     return model.eval().requires_grad_(False)
 
 
-def named(name: str) -> Any:
-    """The class behind `module:qualname`."""
-    module, _, qualname = name.partition(":")
-    return getattr(importlib.import_module(module), qualname)
+def named(name: str, cell: Cell) -> Any:
+    """The class that a cell names `module:qualname`, or `file.py:qualname`."""
+    return class_of(name, cell.sources)
 
 
 def _typed(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:

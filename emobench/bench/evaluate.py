@@ -12,6 +12,7 @@ import torch
 
 from emobench.bench.build import load_model
 from emobench.bench.machine import identity
+from emobench.bench.reuse import made_with
 from emobench.bench.store import Store, read_json, write_json, write_table
 from emobench.classifiers.classifier import EmotionClassifier, flops_of, parameters_of
 from emobench.data.datamodule import EmotionDataModule
@@ -65,6 +66,7 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
         "per_emotion": per_emotion,
         "cost": cost,
         "validation": fit_record["validation"],
+        "made_with": made_with(store, cell),
         "fitted_with": fit_record["versions"],
         "fitted_on": fit_record["hardware"],
         "raw": {"predictions": "predictions.parquet"},

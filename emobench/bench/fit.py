@@ -27,18 +27,21 @@ from safetensors.torch import save_file
 
 from emobench.atomic import replacing
 from emobench.bench.build import build_model, named, recipe_of
+from emobench.bench.judges import judging_sha256
 from emobench.bench.logging import History, Progress
 from emobench.bench.machine import identity
-from emobench.bench.store import Store, write_json
+from emobench.bench.reuse import made_with
+from emobench.bench.store import JUDGE, SCHEMA_VERSION, Store, read_json, sha256_of, write_json
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
-from emobench.errors import Diverged, EmobenchError
+from emobench.errors import Diverged, EmobenchError, StoreError
 from emobench.generators.generator import EmotionGenerator
 from emobench.recipe import Recipe
 from emobench.suite import Cell
 
 CHECKPOINT_MINUTES = 10  # within an epoch that takes longer than this
+MADE_WITH = "made_with.json"  # beside checkpoints: SHA-256 of the networks that the fit was handed
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -208,8 +211,11 @@ def fit(
     """Train the cell's model, from its newest whole checkpoint if there is one, and keep its best epoch's weights."""
     folder = store.fit_folder(cell.fit_key)
     checkpoints = folder / "checkpoints"
-    if redo:
+    networks = made_with(store, cell, own=False)
+    if redo or not _made_with(folder, networks):
         shutil.rmtree(checkpoints, ignore_errors=True)
+    if networks:
+        write_json(folder / MADE_WITH, {"schema_version": SCHEMA_VERSION, "made_with": networks})
     recipe = recipe_of(cell.fit["recipe"])
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
@@ -243,7 +249,9 @@ def fit(
         chosen = (min if best.mode == "min" else max)(history.rows, key=lambda row: row[f"val_{recipe.monitor}"])
         validation = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")}
         validation["epoch"] = chosen["epoch"]
-    _save_weights(state, store.weights(cell.fit_key))
+    weights = store.weights(cell.fit_key)
+    (folder / JUDGE).unlink(missing_ok=True)  # of the weights that these replace
+    _save_weights(state, weights)
     steps = trainer.global_step // _turns(model)
     stopped_early = recipe.patience is not None and recipe.epochs is not None and len(history.rows) < recipe.epochs
     cost = {
@@ -256,9 +264,23 @@ def fit(
         "recipe_share": 1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
         "precision": str(trainer.precision),
     }
+    judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
     record = {**identity(cell), "state": "done", "reason": None, "cost": cost, "validation": validation}
+    record |= {"weights": {"sha256": sha256_of(weights), "judge": judge}, "made_with": networks}
     write_json(folder / "fit.json", record)
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
+    (folder / MADE_WITH).unlink(missing_ok=True)
+
+
+def _made_with(folder: Path, networks: dict[str, str]) -> bool:
+    """Whether the checkpoints come of a fit that was handed these very networks."""
+    try:
+        known = read_json(folder / MADE_WITH)["made_with"]
+    except (FileNotFoundError, StoreError):
+        return True  # there are none, or this fit needs no other network
+    if known != networks:
+        print("the networks that this fit needs have other weights now; its checkpoints are not gone on from")
+    return bool(known == networks)
 
 
 def _trainer(
@@ -329,7 +351,7 @@ def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> fl
 
     On this dataset and one process.
     """
-    recipe: Recipe = named(cell.fit["class"]).recipe
+    recipe: Recipe = named(cell.fit["class"], cell).recipe
     batches = data.steps_per_epoch(recipe)
     steps = recipe.steps
     if steps is None:

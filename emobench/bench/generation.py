@@ -17,6 +17,7 @@ from emobench.bench.build import load_model, named
 from emobench.bench.judges import Judge, load
 from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Rows, Yardstick
 from emobench.bench.machine import identity
+from emobench.bench.reuse import made_with
 from emobench.bench.store import WEBP, Store, read_json, write_json, write_table
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
@@ -92,6 +93,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         "guides": [guide.card() for guide in guides],
         "metrics": metrics,
         "cost": {**cost, **{name: drawing.speed.get(what) for name, what in _SPEEDS.items()}},
+        "made_with": made_with(store, cell),
         "fitted_with": fit_record["versions"],
         "fitted_on": fit_record["hardware"],
         "raw": raw,
@@ -109,8 +111,8 @@ def _parameters(model: Any, cell: Cell, store: Store) -> int:
 def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
     """Those of the needs that read emotions."""
     keys = [key for keys in needs.values() for key in keys]
-    classes = {key: read_json(store.fit_folder(key) / "fit.json")["made_of"]["fit"]["class"] for key in keys}
-    return [key for key in keys if issubclass(named(classes[key]), EmotionClassifier)]
+    cells = {key: Cell.from_record(read_json(store.fit_folder(key) / "fit.json")) for key in keys}
+    return [key for key in keys if issubclass(named(cells[key].fit["class"], cells[key]), EmotionClassifier)]
 
 
 def _yardstick(cell: Cell, real: Real, reader: Judge, cache: Path, device: torch.device) -> Yardstick:

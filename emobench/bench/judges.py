@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from emobench.atomic import replacing
 from emobench.bench.build import build_model
-from emobench.bench.store import JUDGE, Store, finished, read_json
+from emobench.bench.store import JUDGE, Store, finished, intact, read_json, sha256_of
 from emobench.classifiers.classifier import EmotionClassifier
 from emobench.errors import NotFinite, StoreError
 from emobench.suite import Cell
@@ -81,21 +81,32 @@ def _load(store: Store, fit_key: str, device: torch.device) -> Judge:
     record = store.fit_folder(fit_key) / "fit.json"
     if not finished(record):
         raise StoreError(f"{record}: the judge {fit_key} is not finished here. Run its suite first")
-    cell = Cell.from_record(read_json(record))
+    fit = read_json(record)
+    cell = Cell.from_record(fit)
     path = store.fit_folder(fit_key) / JUDGE
-    if not path.exists():
+    known = fit.get("weights", {}).get("judge")
+    if not intact(path) or (known is not None and sha256_of(path) != known):
         _write(store, fit_key, path)
     state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
     network = build_model(cell, store, pretrained=False)
     network.load_state_dict(state)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Judge(cell, sha256, network.to(device).eval().requires_grad_(False))
+    return Judge(cell, sha256_of(path), network.to(device).eval().requires_grad_(False))
 
 
 def _write(store: Store, fit_key: str, path: Path) -> None:
     weights = store.weights(fit_key)
-    if not weights.exists():
-        raise StoreError(f"{weights}: the weights are gone. Run the suite again with --on-existing redo")
-    half = {name: value.half() if value.is_floating_point() else value for name, value in load_file(weights).items()}
+    if not intact(weights):
+        raise StoreError(f"{weights}: the weights are gone or cut short. Run the suite again with --on-existing redo")
     with replacing(path) as temporary:
-        save_file(half, temporary)
+        save_file(_half(weights), temporary)
+
+
+def judging_sha256(weights: Path) -> str:
+    """SHA-256 that a classifier's weights have in the form in which they judge."""
+    return hashlib.sha256(save(_half(weights))).hexdigest()
+
+
+def _half(weights: Path) -> dict[str, Tensor]:
+    """Weights in float16; counters stay what they are."""
+    state = load_file(weights)
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}

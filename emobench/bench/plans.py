@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from emobench import plugins
 from emobench.bench.keys import key, package_digest
 from emobench.bench.store import SCHEMA_VERSION, Store, read_json, write_json
 from emobench.data.content import listing
+from emobench.discover import broken
 from emobench.errors import StoreError
 from emobench.expand import expand
 from emobench.rows import datasets_of
@@ -28,6 +32,7 @@ def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
         "suite": suite.model_dump(),
         "code": package_digest(),
         "libraries": [importlib.metadata.version(library) for library in _LIBRARIES],
+        "plugins": [os.environ.get(plugins.VARIABLE), *((str(file), listing(file)) for file in plugins.files())],
         "data": [str(data_root.resolve()), *datasets_of(suite, data_root)],
     }
     path = store.cells / "plans" / f"{key(made_of)}.json"
@@ -39,7 +44,10 @@ def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
     except (FileNotFoundError, StoreError):
         pass
     plan = expand(suite, data_root)
-    if not plan.skipped and not plan.downloads:
+    passed_over = (*broken("model"), *broken("dataset"))
+    for each in passed_over:
+        print(f"emobench: passed over {each}", file=sys.stderr)
+    if not plan.skipped and not plan.downloads and not passed_over:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(plan)})
     return plan

@@ -18,12 +18,14 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
+from emobench import plugins
 from emobench.bench.build import build_data, build_training_data
 from emobench.bench.evaluate import evaluate
 from emobench.bench.fit import fit
 from emobench.bench.generation import evaluate_generator
 from emobench.bench.logging import log_result, wandb_logger
 from emobench.bench.machine import identity
+from emobench.bench.reuse import Reuse
 from emobench.bench.store import HELD, Store, finished, write_json
 from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.suite import Cell
@@ -152,6 +154,9 @@ def _keep_failure(store: Store, cell: Cell, error: BaseException) -> None:
 def run(job: Job, store: Store, helper: bool = False) -> None:
     """Fit the cell unless the store holds its fit, then evaluate it unless the store holds that too.
 
+    A fit whose weights are gone, or that was made with other networks than are here now, is made again; likewise an
+    evaluation.
+
     Args:
         helper: this is not the first process of a fit on several devices: it helps to fit and is done.
     """
@@ -160,18 +165,25 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     if not helper:
         for leftover in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
+    for source in cell.sources.values():
+        plugins.load(Path(source["path"]), source["sha256"])
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     data = build_data(cell, job.data_root)
     data.prepare()
-    fitted = finished(folder / "fit.json") and (not cell.trains or store.weights(cell.fit_key).exists())
+    lost = None if helper else Reuse(store).lost(cell)
+    if lost is not None:
+        print(f"{lost}; the fit is made again")
+        (folder / "fit.json").unlink()
+    fitted = finished(folder / "fit.json")
+    anew = job.redo or not fitted
     with _logged(job, folder) as logger:
-        if cell.trains and (job.redo or helper or not fitted):
+        if cell.trains and (helper or anew):
             training = build_training_data(cell, job.data_root, data)
             fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:
             record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
             write_json(folder / "fit.json", record)
-        if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
+        if not helper and (anew or not Reuse(store).evaluated(cell)):
             torch.backends.cudnn.allow_tf32 = False  # float32 is measured in; TF32 makes answers depend on the batch
             if cell.track == "recognition":
                 evaluate(cell, store, data)

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from emobench.bench.keys import key
+from emobench.bench.reuse import Reuse, stored
 from emobench.bench.store import (
     FINISHED,
     HELD,
@@ -31,19 +32,16 @@ from emobench.bench.store import (
     adopt,
     cards,
     committed_judge,
-    find,
     finished,
     read_json,
     write_json,
 )
-from emobench.discover import module_names
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
 
 if TYPE_CHECKING:
     from emobench.bench.run import Job
 
-OnExisting = Literal["skip", "redo", "trust"]
 GRACE = 60  # seconds that a cell has to end in order after SIGTERM
 
 
@@ -69,10 +67,12 @@ class Sweep:
 
     plan: Plan
     store: Store
+    cells: list[Cell]  # of this sweep, in the plan's order; those join whose networks change
     waiting: list[Cell]
     running: list[Running] = field(default_factory=list)
     states: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # fit_key/eval_key -> state, reason
     seconds: dict[str, float] = field(default_factory=dict)
+    again: list[str] = field(default_factory=list)  # which cells joined, and why
     held: dict[str, float] = field(default_factory=dict)  # fit_key -> when to ask again for a cell of another sweep
     signal: int | None = None
 
@@ -138,67 +138,38 @@ def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
     return key([fit, {name: value for name, value in evaluation.items() if name not in made_by_code}])
 
 
-def stored(results: Path, suite: str, cell: Cell, on_existing: OnExisting) -> bool:
-    """Whether a cell need not run: the own store holds it, or with `trust` the committed board does."""
-    if on_existing == "redo":
+def suite_is_written(results: Path, plan: Plan) -> bool:
+    """Whether the board's `suite.json` lists the plan's cells."""
+    try:
+        return bool(read_json(results / plan.suite / "suite.json")["rows"] == _rows(plan))
+    except (FileNotFoundError, StoreError):
         return False
-    if on_existing == "trust" and find(results, suite, cell.fit_key, cell.eval_key)[0] in FINISHED:
-        return True
-    store = Store(results)
-    for path in (
-        store.eval_folder(cell.fit_key, cell.eval_key) / "result.json",
-        store.fit_folder(cell.fit_key) / "fit.json",
-    ):
-        try:
-            state = read_json(path)["state"]
-        except (FileNotFoundError, StoreError):
-            continue
-        if state == "diverged" or (state == "done" and path.name == "result.json"):
-            return True
-    return False
 
 
-def to_run(results: Path, plan: Plan, on_existing: OnExisting) -> list[Cell]:
-    """The cells that must run, with those whose networks they need and whose weights are not here."""
-    store = Store(results)
-    chosen = {id(cell) for cell in plan.cells if not stored(results, plan.suite, cell, on_existing)}
-    for cell in reversed(plan.cells):  # a cell stands after those that it needs
-        if id(cell) in chosen:
-            keys = set(cell.awaits)
-            chosen |= {
-                id(other)
-                for other in plan.cells
-                if other.fit_key in keys and other.trains and not _there(store, cell, other.fit_key)
-            }
-    return [cell for cell in plan.cells if id(cell) in chosen]
+def write_suite(results: Path, plan: Plan) -> None:
+    """Write the rows of the board, `suite.json`, where they changed.
 
-
-def _there(store: Store, cell: Cell, fit_key: str) -> bool:
-    """Whether the store holds what a cell needs of another one: its network, or of a judge the form that judges."""
-    whole = store.weights(fit_key).exists()
-    if any(fit_key in keys for keys in cell.needs.values()):
-        return whole
-    return whole or (store.fit_folder(fit_key) / JUDGE).exists()
-
-
-def write_suite(results: Path, plan: Plan) -> bool:
-    """Write the rows of the board, `suite.json`; returns whether they changed."""
+    Raises:
+        OSError: the folder cannot be written.
+    """
     from emobench.bench.machine import versions
 
+    if suite_is_written(results, plan):
+        return
     folder = results / plan.suite
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions()["commit"]}
+    write_json(folder / "suite.json", {**head, "rows": _rows(plan)})
+
+
+def _rows(plan: Plan) -> list[dict[str, Any]]:
+    """The cells of a plan as `suite.json` lists them, then what is skipped."""
     rows = [{**cell.entry(), "skipped": None} for cell in plan.cells]
     for skipped in plan.skipped:
         empty = {"variant": "", "seed": 0, "track": "recognition", "control": None, "fit_key": "", "eval_key": ""}
         row = {"row": skipped.row, "model": skipped.model, "dataset": skipped.dataset, "size": skipped.size}
         rows.append({**row, **empty, "skipped": skipped.reason})
-    try:
-        if read_json(folder / "suite.json")["rows"] == rows:
-            return False
-    except (FileNotFoundError, StoreError):
-        folder.mkdir(parents=True, exist_ok=True)
-    head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions()["commit"]}
-    write_json(folder / "suite.json", {**head, "rows": rows})
-    return True
+    return rows
 
 
 def sweep(
@@ -225,7 +196,7 @@ def sweep(
     forkserver.ensure_running()  # it imports while this process does
     from emobench.bench.run import Job, visible_gpus
 
-    state = Sweep(plan, Store(results), list(cells))
+    state = Sweep(plan, Store(results), list(cells), list(cells))
     slots: list[int | None] = list(range(len(visible_gpus()))) or [None]
 
     def launch() -> bool:
@@ -247,7 +218,7 @@ def sweep(
             if problem is not None:
                 _fail(state, cell, problem)
                 settled = True
-            elif not redo and stored(results, plan.suite, cell, "skip"):  # another sweep ran it meanwhile
+            elif not redo and _ran_meanwhile(state, cell):
                 _note(state, cell)
                 settled = True
             else:
@@ -275,6 +246,14 @@ def _several(cell: Cell) -> bool:
     return cell.trains and cell.trainer.get("devices", 1) != 1
 
 
+def _ran_meanwhile(state: Sweep, cell: Cell) -> bool:
+    """Whether another sweep has done a cell that waits, with the networks that are here now."""
+    if not stored(state.store.results, state.plan.suite, cell, "skip"):
+        return False
+    reuse = Reuse(state.store)
+    return reuse.remade(cell, reuse.needed(state.waiting)) is None
+
+
 def _collect(state: Sweep) -> bool:
     """Take the processes that ended off the list; returns whether a cell ended with them."""
     changed = False
@@ -285,8 +264,29 @@ def _collect(state: Sweep) -> bool:
             state.waiting.insert(0, running.cell)
         else:
             _ended(state, running)
+            _join(state, running.cell)
             changed = True
     return changed
+
+
+def _join(state: Sweep, ended: Cell) -> None:
+    """Cells that were made with other weights than a cell has that has just ended run again."""
+    reuse = Reuse(state.store)
+    under_way = {id(cell) for cell in (*state.waiting, *(running.cell for running in state.running))}
+    for cell in state.plan.cells:
+        needed = reuse.needed([cell])
+        mine = cell.fit_key == ended.fit_key and cell is not ended
+        if id(cell) in under_way or not (mine or ended.fit_key in needed):
+            continue
+        why = reuse.remade(cell, reuse.needed([]))
+        if why is not None:
+            state.states.pop(_place(cell), None)
+            state.again.append(f"{cell.label}: {why}")
+            state.waiting.append(cell)
+            state.cells += [cell] if all(other is not cell for other in state.cells) else []
+    order = {id(cell): place for place, cell in enumerate(state.plan.cells)}
+    state.waiting.sort(key=lambda cell: order[id(cell)])
+    state.cells.sort(key=lambda cell: order[id(cell)])
 
 
 def preload() -> list[str]:
@@ -295,21 +295,17 @@ def preload() -> list[str]:
     With all code loaded at the start, a sweep is not changed by edits that are made while it runs.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    return [
-        "emobench.bench.server",
-        "emobench.bench.run",
-        *module_names("model"),
-        *module_names("dataset"),
-        "albumentations",
-    ]
+    return ["emobench.bench.server", "emobench.bench.run", "emobench.bench.warm", "albumentations"]
 
 
 def _needs(state: Sweep, cell: Cell) -> str | None:
     """None where all networks that a cell needs are there, "wait", or why they will never be."""
+    reuse = Reuse(state.store)
+    needed = reuse.needed([cell])
+    under_way = {other.fit_key for other in (*state.waiting, *(running.cell for running in state.running))}
+    if any(fit_key in under_way for fit_key in (*needed.whole, *needed.judging) if fit_key != cell.fit_key):
+        return "wait"
     for fit_key in cell.awaits:
-        under_way = [*state.waiting, *(running.cell for running in state.running)]
-        if any(other.fit_key == fit_key for other in under_way):
-            return "wait"
         if finished(state.store.fit_folder(fit_key) / "fit.json"):
             continue
         others = [other for other in state.plan.cells if other.fit_key == fit_key]
@@ -349,7 +345,7 @@ def _ended(state: Sweep, running: Running) -> None:
     """Take note of how a cell ended; one that could not write its own state is written here."""
     cell, code = running.cell, running.exitcode
     state.seconds[_place(cell)] = time.monotonic() - running.started
-    found = find(state.store.results, state.plan.suite, cell.fit_key, cell.eval_key)
+    found = _outcome(state.store, cell)
     if code != 0 and found[0] in ("pending", "done"):
         if code is not None and code < 0:
             name = signal.Signals(-code).name
@@ -364,8 +360,23 @@ def _ended(state: Sweep, running: Running) -> None:
 
 
 def _note(state: Sweep, cell: Cell) -> None:
-    found, reason, _, _ = find(state.store.results, state.plan.suite, cell.fit_key, cell.eval_key)
-    state.states[_place(cell)] = (found, reason)
+    state.states[_place(cell)] = _outcome(state.store, cell)
+
+
+def _outcome(store: Store, cell: Cell) -> tuple[str, str | None]:
+    """State and reason of a cell that ran: those of its fit where that did not end well, else of its evaluation."""
+    outcome: tuple[str, str | None] = ("pending", None)
+    for path in (store.fit_folder(cell.fit_key), store.eval_folder(cell.fit_key, cell.eval_key)):
+        try:
+            record = read_json(path / ("fit.json" if path.name == cell.fit_key else "result.json"))
+        except FileNotFoundError:
+            return "pending", None
+        except StoreError as error:
+            return "failed", f"corrupt result: {error}"
+        outcome = record["state"], record.get("reason")
+        if record["state"] != "done":
+            break
+    return outcome
 
 
 def _fail(state: Sweep, cell: Cell, reason: str) -> None:

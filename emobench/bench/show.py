@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +25,11 @@ _STYLES = {"done": "green", "failed": "red", "diverged": "red", "interrupted": "
 class Display:
     """Shows a sweep while it runs; use as a context manager."""
 
-    def __init__(self, console: Console, plan: Plan, cells: list[Cell]) -> None:
-        self.console, self.plan, self.cells = console, plan, cells
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self.console, self.plan = console, plan
         self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
         self.said: dict[int, str] = {}
+        self.again = 0  # how many of the sweep's reasons to run a cell again were shown
 
     def __enter__(self) -> Self:
         if self.live is not None:
@@ -42,23 +44,25 @@ class Display:
 
     def update(self, sweep: Sweep) -> None:
         """Show the sweep as it stands now."""
+        show_again(sweep.again[self.again :])
+        self.again = len(sweep.again)
         if self.live is not None:
             self.live.update(self._table(sweep))
             return
-        for number, cell in enumerate(self.cells, 1):
+        for number, cell in enumerate(sweep.cells, 1):
             state, reason = _state(sweep, cell)
             if state != self.said.get(id(cell), "pending"):
                 self.said[id(cell)] = state
                 seconds = sweep.seconds.get(f"{cell.fit_key}/{cell.eval_key}")
                 took = f" in {_duration(seconds)}" if seconds is not None else ""
                 print(
-                    f"[{number}/{len(self.cells)}] {cell.label}: {state}{took}{': ' + reason if reason else ''}",
+                    f"[{number}/{len(sweep.cells)}] {cell.label}: {state}{took}{': ' + reason if reason else ''}",
                     flush=True,
                 )
 
     def _table(self, sweep: Sweep) -> Table:
         table = Table("cell", "state", "epoch", "val macro F1", "time", title=f"emobench bench {self.plan.suite}")
-        for cell in self.cells:
+        for cell in sweep.cells:
             state, reason = _state(sweep, cell)
             epoch, score, spent = "", "", ""
             running = next((each for each in sweep.running if each.cell is cell), None)
@@ -113,6 +117,12 @@ def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
     print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
     print("Downloads: " + ("; ".join(plan.downloads) or "none"))
     show_notes(plan)
+
+
+def show_again(reasons: Iterable[str]) -> None:
+    """Why cells that were finished run again."""
+    for reason in reasons:
+        print(f"again: {reason}", flush=True)
 
 
 def show_notes(plan: Plan) -> None:

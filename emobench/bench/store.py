@@ -121,6 +121,33 @@ def finished(path: Path) -> bool:
         return False
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def intact(weights: Path) -> bool:
+    """Whether a safetensors file is there, and as long as its own header says."""
+    try:
+        size = weights.stat().st_size
+        with open(weights, "rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(start - 8 if start <= size else 0))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return bool(size == start + max(ends, default=0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _ended_badly(path: Path) -> bool:
+    """Whether a whole record lies there whose state is not `done`."""
+    try:
+        return bool(read_json(path)["state"] != "done")
+    except (FileNotFoundError, StoreError):
+        return False
+
+
 class Store:
     """The cells of all suites below one results folder."""
 
@@ -195,10 +222,14 @@ class Row:
 def find(
     results: Path, suite: str, fit_key: str, eval_key: str
 ) -> tuple[State, str | None, dict[str, Any] | None, Path]:
-    """State, reason, record and folder of one cell: the own store first, then what is committed with the board."""
+    """State, reason, record and folder of one cell: the own store first, then what is committed with the board.
+
+    A fit that did not end well is the state of its cell, whatever was measured before it was lost.
+    """
     store = Store(results)
     committed = results / suite / "cells" / eval_key
-    for folder in (store.eval_folder(fit_key, eval_key), committed):
+    places = (store.eval_folder(fit_key, eval_key), committed)
+    for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json") else places:
         try:
             record = read_json(folder / "result.json")
         except FileNotFoundError:

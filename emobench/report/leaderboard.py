@@ -27,6 +27,7 @@ from emobench.report.board import Board, Number, sections
 from emobench.report.judged import JudgedSection, judged_sections
 from emobench.report.markdown import csv_cell
 from emobench.report.text import markdown
+from emobench.report.written import stamp
 
 
 def write(results: Path, suite: str) -> Board:
@@ -56,7 +57,7 @@ def write(results: Path, suite: str) -> Board:
     pictures = _draw(board, folder)
     _write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
-    _write_text(board.path, markdown(board, pictures))
+    _write_text(board.path, f"{markdown(board, pictures)}\n{stamp(rows)}\n")
     return board
 
 

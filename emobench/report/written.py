@@ -1,0 +1,51 @@
+"""Whether a board's page on disk is the whole board of the results that are here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from emobench.atomic import replacing
+from emobench.bench.store import Row, load_board
+from emobench.errors import EmobenchError
+from emobench.report.markdown import escape
+
+PAGE = "leaderboard.md"
+_LAST = "<!-- below: the last board that could be written -->"
+
+
+def stamp(rows: Sequence[Row]) -> str:
+    """The line that ends a board's page, and says of which results it was written."""
+    known = [[row.eval_key, row.state, row.reason, row.result] for row in rows]
+    return f"<!-- results {hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()} -->"
+
+
+def is_written(results: Path, suite: str) -> bool:
+    """Whether a board's page was written whole, of the results that are here now."""
+    try:
+        lines = (results / suite / PAGE).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(lines) and _LAST not in lines and lines[-1] == stamp(load_board(results, suite))
+
+
+def mark_unwritten(results: Path, suite: str, error: Exception) -> str:
+    """Say at the top of a board's page that it could not be written, above the last one that could; returns why."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "emobench" in Path(frame.filename).parts]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    known = isinstance(error, EmobenchError | OSError) and str(error)
+    reason = str(error) if known else f"{type(error).__name__}: {error}{place}"
+    path = results / suite / PAGE
+    lines = [f"# Leaderboard: {escape(suite)}", "", f"> **This board could not be written**: {escape(reason)}.", ">"]
+    lines += ["> What was measured is kept; the board is tried again after the next cell and by `emobench report`.", ""]
+    try:
+        former = path.read_text(encoding="utf-8") if path.exists() else ""
+        former = former.partition(_LAST + "\n")[2] if _LAST in former else former
+        with replacing(path) as temporary:
+            temporary.write_text("\n".join([*lines, _LAST, former]), encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        pass  # the caller says it
+    return reason

@@ -1,0 +1,124 @@
+"""A board that cannot be written costs no training, is said, and is never reported as done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emobench.bench.store import load_board
+
+Emobench = Callable[..., int]
+
+
+def break_raw_file(results: Path) -> None:
+    """Raw predictions that are whole, but for a column that the board's code cannot sort."""
+    (row,) = (row for row in load_board(results, "tiny") if row.row == "resnet18")
+    path = Path(row.folder or "", "predictions.parquet")
+    table = pd.read_parquet(path)
+    table["subject"] = [{"not": "hashable"}] * len(table)
+    table.to_parquet(path, index=False)
+    shutil.rmtree(results / "tiny" / "cells", ignore_errors=True)
+
+
+def test_what_breaks_a_board_is_said_once_and_the_other_cells_go_on(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    short = tiny.read_text().replace("epochs = 4", "epochs = 1")
+    tiny.write_text(short)
+    assert emobench("bench", tiny, "--results", results) == 0
+    page = results / "tiny" / "leaderboard.md"
+    former = page.read_text()
+    (raw,) = (Path(row.folder or "") for row in load_board(results, "tiny") if row.row == "resnet18")
+    good = (raw / "predictions.parquet").read_bytes()
+    break_raw_file(results)
+    tiny.write_text(short + '\n[model.other]\nclass = "resnet18"\nwidth = 0.0625\nbatch = 16\nepochs = 1\n')
+    capsys.readouterr()
+    assert emobench("bench", tiny, "--results", results) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("could not be written: TypeError: unhashable type: 'dict'") == 1
+    assert "The board is" not in shown.out
+    assert {row.row: row.state for row in load_board(results, "tiny")} == {
+        "resnet18": "done", "other": "done", "control:permuted": "done",
+    }  # fmt: skip
+    lines = page.read_text().splitlines()
+    assert lines[2].startswith("> **This board could not be written**: TypeError: unhashable type: 'dict'")
+    assert "line " in lines[2]
+    assert page.read_text().endswith(former)  # the last one that could be written stands below
+
+    assert emobench("bench", tiny, "--results", results) == 1  # nothing is left to run, and the board is no board
+    shown = capsys.readouterr()
+    assert "cells are done" not in shown.out
+    assert "could not be written" in shown.err
+    assert emobench("report", "tiny", "--results", results) == 1
+    assert "could not be written: TypeError" in capsys.readouterr().err
+    assert page.read_text().count("could not be written**") == 1
+
+    (raw / "predictions.parquet").write_bytes(good)
+    assert emobench("bench", tiny, "--results", results) == 0
+    assert "The board is" in capsys.readouterr().out
+    assert "could not be written" not in page.read_text()
+    assert emobench("bench", tiny, "--results", results) == 0
+    assert "3 of 3 cells are done; the board is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("obstacle", ["page", "folder"])
+def test_a_board_that_has_no_place_is_tried_after_every_cell(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], obstacle: str
+) -> None:
+    """A folder where the page should be, a file where its folder should be: read-only folders do not stop root."""
+    results = tmp_path / "results"
+    tiny.write_text(tiny.read_text().replace("epochs = 4", "epochs = 1"))
+    blocked = results / "tiny" if obstacle == "folder" else results / "tiny" / "leaderboard.md"
+    if obstacle == "folder":
+        results.mkdir()
+        blocked.write_text("")
+    else:
+        (blocked / "kept").mkdir(parents=True)
+    assert emobench("bench", tiny, "--results", results) == 1
+    shown = capsys.readouterr()
+    assert str(blocked) in shown.err
+    assert shown.err.count("could not be written") == 1
+    done = [json.loads(path.read_text())["state"] for path in results.glob("cells/*/*/result.json")]
+    assert done == ["done", "done"]
+    assert emobench("bench", tiny, "--results", results) == 1
+    shown = capsys.readouterr()
+    assert "could not be written" in shown.err
+    assert "done; the board" not in shown.out
+    blocked.unlink() if obstacle == "folder" else shutil.rmtree(blocked)
+    assert emobench("bench", tiny, "--results", results) == 0
+    assert "Complete: 2 of 2 cells done." in (results / "tiny" / "leaderboard.md").read_text()
+
+
+def test_a_board_older_than_its_results_is_no_board(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a sweep that was killed between its last cell and its board."""
+    results = tmp_path / "results"
+    tiny.write_text(tiny.read_text().replace("epochs = 4", "epochs = 1"))
+    assert emobench("bench", tiny, "--results", results) == 0
+    page = results / "tiny" / "leaderboard.md"
+    whole = page.read_text()
+    for content in (whole.replace("<!-- results ", "<!-- results 0"), "".join(whole.splitlines(True)[:-1]), ""):
+        page.write_text(content)
+        capsys.readouterr()
+        assert emobench("bench", tiny, "--results", results) == 0
+        assert "The board is" in capsys.readouterr().out
+        assert page.read_text() == whole
+
+
+def test_a_diverged_cell_is_not_counted_as_done(
+    emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = '\n[model.wild]\nclass = "resnet18"\nwidth = 0.0625\nepochs = 2\nbatch = 16\nlr = 1e30\n'
+    tiny.write_text(tiny.read_text().replace("epochs = 4", "epochs = 1") + wild)
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--results", results) == 1
+    capsys.readouterr()
+    assert emobench("bench", tiny, "--results", results) == 1
+    assert "2 of 3 cells are done; the board is" in capsys.readouterr().out
