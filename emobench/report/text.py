@@ -250,6 +250,8 @@ def _meaning_of_judged() -> list[str]:
         "- *copies*: the share of faces that copy a training face. Rank ranges by control hold all models that cannot "
         "be told apart at 5 %, Holm-corrected; editors are compared on the same sources. Control and distance are two "
         "ranks and are not merged.",
+        "- Faces drawn from one noise seed, with every emotion and intensity, are resampled together, as are all edits "
+        "of a person; the real faces that calibrate are resampled with them, the same ones for all models.",
     ]
 
 

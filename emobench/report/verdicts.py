@@ -244,7 +244,7 @@ def quantities(cell: Judged, of: Control, own: Shares | None = None, start: Shar
     each = average(of.each, of.asked)  # (…, J)
     macro = {**of.macro(), "control_min": each.min(-1), "control_max": each.max(-1)}
     if own is not None:
-        macro |= {"control_self": average(own, of.asked), "adversarial_gain": average(own - of.raw, of.asked)}
+        macro |= {"control_self": average(own, of.asked), "adversarial_gain": average(own, of.asked) - macro["control"]}
     if start is not None:
         macro["control_start"] = average(start, of.asked)
     found |= {(metric, "macro", ""): values for metric, values in macro.items()}
