@@ -20,7 +20,7 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-# What the suites under benchmarks/ name.
+# What the suites of the package name.
 _PRETRAINED = {
     "resnet18": "IMAGENET1K_V1",
     "vgg16": "IMAGENET1K_V1",

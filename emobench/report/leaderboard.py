@@ -15,6 +15,7 @@ from emobench.atomic import replacing
 from emobench.bench.store import (
     PROTOCOL,
     SCHEMA_VERSION,
+    Origin,
     Row,
     commit_cell,
     commit_judges,
@@ -40,7 +41,10 @@ def write(results: Path, suite: str) -> Board:
     rows = load_board(results, suite)
     folder = results / suite
     reading = [row for row in rows if row.track == "recognition"]
-    board = Board(suite, folder / "leaderboard.md", rows, sections(suite, reading), judged_sections(suite, rows))
+    command = Origin.recorded(results, suite).command(suite)
+    board = Board(
+        suite, folder / "leaderboard.md", rows, sections(suite, reading), judged_sections(suite, rows), command
+    )
     for section in board.all_sections:
         for row in section.usable:
             commit_cell(results, suite, row)
