@@ -98,6 +98,12 @@ def intact(weights: Path) -> bool:
         return False
 
 
+def is_current(judge: Path, weights: Path) -> bool:
+    """Whether the form of a network that judges is whole, and no older than the weights that it comes of, if these are
+    here."""
+    return intact(judge) and not (intact(weights) and weights.stat().st_mtime_ns > judge.stat().st_mtime_ns)
+
+
 def _ended_badly(path: Path) -> bool:
     """Whether a whole record lies there whose state is not `done`."""
     try:
