@@ -189,7 +189,7 @@ class Reuse:
             return bool(known["judge"] != card["sha256"])
         path = self.store.fit_folder(fit_key) / JUDGE
         if is_current(path, self.store.weights(fit_key)):
-            return sha256_of(path) != card["sha256"]
+            return bool(sha256_of(path) != card["sha256"])
         return "sha256" in known and self._sha256(fit_key) not in (None, known["sha256"])
 
 
