@@ -19,7 +19,7 @@ bench: $(READY)  ## train and measure: the demo without a GPU, everything with o
 	$(BIN)/emobench bench $$($(BIN)/python benchmarks/choose.py --quiet $(SUITE)) --results $(RESULTS) $(ARGS)
 
 smoke: $(READY)  ## the whole way in about a minute
-	$(BIN)/emobench bench benchmarks/smoke.toml --results $(RESULTS) $(ARGS)
+	$(BIN)/emobench bench smoke --results $(RESULTS) $(ARGS)
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -q $(ARGS)

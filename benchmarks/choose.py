@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+from emobench.suite import is_file, packaged
+
 
 def gpus() -> list[str]:
     """Names of the NVIDIA GPUs that the driver sees."""
@@ -19,11 +21,11 @@ def main() -> None:
     named = [argument for argument in sys.argv[1:] if argument != "--quiet"]
     if named:
         suite, why = named[0], "SUITE names it"
-        suite = suite if suite.endswith(".toml") else f"benchmarks/{suite}.toml"
+        suite = suite if is_file(suite) or suite in packaged() else f"benchmarks/{suite}.toml"
     elif found := gpus():
-        suite, why = "benchmarks/full.toml", f"{len(found)} GPU found"
+        suite, why = "full", f"{len(found)} GPU found"
     else:
-        suite, why = "benchmarks/demo.toml", "no NVIDIA GPU found; SUITE=benchmarks/full.toml runs everything, slowly"
+        suite, why = "demo", "no NVIDIA GPU found; SUITE=full runs everything, slowly"
     print(suite if "--quiet" in sys.argv else f"Running {suite} ({why})")
 
 

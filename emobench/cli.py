@@ -43,10 +43,13 @@ Results = Annotated[Path, typer.Option("--results", help="Folder of the results 
 Data = Annotated[Path, typer.Option("--data", envvar="EMOBENCH_DATA", help="Data root, which holds <root>/<dataset>/.")]
 
 
-@app.command(epilog="Example: emobench bench benchmarks/smoke.toml --set model.resnet18.lr=0.05")
+@app.command(epilog="Example: emobench bench smoke --set model.resnet18.lr=0.05")
 def bench(
-    suite: Annotated[Path, typer.Argument(help="A suite file, such as benchmarks/demo.toml.")],
+    suite: Annotated[str, typer.Argument(help="A suite file, such as my.toml, or a suite of emobench, such as demo.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override, such as model.vit.lr=3e-5.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The board's name. [default: the suite's, and what is overridden]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     on_existing: Annotated[
         OnExisting,
@@ -72,8 +75,8 @@ def bench(
     from emobench.bench.plans import plan_of
     from emobench.bench.reuse import to_run
     from emobench.bench.schedule import trusting
-    from emobench.bench.show import Display, show_again, show_notes, show_plan
-    from emobench.bench.store import Store
+    from emobench.bench.show import Display, show_again, show_notes, show_overrides, show_plan
+    from emobench.bench.store import Origin, Store, check_owner
     from emobench.suite import load
 
     if offline:
@@ -82,7 +85,9 @@ def bench(
         os.environ["EMOBENCH_WEIGHTS"] = str(weights_dir.resolve())
     store = Store(results)
     store.check_writable()
-    loaded = load(suite, set_ or [])
+    loaded = load(suite, set_ or [], name)
+    check_owner(results, loaded)
+    show_overrides(loaded)
     plan = plan_of(loaded, data, store)
     if on_existing is OnExisting.trust:
         plan = trusting(results, plan)
@@ -95,7 +100,7 @@ def bench(
     show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
     if dry_run:
         return
-    board = BoardFile(results, plan)
+    board = BoardFile(results, plan, Origin.of(loaded, results))
     if not cells and board.whole():
         print(board.summary())
         raise typer.Exit(_exit_code(board))
@@ -171,24 +176,25 @@ def _workers() -> int:
 
 @app.command(epilog="Example: emobench report demo")
 def report(
-    suite: Annotated[str, typer.Argument(help="The suite's name or file.")],
+    board: Annotated[str, typer.Argument(help="The board's name, its folder, or the file of its suite.")],
     results: Results = Path("results"),
 ) -> None:
     """Write a suite's boards again from its stored results."""
     from emobench.bench.store import load_board
     from emobench.report.leaderboard import write
     from emobench.report.written import mark_unwritten
+    from emobench.suite import stem
 
-    name = Path(suite).stem
+    name = stem(board)
     load_board(results, name)
     try:
-        board = write(results, name)
+        written = write(results, name)
     except Exception as error:
         reason = mark_unwritten(results, name, error)
         print(f"emobench: the board {results / name} could not be written: {reason}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(board.path)
-    raise typer.Exit(1 if board.failed else 0)
+    print(written.path)
+    raise typer.Exit(1 if written.failed else 0)
 
 
 class Format(StrEnum):
@@ -203,7 +209,7 @@ class Format(StrEnum):
 def predict(
     run: Annotated[
         str,
-        typer.Argument(help="best:SUITE/DATASET (by validation), SUITE/DATASET/ROW, or the key of a finished cell."),
+        typer.Argument(help="best:BOARD/DATASET (by validation), BOARD/DATASET/ROW, or the key of a finished cell."),
     ],
     images: Annotated[list[Path], typer.Argument(help="Pictures of one face each, or folders of them.")],
     format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,

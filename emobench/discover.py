@@ -15,7 +15,6 @@ import importlib
 import inspect
 import json
 import pkgutil
-import sys
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,13 +92,8 @@ def _problem(cls: Any) -> Broken | None:
             raise TypeError(f"{cls.__qualname__} has no `family` and `variants`: derive it from {bases}")
         parameters(cls)
     except Exception as error:
-        return Broken(source_of(cls), plugins.line_of(cls), f"{type(error).__name__}: {error}")
+        return Broken(plugins.source_of(cls), plugins.line_of(cls), f"{type(error).__name__}: {error}")
     return None
-
-
-def source_of(cls: Any) -> Path:
-    """The file that defines a class."""
-    return Path(cast(str, sys.modules[cls.__module__].__file__)).resolve()
 
 
 def _place(cls: type) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emobench.errors import DatasetError, SuiteError
+from emobench.errors import DatasetError
+from emobench.overrides import apply, parsed
 from emobench.report.markdown import code, escape, table
 from emobench.rows import data_module
 
@@ -34,17 +34,10 @@ def arguments(given: Sequence[str]) -> dict[str, Any]:
     """`--set order=fer2013` as arguments of a dataset; values are TOML, a bare word is a string.
 
     Raises:
-        SuiteError: no NAME=VALUE.
+        SuiteError: one is no NAME=VALUE.
     """
     found: dict[str, Any] = {}
-    for each in given:
-        name, equals, text = each.partition("=")
-        if not equals:
-            raise SuiteError(f"--set {each}: expected NAME=VALUE, such as --set order=fer2013")
-        try:
-            found[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[name] = text
+    apply(found, parsed(given, "order=fer2013"))
     return found
 
 

@@ -13,8 +13,6 @@ from typing import Any
 from emobench import plugins
 from emobench.bench.keys import code_of, contents_of_files, key, listings_of_files
 from emobench.bench.store import PROTOCOL
-from emobench.data.content import listing
-from emobench.discover import source_of
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
@@ -49,7 +47,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     check_firewall(where, suite, rows)
     for row in rows:
         plan.listings.update(listings_of_files(row.cls, row.arguments))
-        plan.listings[str(source_of(row.cls))] = listing(source_of(row.cls))
+        plan.listings.update(plugins.listings(row.cls))
     builder = _Builder(where, suite, rows, trainer, files)
     for data_name, table in tables.items():
         data = data_row(where, data_name, table, data_root)
@@ -60,7 +58,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
             continue
         plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
         plan.listings.update(data.module.listings)
-        plan.listings[str(source_of(data.cls))] = listing(source_of(data.cls))
+        plan.listings.update(plugins.listings(data.cls))
         usable: list[ModelRow] = []
         for row in mine:
             reason = _unusable(where, row, data, plan.downloads)

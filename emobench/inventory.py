@@ -11,16 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from emobench.discover import Kind, Parameter, broken, classes, parameters, plain, recipe_fields, resolve, source_of
+from emobench.discover import Kind, Parameter, broken, classes, parameters, plain, recipe_fields, resolve
 from emobench.errors import DatasetError
-from emobench.plugins import Broken
+from emobench.plugins import Broken, source_of
 
 _LIBRARIES = (
     "torch", "torchvision", "lightning", "torchmetrics", "transformers", "timm", "albumentations", "numpy", "pandas",
 )  # fmt: skip
 
 
-# What the suites under benchmarks/ name.
+# What the suites of the package name.
 _PRETRAINED = {
     "resnet18": "IMAGENET1K_V1",
     "vgg16": "IMAGENET1K_V1",

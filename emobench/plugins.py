@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from emobench.data.content import listing
 from emobench.errors import EmobenchError, StoreError
 
 VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.plugins"
@@ -180,15 +181,28 @@ def sources(*classes: Any) -> dict[str, dict[str, str]]:
 
 def digests(*classes: Any) -> dict[str, str]:
     """SHA-256 of the files outside the package that define some classes: reference -> digest."""
-    outside = [cls for cls in classes if cls.__module__.partition(".")[0] != "emobench"]
-    files = {reference(cls): Path(str(sys.modules[cls.__module__].__file__)) for cls in outside}
     known = {name: place["sha256"] for name, place in sources(*classes).items()}
+    files = {reference(cls): source_of(cls) for cls in classes if not _of_package(cls)}
     return {name: known.get(name) or hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
+def listings(*classes: Any) -> dict[str, str]:
+    """What tells soon whether the files outside the package that define some classes changed: path -> digest."""
+    return {str(source_of(cls)): listing(source_of(cls)) for cls in classes if not _of_package(cls)}
+
+
+def source_of(cls: Any) -> Path:
+    """The file that defines a class."""
+    return Path(str(sys.modules[cls.__module__].__file__)).resolve()
+
+
+def _of_package(cls: Any) -> bool:
+    return bool(cls.__module__.partition(".")[0] == "emobench")
 
 
 def package_modules(cls: Any) -> list[str]:
     """The module of a class of the package; of another class those of the package that it is derived of."""
-    modules = [base.__module__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "emobench"]
+    modules = [base.__module__ for base in cls.__mro__ if _of_package(base)]
     return modules[:1] if cls.__module__ in modules else modules
 
 

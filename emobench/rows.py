@@ -26,7 +26,7 @@ _OURS = {
     "use_distributed_sampler": "nothing: the loaders shard themselves",
     "reload_dataloaders_every_n_epochs": "nothing",
     "max_time": "`epochs` or `steps`: budgets are never seconds",
-    "fast_dev_run": "benchmarks/smoke.toml",
+    "fast_dev_run": "the suite smoke",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from emobench import plugins
 from emobench.bench.keys import key
 from emobench.errors import SuiteError, unknown
+from emobench.overrides import apply, board_name, checked_name, parsed
+
+PACKAGED = Path(__file__).parent / "suites"
+_OF_FILE = ("name", "file", "overrides")
 
 
 class Wandb(BaseModel):
@@ -50,7 +55,9 @@ class Suite(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str  # the file's stem: the folder of the results
+    name: str  # of the board, its folder in the results
+    file: str  # as the command takes it: the path of a file, or the name of a suite of the package
+    overrides: list[str] = []  # with which it was read
     seeds: list[int] = Field(default=[0], min_length=1)
     data: dict[str, dict[str, Any]] = Field(min_length=1)
     model: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -164,12 +171,37 @@ class Plan:
     listings: dict[str, str] = field(default_factory=dict)  # file or folder of a dataset -> digest of what lies there
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Suite:
-    """Read a suite file and apply `model.vit.lr=3e-5` overrides, whose values are TOML.
+def packaged() -> list[str]:
+    """The names of the suites that come with emobench."""
+    return sorted(path.stem for path in PACKAGED.glob("*.toml"))
+
+
+def is_file(suite: str | Path) -> bool:
+    """Whether a suite is named by its file: a path has a slash or ends in `.toml`; else it is one of the package."""
+    return isinstance(suite, Path) or "/" in suite or os.sep in suite or suite.endswith(".toml")
+
+
+def stem(suite: str | Path) -> str:
+    """The name of a suite's board where nothing is overridden: that of its file without `.toml`, dots and all."""
+    return Path(suite).name.removesuffix(".toml")
+
+
+def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> Suite:
+    """Read a suite and apply `model.vit.lr=3e-5` overrides, whose values are TOML.
+
+    Args:
+        suite: the path of a file, which has a slash or ends in `.toml`, or the name of a suite of the package.
+        name: of its board; None: the file's, and the overrides.
 
     Raises:
         SuiteError: the file is missing or no TOML, or says something that no suite says.
     """
+    path = Path(suite).expanduser() if is_file(suite) else PACKAGED / f"{suite}.toml"
+    changes = parsed(overrides)
+    if not is_file(suite) and not path.exists():
+        files = [str(near) for near in (Path(f"{suite}.toml"), Path("benchmarks") / f"{suite}.toml") if near.exists()]
+        example = files[0] if files else "my.toml"
+        raise SuiteError(f"{unknown('suite', str(suite), packaged())}. A file is named by its path, such as {example}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -177,20 +209,21 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Suite:
         raise SuiteError(f"{path}: there is no such suite. {unknown('suite', str(path), near)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
-    for override in overrides:
-        _override(content, override)
+    apply(content, changes)
     _anchor_classes(content, path.parent)
     try:
-        return Suite(name=path.stem, **content)
+        board = checked_name(board_name(stem(path), changes) if name is None else name)
+        file = str(path.resolve()) if is_file(suite) else str(suite)
+        return Suite(name=board, file=file, overrides=[str(each) for each in changes], **content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = [name for name in Suite.model_fields if name != "name"]
+            known = [name for name in Suite.model_fields if name not in _OF_FILE]
             raise SuiteError(f"{path}: {unknown('table', place, known)}") from None
         raise SuiteError(f"{path}: {place}: {first['msg']}") from None
     except TypeError:
-        raise SuiteError(f"{path}: a suite's name is its file's; `name` cannot be set in it") from None
+        raise SuiteError(f"{path}: {', '.join(_OF_FILE)} follow from file and command; none is set in it") from None
 
 
 def _anchor_classes(content: Mapping[str, Any], folder: Path) -> None:
@@ -200,34 +233,3 @@ def _anchor_classes(content: Mapping[str, Any], folder: Path) -> None:
         for table in tables.values() if isinstance(tables, dict) else ():
             if isinstance(table, dict) and plugins.is_reference(str(table.get("class", ""))):
                 table["class"] = plugins.anchored(table["class"], folder)
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals:
-        raise SuiteError(f"--set {override}: expected KEY=VALUE, such as --set model.vit.lr=3e-5")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
-    *tables, last = _split(path.strip())
-    for table in tables:
-        content = content.setdefault(table, {})
-        if not isinstance(content, dict):
-            raise SuiteError(f"--set {override}: `{table}` is no table of the suite")
-    content[last] = value
-
-
-def _split(path: str) -> list[str]:
-    """`model."timm:x.y".lr` -> ["model", "timm:x.y", "lr"]."""
-    try:
-        table = tomllib.loads(f"{path} = 0")
-    except tomllib.TOMLDecodeError:
-        raise SuiteError(
-            f'--set {path}: not a key; quote names with a colon, such as model."timm:resnet10t".lr'
-        ) from None
-    parts: list[str] = []
-    while isinstance(table, dict):
-        ((part, table),) = table.items()
-        parts.append(part)
-    return parts

@@ -62,6 +62,7 @@ trainer = { devices = 2, accelerator = "cpu" }
 def run(suite: Path, results: Path, *settings: str) -> Row:
     """The one cell of a suite, by the real command, started cold."""
     options = [word for setting in settings for word in ("--set", setting)]
+    options += ["--name", suite.stem]
     command = [sys.executable, "-m", "emobench", "bench", str(suite), *options, "--results", str(results)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=280)
     logs = "\n".join(path.read_text() for path in results.glob("cells/*/log.txt"))

@@ -175,10 +175,10 @@ def test_editing_is_measured_on_the_networks_that_the_suite_names(
     torch.save(vgg16(weights=None).state_dict(), tmp_path / "vgg16.pth")
     changes = [f"evaluation.lpips={tmp_path / 'vgg16.pth'}", "evaluation.sources=8", "evaluation.per_emotion=2"]
     options = [word for change in changes for word in ("--set", change)]
-    assert emobench("bench", made_suite, *options, "--results", there) == 0
-    found = rows(there)["stargan"]
+    assert emobench("bench", made_suite, *options, "--name", "with-lpips", "--results", there) == 0
+    found = rows(there, "with-lpips")["stargan"]
     assert found.fit_key == rows(generated)["stargan"].fit_key
-    table = pd.read_csv(there / "made" / "metrics.csv", keep_default_na=False)
+    table = pd.read_csv(there / "with-lpips" / "metrics.csv", keep_default_na=False)
     lpips = table[(table.metric == "lpips") & (table.seed == "")].set_index("model").value.astype(float)
     assert set(lpips.index) == {*GENERATORS, "control:other_person"}
     assert (lpips > 0).all()
@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit(
         settings.append(f"model.{judge}.epochs=1")
     path.write_text(text)
     options = [word for setting in settings for word in ("--set", setting)]
-    assert emobench("bench", path, *options, "--results", tmp_path / "results") == 1
+    assert emobench("bench", path, *options, "--name", "one", "--results", tmp_path / "results") == 1
     row = rows(tmp_path / "results", "one")[name]
     assert row.state == "diverged", row.reason
     assert "NaN" in (row.reason or "")
@@ -284,12 +284,13 @@ def test_faces_that_are_not_finite_fail_the_evaluation_by_index(
     state["decoder.0.weight"] = torch.full_like(state["decoder.0.weight"], float("nan"))
     save_file(state, weights)
     assert emobench("bench", made_suite, "--results", there, "--set", "evaluation.per_emotion=9") == 1
-    row = rows(there)["cvae"]
+    found = rows(there, "made+evaluation.per_emotion=9")
+    row = found["cvae"]
     assert row.state == "failed"
     assert "fidelity: face 0 is not finite" in (row.reason or "")
     assert row.result is not None
     assert "metrics" not in row.result
-    assert rows(there)["stargan"].state == "done"
+    assert found["stargan"].state == "done"
 
 
 def test_too_few_faces_are_not_measured(generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path) -> None:
@@ -297,7 +298,7 @@ def test_too_few_faces_are_not_measured(generated: Path, made_suite: Path, emobe
     there = tmp_path / "results"
     shutil.copytree(generated, there)
     assert emobench("bench", made_suite, "--results", there, "--set", "evaluation.fidelity=100") == 0
-    metrics = rows(there)["cvae"].result["metrics"]["generation"]  # type: ignore[index]
+    metrics = rows(there, "made+evaluation.fidelity=100")["cvae"].result["metrics"]["generation"]  # type: ignore[index]
     assert metrics["fed"] == {"value": None, "n": 100, "reason": "below 640 faces"}
     assert metrics["es"]["n"] == 100
 

@@ -16,7 +16,7 @@ import emobench as package
 from emobench import plugins
 from emobench.bench.run import Job
 from emobench.bench.store import Store, load_board, read_json, write_json
-from emobench.discover import broken, classes, resolve, source_of
+from emobench.discover import broken, classes, resolve
 from emobench.errors import EmobenchError, StoreError, SuiteError
 from emobench.expand import expand
 from emobench.suite import load
@@ -171,7 +171,7 @@ def test_where_a_file_lies_is_in_no_key_and_what_it_says_is(three_ways: Path, tm
     changed = tmp_path / "folder" / "more.py"
     changed.write_text(changed.read_text().replace("stride=2", "stride=1"))
     assert keys(three_ways)["from_folder"] != before["from_folder"]
-    assert source_of(resolve("model", "from_folder")[0]) == changed
+    assert plugins.source_of(resolve("model", "from_folder")[0]) == changed
 
 
 def test_a_file_that_changes_while_a_sweep_runs_stops_its_cells(three_ways: Path, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_file_that_changes_while_a_sweep_runs_stops_its_cells(three_ways: Path
 BROKEN = {
     "syntax": ("x = 1\ndef f(:\n", "line 2: SyntaxError"),
     "missing module": ("import os\n\nimport no_such_module\n", "line 3: ModuleNotFoundError: No module named"),
-    "raises": ("def f():\n    raise ValueError('so')\n\nf()\n", "line 4: ValueError: so"),
+    "raises": ("def f():\n    raise ValueError('so')\n\nf()\n", "line 2: ValueError: so"),
     "exits": ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
     "no base": ("class Small:\n    name = 'small'\n    recipe = None\n", "line 1: TypeError: Small has no `family`"),
     "unknown type": (

@@ -162,7 +162,7 @@ def test_verdict_state_and_ranks(whole: Results) -> None:
     assert "- Hardware A: Test CPU, 2 cores." in page
     assert "- n = 400 test faces of 100 people." in page
     assert "- The data: carved from Training" in page
-    assert any("`emobench bench benchmarks/demo.toml`" in line for line in page)
+    assert any("`emobench bench demo`" in line for line in page)
 
 
 def test_csv_holds_what_the_predictions_say(whole: Results) -> None:

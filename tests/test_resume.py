@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emobench.bench.store import load_board, read_json
+from emobench.bench.store import Row, load_board, read_json
 
 LONGER = ["--set", "data.synthetic-plain.train=480", "--set", "model.resnet18.epochs=6"]
 SCHEDULES = ["step", "warmup-plateau", "onecycle"]
@@ -50,9 +50,15 @@ def epochs_done(results: Path) -> int:
     return max(counts, default=0)
 
 
+def board(results: Path) -> list[Row]:
+    """The rows of the one board that is here, which is named after what was overridden too."""
+    (path,) = results.glob("*/suite.json")
+    return load_board(results, path.parent.name)
+
+
 def outcome(results: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]:
     """Weights, predictions and history of the first row of the tiny suite."""
-    row = load_board(results, "tiny")[0]
+    row = board(results)[0]
     folder = results / "cells" / row.fit_key
     predictions = pd.read_parquet(folder / row.eval_key / "predictions.parquet")
     return load_file(folder / "weights.safetensors"), predictions, pd.read_csv(folder / "history.csv")
@@ -76,7 +82,7 @@ def test_sigterm_then_resume_equals_uninterrupted(
     watcher = when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert emobench("bench", tiny, *options, "--results", stopped) == 143
     watcher.join()
-    row = load_board(stopped, "tiny")[0]
+    row = board(stopped)[0]
     assert row.state == "interrupted"
     assert "run the same command again" in (row.reason or "")
     before = epochs_done(stopped) or len(pd.read_csv(stopped / "cells" / row.fit_key / "history.csv"))
@@ -99,7 +105,7 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
 
     when(lambda: epochs_done(killed) >= 2, kill)
     assert emobench("bench", tiny, *LONGER, "--results", killed) == 1
-    rows = load_board(killed, "tiny")
+    rows = board(killed)
     assert rows[0].state == "failed"
     assert "SIGKILL" in (rows[0].reason or "")
     assert [row.state for row in rows[1:]] == ["done"]  # the permuted control went on
@@ -120,7 +126,7 @@ def test_a_signal_to_the_whole_process_group_ends_the_sweep_in_order(tiny: Path,
     when(lambda: epochs_done(tmp_path / "results") >= 2, lambda: os.killpg(process.pid, signal.SIGTERM))
     output = process.communicate(timeout=120)[0].decode()
     assert process.returncode == 143, output
-    assert [row.state for row in load_board(tmp_path / "results", "tiny")] == ["interrupted", "pending"], output
+    assert [row.state for row in board(tmp_path / "results")] == ["interrupted", "pending"], output
 
 
 def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
@@ -131,7 +137,7 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
     when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert emobench("bench", tiny, *LONGER, "--results", stopped) == 130
 
-    row = load_board(stopped, "tiny")[0]
+    row = board(stopped)[0]
     folder = stopped / "cells" / row.fit_key
     steps = sorted(int(path.stem.partition("=")[2]) for path in folder.glob("checkpoints/last-*.ckpt"))
     assert len(steps) == 2

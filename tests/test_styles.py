@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit_of_stylegan2(
     settings = ["model.stylegan2.lr=1e30", "data.synthetic-plain.train=160", "data.synthetic-plain.test=80"]
     settings += [f"model.{judge}.epochs=1" for judge in ("resnet18", "vit", "cnn21")]
     options = [word for setting in settings for word in ("--set", setting)]
-    assert emobench("bench", styled_suite, *options, "--results", tmp_path / "results") == 1
+    assert emobench("bench", styled_suite, *options, "--name", "styled", "--results", tmp_path / "results") == 1
     found = rows(tmp_path / "results")
     assert found["stylegan2"].state == "diverged", found["stylegan2"].reason
     assert found["latent_search"].state != "done"

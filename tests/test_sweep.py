@@ -29,8 +29,14 @@ from emobench.suite import load
 Emobench = Callable[..., int]
 
 
-def rows(results: Path, suite: str = "tiny") -> dict[str, Row]:
-    return {row.row: row for row in load_board(results, suite)}
+def only_board(results: Path) -> str:
+    """The name of the one board that is here: of the suite, and of what was overridden."""
+    (path,) = results.glob("*/suite.json")
+    return path.parent.name
+
+
+def rows(results: Path, suite: str | None = None) -> dict[str, Row]:
+    return {row.row: row for row in load_board(results, suite or only_board(results))}
 
 
 def test_a_sweep_writes_results_and_board_and_is_skipped_when_done(
@@ -69,8 +75,10 @@ def test_a_changed_configuration_is_a_new_cell_and_overwrites_nothing(
     assert emobench("bench", tiny, *short, "--results", results) == 0
     first = rows(results)["resnet18"]
     before = (results / "cells" / first.fit_key / "fit.json").read_bytes()
+    page = (results / "tiny+model.resnet18.epochs=1" / "leaderboard.md").read_bytes()
     assert emobench("bench", tiny, *short, "--set", "model.resnet18.lr=0.3", "--results", results) == 0
-    second = rows(results)["resnet18"]
+    second = rows(results, "tiny+model.resnet18.epochs=1+model.resnet18.lr=0.3")["resnet18"]
+    assert (results / "tiny+model.resnet18.epochs=1" / "leaderboard.md").read_bytes() == page
     assert second.fit_key != first.fit_key
     assert (results / "cells" / first.fit_key / "fit.json").read_bytes() == before
 
@@ -83,7 +91,7 @@ def test_a_lost_evaluation_is_made_again_without_training(emobench: Emobench, ti
     fit = results / "cells" / row.fit_key / "fit.json"
     before, first = fit.read_bytes(), row.result
     shutil.rmtree(fit.parent / row.eval_key)
-    shutil.rmtree(results / "tiny" / "cells")
+    shutil.rmtree(results / only_board(results) / "cells")
     assert emobench("bench", tiny, *short, "--results", results) == 0
     again = rows(results)["resnet18"].result
     assert fit.read_bytes() == before
@@ -117,7 +125,7 @@ def test_one_failing_cell_costs_only_itself(
     assert "out of memory" in (board["huge"].reason or "")
     assert "became NaN or infinite in epoch 1. Lower lr" in (board["wild"].reason or "")
     assert board["mean"].reason == "needs wild, which did not finish"
-    text = (results / "tiny" / "leaderboard.md").read_text()
+    text = (results / only_board(results) / "leaderboard.md").read_text()
     for name in ("huge", "wild", "mean"):
         assert name in text
     one, two = board["resnet18"].result, board["pair"].result
@@ -164,11 +172,12 @@ def test_a_corrupt_result_is_named_and_can_run_again(
     short = ["--set", "model.resnet18.epochs=1"]
     assert emobench("bench", tiny, *short, "--results", results) == 0
     row = rows(results)["resnet18"]
-    shutil.rmtree(results / "tiny" / "cells")
+    name = only_board(results)
+    shutil.rmtree(results / name / "cells")
     record = results / "cells" / row.fit_key / row.eval_key / "result.json"
     record.write_text(record.read_text()[:100])
-    assert emobench("report", "tiny", "--results", results) == 1
-    board = (results / "tiny" / "leaderboard.md").read_text()
+    assert emobench("report", name, "--results", results) == 1
+    board = (results / name / "leaderboard.md").read_text()
     assert "Incomplete" in board
     assert "not a whole result file" in board
     assert emobench("bench", tiny, *short, "--results", results) == 0
@@ -186,7 +195,7 @@ def test_a_full_disk_fails_the_cell_with_its_reason_and_loses_nothing(
     command = f"ulimit -f 400; exec {sys.executable} -m emobench bench {tiny} --set {wider} --results {results}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=180)
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    row = rows(results)["resnet18"]
+    row = rows(results, f"tiny+{wider}")["resnet18"]
     assert row.state == "failed"
     assert "file too large" in (row.reason or "")
     folder = results / "cells" / row.fit_key
@@ -216,7 +225,7 @@ def test_trust_takes_committed_cells_of_equal_or_earlier_code(
     assert emobench("bench", tiny, *short, "--on-existing", "trust", "--results", results) == 0
     assert not list(results.glob("cells/*/fit.json"))
     # As if earlier code had made them: their keys differ from today's in the code alone.
-    for record in results.glob("tiny/cells/*/result.json"):
+    for record in results.glob("*/cells/*/result.json"):
         content = read_json(record)
         fit, evaluation = content["made_of"]["fit"], content["made_of"]["eval"]
         fit["code"]["digest"] = evaluation["code"]["digest"] = "0" * 64
@@ -226,7 +235,7 @@ def test_trust_takes_committed_cells_of_equal_or_earlier_code(
         record.parent.rename(record.parent.with_name(content["eval_key"]))
     assert emobench("bench", tiny, *short, "--on-existing", "trust", "--results", results) == 0
     assert not list(results.glob("cells/*/fit.json"))
-    assert all(row.state == "done" and row.stale for row in load_board(results, "tiny"))
+    assert all(row.state == "done" and row.stale for row in rows(results).values())
     assert emobench("bench", tiny, *short, "--results", results) == 0  # without trust the cells run
     assert len(list(results.glob("cells/*/fit.json"))) == 2
 

@@ -24,7 +24,7 @@ from emobench.bench.schedule import preload
 from emobench.bench.store import Store
 from emobench.data.datamodule import EmotionDataModule
 from emobench.expand import expand
-from emobench.suite import Cell, load
+from emobench.suite import PACKAGED, Cell, load
 
 FIT = """
 [data.synthetic]
@@ -103,7 +103,7 @@ def measure_fit(runs: int) -> dict[str, Any]:
 
 def measure_rerun(runs: int) -> dict[str, Any]:
     """The demo's own size matters not: nothing is trained again. The suite is the smoke suite."""
-    suite = Path(__file__).parents[1] / "smoke.toml"
+    suite = PACKAGED / "smoke.toml"
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", results]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from emobench.bench.schedule import suite_is_written, write_suite
-from emobench.bench.store import load_board
+from emobench.bench.store import Origin, load_board
 from emobench.report.written import is_written, mark_unwritten
 from emobench.suite import Plan
 
@@ -18,15 +18,15 @@ class BoardFile:
         problem: why the board could not be written when that was last tried; None where it could.
     """
 
-    def __init__(self, results: Path, plan: Plan) -> None:
-        self.results, self.plan = results, plan
+    def __init__(self, results: Path, plan: Plan, origin: Origin) -> None:
+        self.results, self.plan, self.origin = results, plan, origin
         self.path = results / plan.suite / "leaderboard.md"
         self.problem: str | None = None
 
     def whole(self) -> bool:
         """Whether the board on disk is that of the plan, with the results that the store holds now."""
         try:
-            return suite_is_written(self.results, self.plan) and is_written(self.results, self.plan.suite)
+            return suite_is_written(self.results, self.plan, self.origin) and is_written(self.results, self.plan.suite)
         except Exception:  # what keeps it from being read keeps it from being written, and is said there
             return False
 
@@ -35,7 +35,7 @@ class BoardFile:
         from emobench.report.leaderboard import write
 
         try:
-            write_suite(self.results, self.plan)
+            write_suite(self.results, self.plan, self.origin)
             write(self.results, self.plan.suite)
         except Exception as error:
             reason = mark_unwritten(self.results, self.plan.suite, error)

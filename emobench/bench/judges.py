@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emobench.atomic import replacing
 from emobench.bench.build import build_model
-from emobench.bench.store import JUDGE, Store, finished, intact, read_json, sha256_of
+from emobench.bench.store import JUDGE, Store, finished, intact, is_current, read_json, sha256_of
 from emobench.classifiers.classifier import EmotionClassifier
 from emobench.errors import NotFinite, StoreError
 from emobench.suite import Cell
@@ -81,11 +81,9 @@ def _load(store: Store, fit_key: str, device: torch.device) -> Judge:
     record = store.fit_folder(fit_key) / "fit.json"
     if not finished(record):
         raise StoreError(f"{record}: the judge {fit_key} is not finished here. Run its suite first")
-    fit = read_json(record)
-    cell = Cell.from_record(fit)
+    cell = Cell.from_record(read_json(record))
     path = store.fit_folder(fit_key) / JUDGE
-    known = fit.get("weights", {}).get("judge")
-    if not intact(path) or (known is not None and sha256_of(path) != known):
+    if not is_current(path, store.weights(fit_key)):
         _write(store, fit_key, path)
     state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
     network = build_model(cell, store, pretrained=False)

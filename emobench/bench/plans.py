@@ -29,7 +29,7 @@ def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
         EmobenchError: what is wrong with the suite (see `emobench.expand.expand`).
     """
     made_of = {
-        "suite": suite.model_dump(),
+        "suite": suite.model_dump(exclude={"name", "file", "overrides"}),  # two boards may share a plan
         "code": package_digest(),
         "libraries": [importlib.metadata.version(library) for library in _LIBRARIES],
         "plugins": [os.environ.get(plugins.VARIABLE), *((str(file), listing(file)) for file in plugins.files())],

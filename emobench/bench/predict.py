@@ -49,9 +49,9 @@ def choose(results: Path, run: str) -> Chosen:
         suite, _, dataset = run.removeprefix("best:").partition("/")
         return _of(_best(results, suite, dataset))
     if "/" in run:
-        suite, dataset, row = (*run.split("/", 2), "", "")[:3]
+        suite, _, wanted = run.partition("/")
         rows = [each for each in load_board(results, suite) if each.state == "done" and each.track == "recognition"]
-        found = [each for each in rows if (each.dataset, each.row) == (dataset, row)]
+        found = [each for each in rows if f"{each.dataset}/{each.row}" == wanted]
         if not found:
             known = {f"{suite}/{each.dataset}/{each.row}" for each in rows}
             raise StoreError(unknown("finished cell", run, known))

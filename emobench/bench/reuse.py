@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from emobench.bench.store import FINISHED, JUDGE, Store, find, finished, intact, read_json, sha256_of
+from emobench.bench.store import FINISHED, JUDGE, Store, find, finished, intact, is_current, read_json, sha256_of
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
 
@@ -34,7 +34,7 @@ def made_with(store: Store, cell: Cell, *, own: bool = True) -> dict[str, str]:
         fit = read_json(store.fit_folder(fit_key) / "fit.json")
         todo += [key for keys in fit["cell"]["needs"].values() for key in keys]
         if _trains(fit):
-            found[fit_key] = fit.get("weights", {}).get("sha256") or sha256_of(store.weights(fit_key))
+            found[fit_key] = sha256_of(store.weights(fit_key))
     return found
 
 
@@ -59,7 +59,7 @@ class Reuse:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._fits: dict[str, dict[str, Any] | None] = {}
-        self._whole: dict[str, bool] = {}
+        self._hashes: dict[str, str | None] = {}
 
     def needed(self, cells: Iterable[Cell]) -> Needed:
         """All networks that cells load when they are fitted or evaluated, and those that these load in turn."""
@@ -76,9 +76,7 @@ class Reuse:
         """Whether a network that is needed can be loaded."""
         if self._is_whole(fit_key):
             return True
-        judge = self.store.fit_folder(fit_key) / JUDGE
-        known = ((self._fit(fit_key) or {}).get("weights") or {}).get("judge")
-        return fit_key not in needed.whole and intact(judge) and known in (None, sha256_of(judge))
+        return fit_key not in needed.whole and intact(self.store.fit_folder(fit_key) / JUDGE)
 
     def lost(self, cell: Cell) -> str | None:
         """Why a finished fit has to be made again before its cell is evaluated; None where it has not."""
@@ -140,12 +138,21 @@ class Reuse:
         return read_json(path) if finished(path) else None
 
     def _is_whole(self, fit_key: str) -> bool:
-        """Whether the weights are those that the fit's record names; one of an older emobench names none."""
-        if fit_key not in self._whole:
-            path = self.store.weights(fit_key)
+        return intact(self.store.weights(fit_key))
+
+    def _sha256(self, fit_key: str) -> str | None:
+        """Of the weights that are here; None where there are none."""
+        if fit_key not in self._hashes:
             known = ((self._fit(fit_key) or {}).get("weights") or {}).get("sha256")
-            self._whole[fit_key] = intact(path) and known in (None, sha256_of(path))
-        return self._whole[fit_key]
+            if known is None or not self._untouched(fit_key):
+                known = sha256_of(self.store.weights(fit_key)) if self._is_whole(fit_key) else None
+            self._hashes[fit_key] = known
+        return self._hashes[fit_key]
+
+    def _untouched(self, fit_key: str) -> bool:
+        """Whether the weights are no younger than the fit's record, which was written after them."""
+        record = self.store.fit_folder(fit_key) / "fit.json"
+        return self._is_whole(fit_key) and self.store.weights(fit_key).stat().st_mtime_ns <= record.stat().st_mtime_ns
 
     def _fitted_with_others(self, cell: Cell, fit: dict[str, Any]) -> str | None:
         return _said("was trained", self._others(fit, self._behind(cell)))
@@ -162,23 +169,28 @@ class Reuse:
             fit = self._fit(fit_key)
             if fit is None or not _trains(fit):
                 continue  # one that is to be trained is compared when it ends
-            now = (fit.get("weights") or {}).get("sha256")
             then = record.get("made_with", {}).get(fit_key)
-            # Records of an older emobench name no weights: those made before the network was trained are not of it.
-            if now != then if now and then else fit["finished"] > record["finished"]:
+            if then is None:  # of an older emobench: what was made before the network was trained is not of it
+                differs = fit["finished"] > record["finished"]
+            else:
+                differs = self._sha256(fit_key) not in (None, then)
+            if differs:
                 found.append(fit["cell"]["row"])
         return found
 
     def _judges_otherwise(self, card: dict[str, Any]) -> bool:
         """Whether a judge has other weights now than a result says."""
-        fit = self._fit(card["fit_key"])
+        fit_key = card["fit_key"]
+        fit = self._fit(fit_key)
         if fit is None:
             return False
-        now = (fit.get("weights") or {}).get("judge")
-        path = self.store.fit_folder(card["fit_key"]) / JUDGE
-        if now is None and path.exists():  # of an older emobench, or committed
-            now = sha256_of(path)
-        return now is not None and now != card["sha256"]
+        known = fit.get("weights") or {}
+        if known.get("judge") is not None and self._untouched(fit_key):
+            return bool(known["judge"] != card["sha256"])
+        path = self.store.fit_folder(fit_key) / JUDGE
+        if is_current(path, self.store.weights(fit_key)):
+            return bool(sha256_of(path) != card["sha256"])
+        return "sha256" in known and self._sha256(fit_key) not in (None, known["sha256"])
 
 
 def _said(how: str, rows: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -28,6 +28,7 @@ from emobench.bench.store import (
     JUDGE,
     PROTOCOL,
     SCHEMA_VERSION,
+    Origin,
     Store,
     adopt,
     cards,
@@ -36,6 +37,7 @@ from emobench.bench.store import (
     read_json,
     write_json,
 )
+from emobench.bench.store import committed as committed_cells
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
 
@@ -91,16 +93,20 @@ def trusting(results: Path, plan: Plan) -> Plan:
     its weights, which are put into the store.
     """
     committed: dict[str, dict[str, Any]] = {}
+    places: dict[str, Path] = {}  # eval_key -> where it is committed
     weights: dict[str, str] = {}  # fit_key of a committed judge -> sha256 of its weights
-    for path in sorted((results / plan.suite / "cells").glob("*/result.json")):
+    for folder in committed_cells(results, plan.suite):
         try:
-            record = read_json(path)
+            record = read_json(folder / "result.json")
+        except FileNotFoundError:
+            continue
         except StoreError as error:
             print(error)
             continue
         weights |= {card["fit_key"]: card["sha256"] for card in cards(record)}
         if record["state"] in FINISHED:
-            committed[_but_for_code(record["made_of"]["fit"], record["made_of"]["eval"])] = record
+            committed.setdefault(_but_for_code(record["made_of"]["fit"], record["made_of"]["eval"]), record)
+            places.setdefault(record["eval_key"], folder)
     cells: list[Cell] = []
     needed: set[str] = set()
     judging: set[str] = set()
@@ -109,7 +115,7 @@ def trusting(results: Path, plan: Plan) -> Plan:
         found = committed.get(_but_for_code(cell.fit, cell.evaluation))
         judge = None
         if found is not None and cell.fit_key in judging:
-            judge = committed_judge(results, plan.suite, found["eval_key"], weights.get(found["fit_key"]))
+            judge = committed_judge(results, places[found["eval_key"]], weights.get(found["fit_key"]))
         if found is None or cell.fit_key in needed or (cell.fit_key in judging and judge is None):
             needed |= {each for keys in cell.needs.values() for each in keys}
             judging |= {each for keys in cell.panel.values() for each in keys}
@@ -138,28 +144,29 @@ def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
     return key([fit, {name: value for name, value in evaluation.items() if name not in made_by_code}])
 
 
-def suite_is_written(results: Path, plan: Plan) -> bool:
-    """Whether the board's `suite.json` lists the plan's cells."""
+def suite_is_written(results: Path, plan: Plan, origin: Origin) -> bool:
+    """Whether the board's `suite.json` lists the plan's cells, and says what it is of."""
     try:
-        return bool(read_json(results / plan.suite / "suite.json")["rows"] == _rows(plan))
+        known = Origin.recorded(results, plan.suite)
+        return bool(known == origin and read_json(results / plan.suite / "suite.json")["rows"] == _rows(plan))
     except (FileNotFoundError, StoreError):
         return False
 
 
-def write_suite(results: Path, plan: Plan) -> None:
-    """Write the rows of the board, `suite.json`, where they changed.
+def write_suite(results: Path, plan: Plan, origin: Origin) -> None:
+    """Write what the board is of and its rows, `suite.json`, where they changed.
 
     Raises:
         OSError: the folder cannot be written.
     """
     from emobench.bench.machine import versions
 
-    if suite_is_written(results, plan):
+    if suite_is_written(results, plan, origin):
         return
     folder = results / plan.suite
     folder.mkdir(parents=True, exist_ok=True)
     head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions()["commit"]}
-    write_json(folder / "suite.json", {**head, "rows": _rows(plan)})
+    write_json(folder / "suite.json", {**head, **asdict(origin), "rows": _rows(plan)})
 
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:

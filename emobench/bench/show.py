@@ -17,7 +17,7 @@ from rich.table import Table
 
 from emobench.bench.schedule import Sweep, alike, like_seconds
 from emobench.bench.store import Store
-from emobench.suite import Cell, Plan
+from emobench.suite import Cell, Plan, Suite
 
 _STYLES = {"done": "green", "failed": "red", "diverged": "red", "interrupted": "yellow", "running": "bold cyan"}
 
@@ -95,6 +95,12 @@ def _progress(store: Store, cell: Cell, started: float) -> tuple[str, str, str]:
 
 def _duration(seconds: float) -> str:
     return str(timedelta(seconds=round(max(0, seconds))))
+
+
+def show_overrides(suite: Suite) -> None:
+    """What is overridden, and so where the board lies."""
+    if suite.overrides:
+        print(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
 
 
 def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:

@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from emobench.atomic import replacing
 from emobench.bench.keys import code_digest
 from emobench.errors import StoreError
+from emobench.overrides import board_name, parsed
+from emobench.suite import Suite, is_file, packaged, stem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +143,12 @@ def intact(weights: Path) -> bool:
         return False
 
 
+def is_current(judge: Path, weights: Path) -> bool:
+    """Whether the form of a network that judges is whole, and no older than the weights that it comes of, if these are
+    here."""
+    return intact(judge) and not (intact(weights) and weights.stat().st_mtime_ns > judge.stat().st_mtime_ns)
+
+
 def _ended_badly(path: Path) -> bool:
     """Whether a whole record lies there whose state is not `done`."""
     try:
@@ -219,6 +228,79 @@ class Row:
     stale: str | None  # the commit that made it, where today's code would key it differently
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The suite and the overrides that a board is of.
+
+    Attributes:
+        file: as the command takes it: the name of a suite of the package, or a path; that is relative to the folder
+            that holds the results where the file lies below it, so that a moved checkout or a clone still finds it.
+        overrides: as `--set` takes them, in one order.
+    """
+
+    file: str
+    overrides: list[str]
+
+    @classmethod
+    def of(cls, suite: Suite, results: Path) -> Origin:
+        """Of a suite that is run now."""
+        file, home = Path(suite.file), results.resolve().parent
+        inside = is_file(suite.file) and file.is_relative_to(home)
+        return cls(f"{file.relative_to(home).as_posix()}" if inside else suite.file, list(suite.overrides))
+
+    @classmethod
+    def recorded(cls, results: Path, board: str) -> Origin:
+        """Of a board that was run.
+
+        One that an older emobench wrote does not say: it is of a suite of the package, or `benchmarks/<board>.toml`.
+
+        Raises:
+            FileNotFoundError, StoreError: there is no such board, or its `suite.json` is not whole.
+        """
+        record = read_json(results / board / "suite.json")
+        default = board if board in packaged() else f"benchmarks/{board}.toml"
+        return cls(record.get("file", default), record.get("overrides", []))
+
+    def path(self, results: Path) -> Path | None:
+        """Where the suite's file lies; None for a suite of the package."""
+        return results.resolve().parent / self.file if is_file(self.file) else None
+
+    def command(self, board: str) -> str:
+        """The command that runs it again, from the folder that holds the results; quoted for a shell."""
+        words = ["emobench", "bench", self.file, *(word for each in self.overrides for word in ("--set", each))]
+        if board != board_name(stem(self.file), parsed(self.overrides)):
+            words += ["--name", board]
+        return shlex.join(words)
+
+
+def check_owner(results: Path, suite: Suite) -> None:
+    """A board belongs to one suite file and its overrides, and another one never overwrites it.
+
+    Raises:
+        StoreError: the board of this name is another suite's.
+    """
+    mine = Origin.of(suite, results)
+    try:
+        theirs = Origin.recorded(results, suite.name)
+    except (FileNotFoundError, NotADirectoryError, StoreError):
+        return
+    here, there = mine.path(results), theirs.path(results)
+    moved = here is not None and there is not None and not there.exists()  # or the checkout that held it
+    same = here.resolve() == there.resolve() if here and there else mine.file == theirs.file
+    if (same or moved) and mine.overrides == theirs.overrides:
+        return
+    raise StoreError(
+        f"{results / suite.name} is the board of `{theirs.command(suite.name)}`, and not of this suite. Give this one "
+        f"a name of its own, such as --name {shlex.quote(f'{suite.name}-2')}"
+    )
+
+
+def committed(results: Path, board: str, eval_key: str = "*") -> list[Path]:
+    """The folders of evaluations that are committed with a board, or with the one that it is an overridden form of."""
+    boards = dict.fromkeys([board, board.partition("+")[0]])
+    return [folder for each in boards for folder in sorted((results / each / "cells").glob(eval_key))]
+
+
 def find(
     results: Path, suite: str, fit_key: str, eval_key: str
 ) -> tuple[State, str | None, dict[str, Any] | None, Path]:
@@ -227,8 +309,7 @@ def find(
     A fit that did not end well is the state of its cell, whatever was measured before it was lost.
     """
     store = Store(results)
-    committed = results / suite / "cells" / eval_key
-    places = (store.eval_folder(fit_key, eval_key), committed)
+    places = (store.eval_folder(fit_key, eval_key), *committed(results, suite, eval_key))
     for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json") else places:
         try:
             record = read_json(folder / "result.json")
@@ -257,9 +338,11 @@ def load_board(results: Path, suite: str) -> list[Row]:
     """
     try:
         board = read_json(results / suite / "suite.json")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        boards = ", ".join(sorted(path.parent.name for path in results.glob("*/suite.json"))) or "none"
         raise StoreError(
-            f"{results / suite}: no suite.json, so this suite was never run here. Run `emobench bench` with it first."
+            f"{results / suite}: no suite.json, so this suite was never run here. Run `emobench bench` with it first. "
+            f"Boards that are here: {boards}"
         ) from None
     rows = []
     for entry in board["rows"]:
@@ -314,16 +397,16 @@ def judge_file(results: Path, sha256: str) -> Path:
     return results / "judges" / f"{sha256}.safetensors"
 
 
-def committed_judge(results: Path, suite: str, eval_key: str, sha256: str | None) -> Path | None:
+def committed_judge(results: Path, folder: Path, sha256: str | None) -> Path | None:
     """The committed weights of a judge: under their sha256, or as earlier versions wrote them, in the cell's folder.
 
     Args:
-        eval_key: of the judge's own evaluation on this board.
+        folder: where the judge's own evaluation is committed.
         sha256: as a generator's record has it; None: no record names this network.
     """
     if sha256 is not None and (path := judge_file(results, sha256)).exists():
         return path
-    path = results / suite / "cells" / eval_key / JUDGE
+    path = folder / JUDGE
     return path if path.exists() else None
 
 

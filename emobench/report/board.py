@@ -139,6 +139,7 @@ class Board:
     rows: list[Row]
     sections: list[Section]
     judged: list[JudgedSection] = field(default_factory=list)
+    command: str = ""  # that runs its suite again
 
     @property
     def all_sections(self) -> list[Section | JudgedSection]:

@@ -15,6 +15,7 @@ from emobench.atomic import replacing
 from emobench.bench.store import (
     PROTOCOL,
     SCHEMA_VERSION,
+    Origin,
     cards,
     commit_cell,
     commit_judges,
@@ -41,7 +42,10 @@ def write(results: Path, suite: str) -> Board:
     rows = load_board(results, suite)
     folder = results / suite
     reading = [row for row in rows if row.track == "recognition"]
-    board = Board(suite, folder / "leaderboard.md", rows, sections(suite, reading), judged_sections(suite, rows))
+    command = Origin.recorded(results, suite).command(suite)
+    board = Board(
+        suite, folder / "leaderboard.md", rows, sections(suite, reading), judged_sections(suite, rows), command
+    )
     for section in board.all_sections:
         for row in section.usable:
             commit_cell(results, suite, row)
@@ -52,7 +56,7 @@ def write(results: Path, suite: str) -> Board:
         judged.without_weights = [
             card
             for sha256, card in known.items()
-            if committed_judge(results, suite, places.get(card["fit_key"], ""), sha256) is None
+            if committed_judge(results, folder / "cells" / places.get(card["fit_key"], ""), sha256) is None
         ]
     pictures = _draw(board, folder)
     _write_text(folder / "metrics.csv", _csv(board))

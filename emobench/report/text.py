@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -233,8 +234,8 @@ def _meaning(board: Board) -> list[str]:
     lines += [
         f"- Protocol {PROTOCOL}; seeds {', '.join(str(seed) for seed in seeds)}. All numbers: `metrics.csv`; "
         "ranks, comparisons and controls: `metrics.json`; the raw predictions: `cells/`.",
-        f"- To repeat: {code(f'emobench bench benchmarks/{board.suite}.toml')}; to write this page again from the "
-        f"stored results: {code(f'emobench report {board.suite}')}.",
+        f"- To repeat: {code(board.command)}; to write this page again from the stored results: "
+        f"{code(shlex.join(['emobench', 'report', board.suite]))}.",
     ]
     return lines
 
