@@ -79,6 +79,7 @@ class Cell:
     needs: dict[str, list[str]] = field(default_factory=dict)  # role -> fit_keys of the cells that fill it
     panel: dict[str, list[str]] = field(default_factory=dict)  # "judges" and "reader" -> fit_keys, of a generator's
     files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
+    datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Cell:
