@@ -25,7 +25,8 @@ def load(results: Path | str, suite: str, row: str, dataset: str | None = None, 
         results: folder of the results.
         suite: name of a suite that was run there.
         row: the row's name in it.
-        dataset: needed where the suite has several.
+        dataset: needed where the row was trained on several, each by itself. Of one fit on several together, the
+            dataset of whose faces a model makes that was told them in training; None: the first.
         seed: None: the first of the suite.
 
     Raises:
@@ -42,6 +43,8 @@ def load(results: Path | str, suite: str, row: str, dataset: str | None = None, 
     if not found:
         names = {f"{each.row} on {each.dataset}, seed {each.seed}" for each in board}
         raise StoreError(unknown("cell", f"{row} on {dataset or 'any dataset'}, seed {seed}", names))
-    if len({each.dataset for each in found}) > 1:
+    first = found[0]
+    if any(each.seed == first.seed and each.fit_key != first.fit_key for each in found):
         raise StoreError(f"{row} was run on {', '.join(sorted({each.dataset for each in found}))}: say which dataset")
-    return load_model(Store(Path(results)), found[0].fit_key)
+    together = [each.dataset for each in board if each.row == row and each.fit_key == first.fit_key]
+    return load_model(Store(Path(results)), first.fit_key, together, first.dataset)

@@ -179,7 +179,7 @@ class Parameter:
         return " ".join([name, *bounds])
 
 
-GIVEN_BY_RUN = ("self", "emotions", "folder", "cache")  # not for a suite to set
+GIVEN_BY_RUN = ("self", "emotions", "datasets", "folder", "cache")  # not for a suite to set
 
 
 def parameters(cls: Any) -> dict[str, Parameter]:

@@ -6,6 +6,7 @@ Names, arguments, sizes, datasets, weight files, needs: the first thing that is 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,12 +185,15 @@ class _Builder:
         if not parts:
             emotions = list(data.module.emotions)
         classes = [row.cls, *(part.cls for part in sources)]
+        masked = len(parts) > 1 and "datasets" in inspect.signature(row.cls.__init__).parameters
+        datasets = [part.name for part in parts] if masked else []
         joint = ["emobench.data.joint"] if parts else []
+        entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
         made_of_fit = {
             "class": reference(row.cls),
             "arguments": plain(row.arguments),
             "recipe": plain(row.recipe),
-            "data": {"joint": [_data_entry(part) for part in parts]} if parts else _data_entry(data),
+            "data": entry if parts else _data_entry(data),
             "trainer": {name: value for name, value in plain(trainer).items() if name not in _NEUTRAL},
             "seed": seed,
             "permuted": control == "permuted",
@@ -217,10 +221,11 @@ class _Builder:
             fit=made_of_fit,
             evaluation=evaluation,
             emotions=emotions,
-            parameters=self._parameters(row, data, emotions),
+            parameters=self._parameters(row, data, emotions, datasets),
             trainer=trainer,
             needs=needs,
             sources=plugins.sources(*classes),
+            datasets=datasets,
         )
         return self._judged(cell) if row.generates else cell
 
@@ -246,11 +251,11 @@ class _Builder:
         }
         return dataclasses.replace(cell, track="generation", panel=panel, files=self.files.paths, evaluation=evaluation)
 
-    def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str]) -> int:
+    def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str], datasets: Sequence[str]) -> int:
         """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""
         from emobench.classifiers.classifier import parameters_of
 
-        network = _weightless(row, data, emotions, self.rows)
+        network = _weightless(row, data, emotions, self.rows, datasets)
         return 0 if row.recipe is None else parameters_of(network)
 
 
@@ -273,7 +278,13 @@ def _training_cost(row: ModelRow, data: DataRow) -> float:
     return float(flops_of(_weightless(row, data, data.module.emotions, {})) * passes)
 
 
-def _weightless(row: ModelRow, data: DataRow, emotions: Sequence[str], rows: Mapping[str, ModelRow]) -> Any:
+def _weightless(
+    row: ModelRow,
+    data: DataRow,
+    emotions: Sequence[str],
+    rows: Mapping[str, ModelRow],
+    datasets: Sequence[str] = (),
+) -> Any:
     """The row's network without memory for its parameters, and without opening a pre-trained file."""
     import torch
 
@@ -283,5 +294,6 @@ def _weightless(row: ModelRow, data: DataRow, emotions: Sequence[str], rows: Map
     needs = {
         role: [_weightless(rows[name], data, emotions, rows) for name in names] for role, names in row.needs.items()
     }
+    told = {"datasets": datasets} if datasets else {}
     with torch.device("meta"):
-        return row.cls(emotions=emotions, size=size, **untrained(row.cls, row.arguments), **needs)
+        return row.cls(emotions=emotions, size=size, **untrained(row.cls, row.arguments), **needs, **told)

@@ -118,6 +118,8 @@ def _some_of(where: str, kind: str, given: Any, known: Sequence[Any]) -> list[An
     for each in given:
         if each not in known:
             raise SuiteError(f"{where}: {unknown(kind, str(each), map(str, known))}")
+        if given.count(each) > 1:
+            raise SuiteError(f"{where}: names {each} {given.count(each)} times; name each {kind} once")
     return given
 
 

@@ -88,6 +88,7 @@ class Cell:
     panel: dict[str, list[str]] = field(default_factory=dict)  # "judges" and "reader" -> fit_keys, of a generator's
     sources: dict[str, dict[str, str]] = field(default_factory=dict)  # where its classes lie (`plugins.sources`)
     files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
+    datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Cell:

@@ -21,7 +21,9 @@ from torchvision.models import vgg16
 
 import emobench as package
 from emobench.bench import fit as fitting
-from emobench.bench.store import JUDGE, Row, cards, load_board
+from emobench.bench.build import build_data, build_model
+from emobench.bench.judging import Drawing, Real
+from emobench.bench.store import JUDGE, Row, Store, cards, load_board
 from emobench.errors import SuiteError, WeightsError
 from emobench.expand import expand
 from emobench.generators.cvae import CVAE
@@ -316,6 +318,7 @@ def test_too_few_faces_are_not_measured(generated: Path, made_suite: Path, emobe
         (["model.vit_cvae.perceptual=guide"], "names no guide"),
         (['model.stargan.train_on=["synthetic"]'], "unknown dataset 'synthetic'"),
         (['model.cvae.train_on=["synthetic-plain"]'], "cannot be trained on several"),
+        (['model.stargan.train_on=["synthetic-plain", "synthetic-plain"]'], "names synthetic-plain 2 times"),
         (["model.resnet18.seeds=[3]"], "unknown seed '3'"),
         (["model.cvae.sice=32"], "did you mean 'size'"),
         (["model.stargan.size=30"], "multiples of 4"),
@@ -380,9 +383,49 @@ epochs = 2
     assert len({row.eval_key for row in found}) == 2
     model = package.load(tmp_path / "results", "joint", "stargan", "first")
     assert model.emotions == ("neutral", "happy", "sad", "fear", "anger")
+    assert model.datasets == ("first", "second")
+    check_masks(path, tmp_path / "results", found)
     verdicts = pd.read_parquet(found[0].folder / "verdicts.parquet")  # type: ignore[operator]
     assert set(verdicts[verdicts.kind == "control"].asked) == {0, 1}  # of the first dataset's own emotions
     assert found[0].result["cost"]["steps"] == 2 * (160 // 8 + 120 // 8) // 5  # type: ignore[index]
+
+    renamed = tmp_path / "renamed.toml"  # what a suite calls its datasets is in no key
+    renamed.write_text(path.read_text().replace("first", "third"))
+    assert emobench("bench", renamed, "--results", tmp_path / "results") == 0
+    again = [row for row in load_board(tmp_path / "results", "renamed") if row.row == "stargan"]
+    assert [row.eval_key for row in again] == [row.eval_key for row in found]
+    for name, place in (("third", 0), ("second", 1)):
+        model = package.load(tmp_path / "results", "renamed", "stargan", name)
+        assert (model.datasets, model.dataset) == (("third", "second"), ("third", "second")[place])
+    assert package.load(tmp_path / "results", "renamed", "stargan").dataset == "third"
+
+
+def check_masks(path: Path, results: Path, found: list[Row]) -> None:
+    """The masks over the datasets were trained, and each evaluation asked for faces of its own dataset."""
+    store = Store(results)
+    cells = [cell for cell in planned(path).cells if cell.row == "stargan"]
+    before, after = build_model(cells[0], store), load_file(store.weights(cells[0].fit_key))
+    first = "generator.layers.0.weight"
+    assert after[first].shape == (8, 3 + 5 + 2, 7, 7)
+    for plane in range(3 + 5, 3 + 5 + 2):
+        assert not torch.equal(before.state_dict()[first][:, plane], after[first][:, plane])
+    drawn: list[dict[str, np.ndarray]] = []
+    for cell, row in zip(cells, found, strict=True):
+        data = build_data(cell, path.parent)
+        data.prepare()
+        real, k = Real.of(data, None), len(data.emotions)
+        asked = np.eye(k)[np.tile(np.arange(k), 4)]
+        seeds = 10**6 + np.repeat(np.arange(4), k)  # those of control
+        drawn.append({})
+        for name in ("first", "second"):
+            model = package.load(results, "joint", "stargan", name)
+            drawing = Drawing(model, data.emotions, data.size, real.faces(real.val), torch.device("cpu"))
+            drawn[-1][name] = drawing.sample(asked, seeds, "control")
+        picture = np.asarray(Image.open(row.folder / "samples.png"))  # type: ignore[operator]
+        times = picture.shape[0] // (k * 32)
+        faces = picture[::times, ::times].reshape(k, 32, 4, 32, 3).transpose(2, 0, 4, 1, 3)  # (4, K, 3, S, S)
+        assert np.array_equal(faces.reshape(-1, 3, 32, 32), drawn[-1][cell.dataset])
+    assert all((each["first"] != each["second"]).any() for each in drawn)
 
 
 # ---- interrupted ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 
 from emobench.classifiers.vgg import VGG16
 from emobench.discover import classes, parameters, plain
-from emobench.errors import NotFinite, SizeError
+from emobench.errors import NotFinite, SizeError, SuiteError
 from emobench.generators.cvae import CVAE
 from emobench.generators.diffusion import Diffusion
 from emobench.generators.generator import EmotionGenerator, tracks
@@ -178,6 +178,35 @@ def test_stargan_classifies_only_emotions_that_the_dataset_knows() -> None:
     all_known, second_unknown = torch.ones(1, 4), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
     assert _reading_loss(logits, happy, all_known) > 4
     assert _reading_loss(logits, happy, second_unknown) == pytest.approx(np.log(3), abs=1e-4)
+
+
+def test_stargan_is_told_of_several_datasets_which_one_a_face_is_to_be_of() -> None:
+    """Choi et al. 2018, eq. 7: the label and a one-hot mask over the datasets, as planes beside the face."""
+    model = small("stargan", datasets=("first", "second"))
+    seen: list[torch.Tensor] = []
+    model.generator.layers[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    made = {name: model.edit(FACES, requests(6), torch.arange(6), dataset=name) for name in (None, "first", "second")}
+    model.dataset = "second"
+    assert torch.equal(model.edit(FACES, requests(6), torch.arange(6)), made["second"])
+    assert torch.equal(made[None], made["first"])
+    assert not torch.equal(made["first"], made["second"])
+    for planes, mask in zip(seen, ([1, 0], [1, 0], [0, 1], [0, 1]), strict=True):
+        assert planes.shape == (6, 3 + 4 + 2, 32, 32)
+        assert torch.equal(planes[:, :3], model.pixels(FACES))
+        assert torch.equal(planes[:, 3:7], requests(6)[:, :, None, None].expand(-1, -1, 32, 32))
+        assert torch.equal(planes[:, 7:], torch.tensor(mask).float()[:, None, None].expand(6, -1, 32, 32))
+    with pytest.raises(SuiteError, match="unknown dataset 'secnod': did you mean 'second'"):
+        model.edit(FACES, requests(6), torch.arange(6), dataset="secnod")
+
+
+def test_stargan_trained_on_one_dataset_has_no_mask() -> None:
+    alone = small("stargan")
+    assert alone.generator.layers[0].weight.shape == (8, 3 + 4, 7, 7)
+    assert "datasets" not in alone.hparams
+    named = small("stargan", datasets=("only",))
+    assert all(torch.equal(value, named.state_dict()[name]) for name, value in alone.state_dict().items())
+    with pytest.raises(SuiteError, match="unknown dataset 'only'"):
+        alone.edit(FACES, requests(6), torch.arange(6), dataset="only")
 
 
 def test_stargans_discriminator_begins_with_answers_that_differ() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import pickletools
+import re
 import sys
 import types
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from emobench.errors import WeightsError
+from emobench.generators.stylegan2 import generator_of
 from emobench.nn.network_files import Network, read_network, write_network
 from emobench.nn.stylegan2 import Discriminator, Generator
 from emobench.nn.weights import load_weights
@@ -81,9 +83,11 @@ class Persistent(nn.Module):
         return reconstruct, ({**meta, "state": state},), None
 
 
-def fully_connected(before: int, after: int) -> Persistent:
-    layer = Persistent("FullyConnectedLayer", activation="linear", weight_gain=1 / np.sqrt(before), bias_gain=1)
-    layer.weight, layer.bias = nn.Parameter(torch.randn(after, before)), nn.Parameter(torch.randn(after))
+def fully_connected(before: int, after: int, activation: str = "linear", multiplier: float = 1) -> Persistent:
+    gain = multiplier / np.sqrt(before)
+    layer = Persistent("FullyConnectedLayer", activation=activation, weight_gain=gain, bias_gain=multiplier)
+    layer.weight = nn.Parameter(torch.randn(after, before) / multiplier)
+    layer.bias = nn.Parameter(torch.randn(after))
     return layer
 
 
@@ -94,7 +98,8 @@ def blurring(module: Persistent) -> Persistent:
 
 
 def synthesis_layer(before: int, after: int, side: int, kernel: int = 3) -> Persistent:
-    layer = Persistent("SynthesisLayer", w_dim=W, conv_clamp=256, act_gain=np.sqrt(2))
+    settings = {"activation": "lrelu", "act_gain": np.sqrt(2), "use_noise": True} if kernel == 3 else {}
+    layer = Persistent("SynthesisLayer" if kernel == 3 else "ToRGBLayer", w_dim=W, conv_clamp=256, **settings)
     layer.affine = fully_connected(W, before)
     layer.weight = nn.Parameter(torch.randn(after, before, kernel, kernel).to(memory_format=torch.channels_last))
     layer.bias = nn.Parameter(torch.randn(after))
@@ -105,12 +110,26 @@ def synthesis_layer(before: int, after: int, side: int, kernel: int = 3) -> Pers
     return layer
 
 
-def mapping(z_dim: int, c_dim: int, w_dim: int, layers: int, averages: bool) -> Persistent:
-    module = Persistent("MappingNetwork", z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_layers=layers, w_avg_beta=0.995)
+def mapping(
+    z_dim: int,
+    c_dim: int,
+    w_dim: int,
+    layers: int,
+    averages: bool,
+    *,
+    activation: str = "lrelu",
+    lr_multiplier: float = 0.01,
+    embed_features: int | None = None,
+    layer_features: int | None = None,
+) -> Persistent:
+    beta = 0.995 if averages else None
+    module = Persistent("MappingNetwork", z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_layers=layers, w_avg_beta=beta)
+    embedded = (embed_features or w_dim) if c_dim else 0
     if c_dim:
-        module.embed = fully_connected(c_dim, w_dim)
+        module.embed = fully_connected(c_dim, embedded)
+    sides = [z_dim + embedded, *[layer_features or w_dim] * (layers - 1), w_dim]
     for place in range(layers):
-        module.add_module(f"fc{place}", fully_connected((z_dim + bool(c_dim) * w_dim) if place == 0 else w_dim, w_dim))
+        module.add_module(f"fc{place}", fully_connected(*sides[place : place + 2], activation, lr_multiplier))
     if averages:
         module.register_buffer("w_avg", torch.randn(w_dim))
     return module
@@ -134,7 +153,7 @@ def generator(c_dim: int) -> Persistent:
 
 
 def convolution(before: int, after: int, kernel: int, bias: bool = True) -> Persistent:
-    layer = Persistent("Conv2dLayer", activation="lrelu", conv_clamp=256)
+    layer = Persistent("Conv2dLayer", activation="lrelu" if bias else "linear", conv_clamp=256 if bias else None)
     layer.weight = nn.Parameter(torch.randn(after, before, kernel, kernel))
     layer.bias = nn.Parameter(torch.randn(after)) if bias else None
     return blurring(layer)
@@ -150,7 +169,7 @@ def discriminator(c_dim: int) -> Persistent:
     network.b4 = Persistent("DiscriminatorEpilogue", architecture="resnet", in_channels=CHANNELS[4])
     network.b4.mbstd = Persistent("MinibatchStdLayer", group_size=4, num_channels=1)
     network.b4.conv = convolution(CHANNELS[4] + 1, CHANNELS[4], 3)
-    network.b4.fc = fully_connected(CHANNELS[4] * 16, CHANNELS[4])
+    network.b4.fc = fully_connected(CHANNELS[4] * 16, CHANNELS[4], "lrelu")
     network.b4.out = fully_connected(CHANNELS[4], CHANNELS[4] if c_dim else 1)
     if c_dim:
         network.mapping = mapping(0, c_dim, CHANNELS[4], 8, averages=False)  # 8 by default, whatever the generator's
@@ -208,8 +227,12 @@ def test_a_published_file_is_read(tmp_path: Path, c_dim: int, protocol: int, mon
     network = read_network(path)
     assert network.config == {
         "resolution": 8, "z_dim": Z, "w_dim": W, "c_dim": c_dim, "mapping_layers": 2, "channels": {"4": 6, "8": 4},
-        "img_channels": 3, "conv_clamp": 256.0, "architecture": "skip",
+        "img_channels": 3, "conv_clamp": 256.0, "architecture": "skip", "lr_multiplier": 0.01,
+        "discriminator": {
+            "conv_clamp": 256.0, "mbstd_group_size": 4, **({"lr_multiplier": 0.01} if c_dim else {}),
+        },
     }  # fmt: skip
+    assert network.unread is None
     assert json.loads(json.dumps(network.config)) == network.config
     for found, wanted in ((network.generator, content["G_ema"]), (network.discriminator, content["D"])):
         assert found is not None
@@ -255,9 +278,7 @@ def put(path: str, name: str, value: Any) -> Callable[[dict[str, Any]], None]:
     ("change", "says"),
     [
         (put("G_ema.synthesis.b8", "architecture", "resnet"), "architecture of synthesis.b8 is 'resnet', not 'skip'"),
-        (put("D.b8", "architecture", "orig"), "D: the architecture of b8 is 'orig', not 'resnet'"),
         (put("G_ema.synthesis.b8", "resample_filter", torch.ones(2, 2) / 4), "b8.resample_filter is another filter"),
-        (put("D.b8.conv1", "resample_filter", torch.ones(4, 4) / 16), "D: b8.conv1.resample_filter is another filter"),
         (put("G_ema.synthesis.b8.conv0", "conv_clamp", None), "layers have different conv_clamp: 256, None"),
         (put("G_ema", "img_resolution", 16), "there is no synthesis.b16.architecture"),
         (put("G_ema", "img_resolution", 12), "img_resolution is 12, not a power of two"),
@@ -267,7 +288,26 @@ def put(path: str, name: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("G_ema.mapping", "num_layers", 3), "there is no mapping.fc2.weight"),
         (lambda content: delattr(content["G_ema"], "w_dim"), "there is no w_dim"),
         (lambda content: delattr(content["G_ema"], "synthesis"), "there is no synthesis.b4.architecture"),
-        (put("D", "c_dim", 5), "D: c_dim is 5, the generator's 3"),
+        (put("G_ema.mapping", "w_avg_beta", None), "the w_avg_beta of mapping is None"),
+        (put("G_ema.mapping.fc1", "activation", "relu"), "the activation of mapping.fc1 is 'relu', not 'lrelu'"),
+        (put("G_ema.mapping.fc0", "bias_gain", 1), "mapping.fc0 scales its weights by another lr_multiplier"),
+        (put("G_ema.mapping", "fc1", fully_connected(W, W, "lrelu", 0.1)), r"different lr_multiplier: \[0.01, 0.1\]"),
+        (put("G_ema.mapping", "embed", fully_connected(3, W, "lrelu")), "activation of mapping.embed is 'lrelu'"),
+        (put("G_ema.mapping", "embed", fully_connected(3, 6)), "embed_features of mapping are 6, not w_dim, 7"),
+        (
+            put("G_ema", "mapping", mapping(Z, 3, W, 2, True, embed_features=6)),
+            "embed_features of mapping are 6, not w_dim, 7",
+        ),
+        (
+            put("G_ema", "mapping", mapping(Z, 3, W, 3, True, layer_features=9)),
+            "layer_features of mapping are 9, not w_dim, 7",
+        ),
+        (put("G_ema.synthesis.b8.conv1", "activation", "swish"), "activation of synthesis.b8.conv1 is 'swish'"),
+        (put("G_ema.synthesis.b4.conv1", "use_noise", False), "use_noise of synthesis.b4.conv1 is False, not True"),
+        (
+            put("G_ema.synthesis.b8.conv0", "affine", fully_connected(W, 6, "linear", 0.1)),
+            "lr_multiplier of synthesis.b8.conv0.affine is 0.1, not 1",
+        ),
         (lambda content: content.pop("G_ema"), "holds no generator 'G_ema'"),
     ],
 )  # fmt: skip
@@ -277,6 +317,90 @@ def test_what_is_no_such_network_is_said(tmp_path: Path, change: Callable[[Any],
     with pytest.raises(WeightsError, match=says) as error:
         read_network(saved(tmp_path / "network.pkl", content))
     assert str(tmp_path / "network.pkl") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (put("D.b8", "architecture", "orig"), "D: the architecture of b8 is 'orig', not 'resnet'"),
+        (put("D.b4", "architecture", "skip"), "D: the architecture of b4 is 'skip', not 'resnet'"),
+        (put("D.b8.conv1", "resample_filter", torch.ones(4, 4) / 16), "D: b8.conv1.resample_filter is another filter"),
+        (put("D", "c_dim", 5), "D: c_dim is 5, the generator's 3"),
+        (put("D.b8.conv0", "activation", "relu"), "D: the activation of b8.conv0 is 'relu', not 'lrelu'"),
+        (put("D.b8.skip", "activation", "lrelu"), "D: the activation of b8.skip is 'lrelu', not 'linear'"),
+        (put("D.b4.fc", "activation", "relu"), "D: the activation of b4.fc is 'relu', not 'lrelu'"),
+        (put("D.b4.conv", "conv_clamp", None), "D: layers have different conv_clamp: 256, None"),
+        (put("D.b4", "mbstd", None), "D: its mbstd_num_channels is 0, not 1"),
+        (put("D.b4.mbstd", "num_channels", 2), "D: the num_channels of b4.mbstd is 2, not 1"),
+        (put("D.b4.mbstd", "group_size", 0), "D: the group_size of b4.mbstd is 0, not at least 1"),
+        (put("D.b4", "out", fully_connected(6, 5)), "D: its cmap_dim is 5, not 6, the channels at 4 px"),
+        (put("D.b8", "conv0", convolution(8, 8, 3)), r"D: b8.conv0.weight is \(8, 8, 3, 3\), not \(4, 4, 3, 3\)"),
+        (put("D", "mapping", mapping(0, 3, 6, 8, False, activation="relu")), "activation of mapping.fc0 is 'relu'"),
+    ],
+)  # fmt: skip
+def test_a_generator_is_used_without_a_discriminator_that_is_none_of_ours(
+    tmp_path: Path, change: Callable[[Any], None], says: str
+) -> None:
+    content = snapshot()
+    usual = read_network(saved(tmp_path / "network.pkl", content))
+    change(content)
+    network = read_network(saved(tmp_path / "network.pkl", content))
+    assert network.discriminator is None
+    assert network.unread is not None
+    assert re.search(says, network.unread)
+    assert network.config == {**usual.config, "discriminator": None}
+    assert network.generator.keys() == usual.generator.keys()
+    images = generator_of(tmp_path / "network.pkl")(torch.randn(2, Z), torch.eye(3)[:2])
+    assert images.shape == (2, 3, 8, 8)
+
+
+def test_settings_that_are_read_make_the_network_that_was_published(tmp_path: Path) -> None:
+    """w as the published code computes it, at another rate of learning of the mapping's layers than usual."""
+    content = snapshot()
+    layers = mapping(Z, 3, W, 4, averages=True, lr_multiplier=0.1)
+    content["G_ema"].mapping = layers.requires_grad_(False)
+    content["D"].b4.mbstd.group_size = None
+    content["D"].mapping = mapping(0, 3, CHANNELS[4], 2, averages=False, lr_multiplier=1.0)
+    network = read_network(saved(tmp_path / "network.pkl", content))
+    assert (network.config["mapping_layers"], network.config["lr_multiplier"]) == (4, 0.1)
+    assert network.config["discriminator"] == {"conv_clamp": 256.0, "mbstd_group_size": None, "lr_multiplier": 1.0}
+    z, c = torch.randn(3, Z), torch.eye(3)
+
+    def unit(x: torch.Tensor) -> torch.Tensor:
+        return x / (x.square().mean(1, keepdim=True) + 1e-8).sqrt()
+
+    x = torch.cat([unit(z), unit(c @ layers.embed.weight.T / 3**0.5 + layers.embed.bias)], 1)
+    for layer in (layers.fc0, layers.fc1, layers.fc2, layers.fc3):
+        x = x @ (layer.weight * 0.1 / layer.weight.shape[1] ** 0.5).T + layer.bias * 0.1
+        x = torch.where(x > 0, x, 0.2 * x) * 2**0.5
+    for path in (tmp_path / "network.pkl", tmp_path / "network.safetensors"):
+        if path.suffix == ".safetensors":
+            write_network(path, network)
+        torch.testing.assert_close(generator_of(path).mapping(z, c), x, rtol=1e-5, atol=1e-5)
+
+
+def test_settings_that_change_nothing_may_have_any_value(tmp_path: Path) -> None:
+    content = snapshot()
+    usual = read_network(saved(tmp_path / "network.pkl", content))
+    content["G_ema"].mapping.w_avg_beta = 0.999
+    content["G_ema"].synthesis.b8.use_fp16 = False
+    frozen = content["D"].b8.fromrgb  # Freeze-D keeps the weights of a layer as buffers
+    weight, bias = frozen.weight.data, frozen.bias.data
+    del frozen.weight, frozen.bias
+    frozen.register_buffer("weight", weight)
+    frozen.register_buffer("bias", bias)
+    network = read_network(saved(tmp_path / "network.pkl", content))
+    assert network.config == usual.config
+    assert network.discriminator is not None
+    assert usual.discriminator is not None
+    assert network.discriminator.keys() == usual.discriminator.keys()
+
+
+def test_files_written_before_settings_were_named_are_read(tmp_path: Path) -> None:
+    path, network = tmp_path / "network.safetensors", read_network(saved(tmp_path / "network.pkl", snapshot()))
+    older = {name: value for name, value in network.config.items() if name not in ("lr_multiplier", "discriminator")}
+    write_network(path, Network(older, network.generator, network.discriminator))
+    assert read_network(path).config == network.config
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from scipy.signal import convolve, correlate
 from torch.nn import functional as F
 
-from emobench.errors import SizeError
+from emobench.errors import SizeError, WeightsError
 from emobench.generators.stylegan2 import StyleGAN2
+from emobench.nn.network_files import Network, write_network
 from emobench.nn.stylegan2 import Discriminator, Generator, MappingNetwork, channels_of
 
 EMOTIONS = ("neutral", "happy", "sad", "anger")
@@ -292,3 +294,60 @@ def test_a_few_steps_teach_the_discriminator_to_tell(monkeypatch: pytest.MonkeyP
     with torch.no_grad():
         fooled = F.softplus(-network.discriminator(real, labels)).mean()
     assert fooled < np.log(2)
+
+
+def written(path: Path, config: Any, *, discriminator: bool = True) -> Path:
+    """A network file of a small model whose config has changed."""
+    network = model(ada_target=None).network()
+    changed = {**network.config, **config}
+    write_network(path, Network(changed, network.generator, network.discriminator if discriminator else None))
+    return path
+
+
+def test_a_fit_starts_from_a_files_networks(tmp_path: Path) -> None:
+    path = written(tmp_path / "start.safetensors", {"discriminator": {"conv_clamp": 256.0, "mbstd_group_size": 8}})
+    torch.manual_seed(1)
+    again = StyleGAN2(emotions=EMOTIONS, size=32, **{**SMALL, "weights": str(path), "ada_target": None})
+    first = model(ada_target=None)
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+    assert again.discriminator.b4.group == 8  # not to be seen from the weights
+    pixels, classes = torch.randn(8, 3, 32, 32), torch.eye(4).repeat(2, 1)
+    whole, halves = again.discriminator(pixels, classes), first.discriminator(pixels, classes)
+    assert not torch.allclose(whole, halves)
+    assert again.network().config["discriminator"]["mbstd_group_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"lr_multiplier": 0.1}, "the lr_multiplier of its generator is 0.1, and only networks with 0.01"),
+        ({"conv_clamp": None}, "the conv_clamp of its generator is None, and only networks with 256.0"),
+        (
+            {"discriminator": {"conv_clamp": 256.0, "mbstd_group_size": 4, "lr_multiplier": 1.0}},
+            "the lr_multiplier of its discriminator is 1.0",
+        ),
+    ],
+)
+def test_a_fit_does_not_start_from_another_network_than_is_trained(tmp_path: Path, config: Any, says: str) -> None:
+    path = written(tmp_path / "start.safetensors", config)
+    with pytest.raises(WeightsError, match=says):
+        model(weights=str(path))
+
+
+def test_a_fit_that_starts_without_a_discriminator_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path / "start.safetensors", {"discriminator": None}, discriminator=False)
+    with pytest.warns(UserWarning, match=r"start.safetensors: no discriminator is read: the fit begins with an untr"):
+        model(weights=str(path))
+
+
+@pytest.mark.parametrize(("group", "of"), [(2, 2), (4, 4), (5, 4), (None, 8)])
+def test_the_spread_is_over_groups_of_the_batch(group: int | None, of: int) -> None:
+    network = Discriminator(c_dim=0, channels={4: 6, 8: 4}, group=group)
+    seen: list[torch.Tensor] = []
+    network.b4.conv.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    network(torch.randn(8, 3, 8, 8), None)
+    features, spread = seen[0][:, :6], seen[0][:, 6]
+    parted = features.unflatten(0, (of, -1))  # (G, N/G, C, 4, 4)
+    wanted = (parted.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3)).repeat(of)
+    torch.testing.assert_close(spread, wanted[:, None, None].expand(-1, 4, 4))

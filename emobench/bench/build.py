@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +69,18 @@ def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Any:
     arguments = _typed(cls, cell.fit["arguments"])
     if not pretrained:
         arguments = untrained(cls, arguments)
+    if cell.datasets:
+        arguments["datasets"] = tuple(cell.datasets)
     torch.manual_seed(cell.seed)
     return cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
 
 
-def load_model(store: Store, fit_key: str) -> Any:
+def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset: str | None = None) -> Any:
     """A finished cell's network from the store, frozen, in evaluation mode.
+
+    Args:
+        datasets: what a suite calls the datasets of a fit on several; empty: what the suite that made it called them.
+        dataset: as of which of them a model makes faces that was told them in training; None: the first.
 
     Raises:
         StoreError: the cell is not finished here, or its weights are gone.
@@ -81,6 +89,9 @@ def load_model(store: Store, fit_key: str) -> Any:
     if not finished(path):
         raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
     cell = Cell.from_record(read_json(path))
+    masked = bool(cell.datasets)
+    if masked and datasets:
+        cell = dataclasses.replace(cell, datasets=list(datasets))
     # Trained weights take the place of a pre-trained file.
     model = build_model(cell, store, pretrained=not cell.trains or named(cell.fit["class"], cell).keeps_files)
     if cell.trains:
@@ -90,6 +101,8 @@ def load_model(store: Store, fit_key: str) -> Any:
                 f"{weights}: the weights are gone or cut short. Run the suite again with --on-existing redo"
             )
         model.load_state_dict(load_file(weights))
+    if masked and dataset is not None:
+        model.dataset = dataset
     return model.eval().requires_grad_(False)
 
 

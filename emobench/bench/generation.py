@@ -39,7 +39,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         StoreError, WeightsError: a judge or a weight file is gone, or the file is another one than was planned with.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = load_model(store, cell.fit_key).to(device)
+    model: Any = load_model(store, cell.fit_key, cell.datasets, cell.dataset).to(device)
     can, plan = tracks(type(model)), cell.evaluation["faces"]
     judges, (reader,) = (load(store, cell.panel[role], device) for role in ("judges", "reader"))
     guides = load(store, _classifiers(store, cell.needs), device)

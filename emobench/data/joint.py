@@ -1,4 +1,4 @@
-"""Several datasets as one for a fit: labels over the union of their emotions, and a mask of those that each knows.
+"""Several datasets as one for a fit: labels over the union of their emotions, and whose they are.
 
 Choi et al. 2018, section 3.2. A batch is of one dataset; which one comes next is drawn, so that an epoch passes once
 over each.
@@ -19,7 +19,9 @@ from emobench.recipe import Recipe
 
 
 class Joint(L.LightningDataModule):
-    """Batches as of one dataset; `emotions` (N, K), and `mask` (N, K): 1 where the face's dataset knows the emotion.
+    """Batches as of one dataset, with `emotions` (N, K) over the union of the labels, and two masks.
+
+    `mask` (N, K) is 1 where the face's dataset knows the emotion; `dataset` (N, n) is one-hot over the n datasets.
 
     Args:
         parts: the datasets, at one size.
@@ -66,14 +68,17 @@ class Joint(L.LightningDataModule):
         return OneAfterTheOther([part.val_dataloader() for part in self.parts])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """What the dataset itself does where the batch has come to; then its labels and mask over the union."""
-        part = self.parts[batch.pop("part")]
+        """What the dataset itself does where the batch has come to; then its labels over the union, and the masks."""
+        number = batch.pop("part")
+        part = self.parts[number]
         batch = part.on_after_batch_transfer(batch, dataloader_idx)
         own = batch["emotions"]  # (N, k)
         places = torch.tensor([self.emotions.index(each) for each in part.emotions], device=own.device)
         empty = own.new_zeros(len(own), len(self.emotions))
         batch["emotions"] = empty.index_copy(1, places, own)
         batch["mask"] = empty.index_fill(1, places, 1.0)
+        batch["dataset"] = own.new_zeros(len(own), len(self.parts))  # (N, n)
+        batch["dataset"][:, number] = 1
         return batch
 
 

@@ -43,7 +43,9 @@ class EmotionGenerator(L.LightningModule):
     family: ClassVar[str | None] = None
     needs: ClassVar[Mapping[str, str]] = {}  # role -> kind of row; all must be filled
     may_need: ClassVar[Mapping[str, str]] = {}  # those that an argument asks for
-    joint: ClassVar[bool] = False  # whether it can be trained on several datasets, whose batches bring a `mask`
+    # Whether it can be trained on several datasets together: batches then bring `mask` (N, K) and `dataset` (N, n) as
+    # `emobench.data.joint.Joint` says, and a class that takes `datasets` is told their names.
+    joint: ClassVar[bool] = False
     files: ClassVar[Sequence[str]] = ("weights",)  # arguments that may name a file or folder: its content counts
     keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
     source: ClassVar[str]

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emobench.errors import SizeError
+from emobench.errors import SizeError, SuiteError, unknown
 from emobench.generators.generator import EmotionGenerator, frozen
 from emobench.recipe import Augment, Recipe
 
@@ -18,11 +18,13 @@ from emobench.recipe import Augment, Recipe
 class StarGAN(EmotionGenerator):
     """An image-to-image generator told the target emotion, and a discriminator that also reads the emotion.
 
-    WGAN-GP (eq. 1, 8), domain classification (eq. 2, 3), cycle reconstruction (eq. 4). With several datasets, the label
-    is the union of their emotions and a mask says which of them the face's dataset knows (section 3.2); the
-    classification loss sees known ones only.
+    WGAN-GP (eq. 1, 8), domain classification (eq. 2, 3), cycle reconstruction (eq. 4). Trained on several datasets
+    together (section 3.2), its labels are over the union of their emotions; the generator is told in n further planes
+    which dataset the face is to be of, the one-hot mask m of eq. 7; and the classification loss sees only emotions that
+    the face's dataset knows.
 
     Args:
+        datasets: names of the n datasets that it is trained on together; of fewer than two there is no mask.
         width: channels of the generator's first convolution.
         blocks: residual blocks in its middle.
         discriminator_width: channels of the discriminator's first convolution.
@@ -45,6 +47,7 @@ class StarGAN(EmotionGenerator):
         *,
         emotions: Sequence[str],
         size: int,
+        datasets: Sequence[str] = (),
         width: Annotated[int, Ge(1)] = 64,
         blocks: Annotated[int, Ge(0)] = 6,
         discriminator_width: Annotated[int, Ge(1)] = 64,
@@ -59,13 +62,16 @@ class StarGAN(EmotionGenerator):
             "width": width, "blocks": blocks, "discriminator_width": discriminator_width,
             "discriminator_layers": discriminator_layers, "critic_steps": critic_steps,
             "classification": classification, "cycle": cycle, "penalty": penalty, "lr": lr,
+            **({"datasets": list(datasets)} if len(datasets) > 1 else {}),
         }  # fmt: skip
         super().__init__(emotions=emotions, size=size, architecture=architecture)
+        self.datasets = tuple(datasets) if len(datasets) > 1 else ()
+        self.dataset = self.datasets[0] if self.datasets else None  # of the faces that `edit` makes
         self.automatic_optimization = False
         self.critic_steps, self.lr = critic_steps, lr
         self.classification, self.cycle, self.penalty = classification, cycle, penalty
         k = len(self.emotions)
-        self.generator = _Generator(k, width, blocks)
+        self.generator = _Generator(k + len(self.datasets), width, blocks)
         layers = _layers(size) if discriminator_layers is None else discriminator_layers
         self.discriminator = _Discriminator(k, size, discriminator_width, layers)
         self.batches_a_step = critic_steps
@@ -89,7 +95,10 @@ class StarGAN(EmotionGenerator):
         """A step of the discriminator, and every `critic_steps`-th time one of the generator, which is what counts."""
         pixels, emotions = self.pixels(batch["image"]), batch["emotions"]
         mask = batch.get("mask", torch.ones_like(emotions))  # (N, K) 1 where the face's dataset knows the emotion
-        target, target_mask = self._targets(emotions, mask)
+        condition = self._condition(emotions, batch.get("dataset"))  # (N, K + n)
+        # Each face is asked for as another of the batch, which is of one dataset.
+        order = torch.randperm(len(emotions), device=emotions.device)
+        target = condition[order]
         optimizers: Any = self.optimizers()
         for_generator, for_discriminator = optimizers
         with frozen(self.generator):
@@ -100,7 +109,7 @@ class StarGAN(EmotionGenerator):
         self.note("train", {f"d_{name}": value for name, value in parts.items()})
         if (batch_idx + 1) % self.critic_steps == 0:
             with frozen(self.discriminator):
-                parts = self._generator_parts(pixels, emotions, target, target_mask)
+                parts = self._generator_parts(pixels, condition, target, mask[order])
                 for_generator.zero_grad()
                 self.manual_backward(torch.stack(list(parts.values())).sum())
                 for_generator.step()
@@ -110,10 +119,12 @@ class StarGAN(EmotionGenerator):
                 schedule.step()
         return {"loss": torch.stack([part.detach() for part in parts.values()]).sum()}  # for whoever watches for NaN
 
-    def _targets(self, emotions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Another face's emotion for each face, and its mask: the labels of the batch in another order."""
-        order = torch.randperm(len(emotions), device=emotions.device)
-        return emotions[order], mask[order]
+    def _condition(self, emotions: Tensor, dataset: Tensor | None) -> Tensor:
+        """What the generator is told (N, K + n): emotions (N, K) and, of several datasets, the one-hot mask (N, n)."""
+        if not self.datasets:
+            return emotions
+        assert dataset is not None
+        return torch.cat([emotions, dataset.to(emotions.dtype)], 1)
 
     def _discriminator_parts(self, pixels: Tensor, emotions: Tensor, mask: Tensor, target: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -137,26 +148,47 @@ class StarGAN(EmotionGenerator):
             return penalty
 
     def _generator_parts(
-        self, pixels: Tensor, emotions: Tensor, target: Tensor, target_mask: Tensor
+        self, pixels: Tensor, condition: Tensor, target: Tensor, target_mask: Tensor
     ) -> dict[str, Tensor]:
         fake = self.generator(pixels, target)
         score, read = self.discriminator(fake)
-        back = self.generator(fake, emotions)
+        back = self.generator(fake, condition)
         return {
             "adversarial": -score.mean(),
-            "classification": self.classification * _reading_loss(read, target, target_mask),
+            "classification": self.classification * _reading_loss(read, target[:, : len(self.emotions)], target_mask),
             "cycle": self.cycle * F.l1_loss(back, pixels),
         }
 
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """The terms on validation faces, of whose dataset the generator is told."""
+        condition = self._condition(batch["emotions"], batch.get("dataset"))
+        self.note("val", self.loss_parts(self.pixels(batch["image"]), condition, training=False))
+
     def loss_parts(self, pixels: Tensor, emotions: Tensor, *, training: bool) -> Mapping[str, Tensor]:
-        """For validation: how well faces come back from another emotion, which needs no opponent."""
+        """For validation: how well faces come back from another emotion, which needs no opponent.
+
+        Args:
+            emotions: (N, K), of several datasets with their mask (N, K + n).
+        """
         target = emotions.roll(1, 0)
         return {"cycle": self.cycle * F.l1_loss(self.generator(self.generator(pixels, target), emotions), pixels)}
 
     @torch.no_grad()
-    def edit(self, images: Tensor, emotions: Tensor, seeds: Tensor) -> Tensor:
-        """The same faces (N, 3, S, S) with emotions (N, K); nothing of it is random."""
-        return self.images(self.generator(self.pixels(images), emotions))
+    def edit(self, images: Tensor, emotions: Tensor, seeds: Tensor, dataset: str | None = None) -> Tensor:
+        """The same faces (N, 3, S, S) with emotions (N, K); nothing of it is random.
+
+        Args:
+            dataset: as of which of the datasets that it was trained on together; None: `self.dataset`, which is the
+                first one unless it was set, or the model loaded for another.
+
+        Raises:
+            SuiteError: it was not trained on that dataset together with others.
+        """
+        name = self.dataset if dataset is None else dataset
+        if name is not None and name not in self.datasets:
+            raise SuiteError(f"{self.name}: {unknown('dataset', name, self.datasets)}")
+        mask = emotions.new_tensor([[each == name for each in self.datasets]]).expand(len(emotions), -1)  # (N, n)
+        return self.images(self.generator(self.pixels(images), self._condition(emotions, mask)))
 
     def configure_optimizers(self) -> Any:
         """Two Adams, whose rates fall to 0 over the second half of the generator's steps (section 5.1)."""
@@ -179,11 +211,11 @@ class StarGAN(EmotionGenerator):
 
 
 class _Generator(nn.Module):
-    """Face (N, 3, S, S) and emotions (N, K) to a face; table 4 of the paper."""
+    """Face (N, 3, S, S) and condition (N, C) to a face; table 4 of the paper."""
 
-    def __init__(self, emotions: int, width: int, blocks: int) -> None:
+    def __init__(self, conditions: int, width: int, blocks: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = _convolution(3 + emotions, width, 7, 1, 3)
+        layers: list[nn.Module] = _convolution(3 + conditions, width, 7, 1, 3)
         for channels in (width, 2 * width):
             layers += _convolution(channels, 2 * channels, 4, 2, 1)
         layers += [_Residual(4 * width) for _ in range(blocks)]
@@ -191,8 +223,8 @@ class _Generator(nn.Module):
             layers += _upsampling(channels, channels // 2)
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 3, 7, 1, 3, bias=False), nn.Tanh())
 
-    def forward(self, pixels: Tensor, emotions: Tensor) -> Tensor:
-        planes = emotions[:, :, None, None].expand(-1, -1, *pixels.shape[2:])  # (N, K, S, S)
+    def forward(self, pixels: Tensor, condition: Tensor) -> Tensor:
+        planes = condition[:, :, None, None].expand(-1, -1, *pixels.shape[2:])  # (N, C, S, S)
         made: Tensor = self.layers(torch.cat([pixels, planes], 1))
         return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from emobench.generators.generator import EmotionGenerator, frozen
 from emobench.nn.ada import AdaptiveAugment
 from emobench.nn.network_files import Network, read_network
 from emobench.nn.noise import Noise
-from emobench.nn.stylegan2 import Discriminator, Generator, channels_of
+from emobench.nn.stylegan2 import CLAMP, GROUP, LR_MULTIPLIER, Discriminator, Generator, channels_of
 from emobench.nn.weights import WeightFile, by_path, load_weights
 from emobench.recipe import Augment, Recipe
 
@@ -100,12 +101,17 @@ class StyleGAN2(EmotionGenerator):
         self.generator = Generator(
             z_dim=latent, c_dim=classes, w_dim=style, mapping_layers=mapping_layers, channels=channels
         )
-        self.discriminator = Discriminator(c_dim=classes, channels=channels, mapping_layers=class_layers)
+        start = None if weights is None else _start(Path(weights).expanduser())
+        against = None if start is None else start.config["discriminator"]
+        group = GROUP if against is None else against["mbstd_group_size"]
+        self.discriminator = Discriminator(c_dim=classes, channels=channels, mapping_layers=class_layers, group=group)
         self.augment = AdaptiveAugment(ada_target, ada_kimg)
         self.register_buffer("usual_path", torch.zeros(()))  # running mean of path lengths, a in eq. 4
         self.to(memory_format=torch.channels_last)  # a sixth faster on CPUs
-        if weights is not None:
-            self._start_from(Path(weights).expanduser())
+        if start is not None:
+            load_weights(self.generator, start.generator, str(weights), ())
+            if start.discriminator is not None:
+                load_weights(self.discriminator, start.discriminator, str(weights), ())
 
     usual_path: Tensor
 
@@ -120,12 +126,6 @@ class StyleGAN2(EmotionGenerator):
         """The network file that the fit starts from."""
         return None if arguments["weights"] is None else by_path(arguments["weights"])
 
-    def _start_from(self, path: Path) -> None:
-        network = read_network(path)
-        load_weights(self.generator, network.generator, path, ())
-        if network.discriminator is not None:
-            load_weights(self.discriminator, network.discriminator, path, ())
-
     def network(self) -> Network:
         """Both networks as `write_network` takes them."""
         arguments = self.hparams
@@ -133,7 +133,10 @@ class StyleGAN2(EmotionGenerator):
             "resolution": self.size, "z_dim": self.generator.z_dim, "w_dim": self.generator.w_dim,
             "c_dim": self.generator.c_dim, "mapping_layers": arguments["mapping_layers"], "img_channels": 3,
             "channels": {str(k): v for k, v in channels_of(self.size, arguments["base"], arguments["most"]).items()},
-            "conv_clamp": 256.0, "architecture": "skip",
+            "conv_clamp": CLAMP, "architecture": "skip", "lr_multiplier": LR_MULTIPLIER,
+            "discriminator": {
+                "conv_clamp": CLAMP, "lr_multiplier": LR_MULTIPLIER, "mbstd_group_size": self.discriminator.b4.group,
+            },
         }  # fmt: skip
         return Network(config, self.generator.state_dict(), self.discriminator.state_dict())
 
@@ -234,6 +237,28 @@ class StyleGAN2(EmotionGenerator):
         return self.images(generator.synthesis(generator.spread(w), generator.synthesis.noises(noise)))
 
 
+def _start(path: Path) -> Network:
+    """The networks in a file, to go on training from.
+
+    What was trained is later built again without the file: what cannot be seen from its weights must be as here.
+
+    Raises:
+        WeightsError: it is no such network, or has other settings than are trained here.
+    """
+    network = read_network(path)
+    for role, config in (("generator", network.config), ("discriminator", network.config["discriminator"] or {})):
+        for name, wanted in (("conv_clamp", CLAMP), ("lr_multiplier", LR_MULTIPLIER)):
+            if (found := config.get(name, wanted)) != wanted:
+                raise WeightsError(
+                    f"{path}: the {name} of its {role} is {found}, and only networks with {wanted} can be trained on. "
+                    "Name another file, or use its generator as it is, as the `network` of latent_search"
+                )
+    if network.discriminator is None:
+        reason = "" if network.unread is None else f" ({network.unread})"
+        warnings.warn(f"{path}: no discriminator is read{reason}: the fit begins with an untrained one", stacklevel=2)
+    return network
+
+
 def generator_of(path: Path) -> Generator:
     """The generator in a StyleGAN2-ADA network file, ready to make images.
 
@@ -251,6 +276,7 @@ def generator_of(path: Path) -> Generator:
         mapping_layers=config["mapping_layers"],
         channels={int(side): channels for side, channels in config["channels"].items()},
         clamp=config["conv_clamp"],
+        lr_multiplier=config["lr_multiplier"],
     )
     load_weights(generator, network.generator, path, ())
     return generator.eval().requires_grad_(False)

@@ -2,6 +2,16 @@
 
 A published file (Karras et al. 2020b, the PyTorch version) is a pickle of {"G", "D", "G_ema", ...} whose modules carry
 their own source code for the reader to execute. Here a module is only looked at: its class's name and its `__dict__`.
+
+Of the settings that such a network can have been trained with,
+
+- read are the dimensions z_dim, c_dim and w_dim, img_resolution, img_channels, the mapping's num_layers and
+  lr_multiplier, channels at each resolution (channel_base, channel_max), conv_clamp, mbstd_group_size;
+- refused by name, unless they have their default, are architecture ("skip"; of the discriminator "resnet"), activation
+  ("lrelu"), resample_filter ([1, 3, 3, 1]), use_noise, embed_features, layer_features, cmap_dim, mbstd_num_channels; a
+  discriminator with another one is left unread, and its generator is used without it;
+- those that change nothing of what a network computes may have any value: num_fp16_res and channels_last (here the
+  trainer's precision holds), w_avg_beta (the mean of w is in the file), freeze_layers.
 """
 
 from __future__ import annotations
@@ -11,10 +21,10 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from math import prod
+from math import isclose, prod, sqrt
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,6 +34,7 @@ from torch import Tensor
 
 from emobench.atomic import replacing
 from emobench.errors import WeightsError
+from emobench.nn.stylegan2 import CLAMP, GROUP, LR_MULTIPLIER
 
 _HEADER = "emobench"  # the key of safetensors' metadata
 _CONFIG = (
@@ -38,14 +49,18 @@ class Network:
 
     Args:
         config: plain values: resolution (px), z_dim, w_dim, c_dim (0: unconditional), mapping_layers, channels of the
-            synthesis by resolution ({"4": 512, ...}), img_channels, conv_clamp (None: none), architecture ("skip").
+            synthesis by resolution ({"4": 512, ...}), img_channels, conv_clamp (None: none), architecture ("skip"),
+            lr_multiplier (of the mapping); and `discriminator`: its conv_clamp, mbstd_group_size (None: the batch) and,
+            where there are classes, lr_multiplier; None: there is none.
         generator: G_ema's tensors by their published names, resampling filters left out.
-        discriminator: D's likewise; None: the file has none.
+        discriminator: D's likewise; None: the file has none, or one that is not read.
+        unread: why the file's discriminator is not read; None: it is, or there is none.
     """
 
     config: dict[str, Any]
     generator: dict[str, Tensor]
     discriminator: dict[str, Tensor] | None
+    unread: str | None = None
 
 
 def read_network(path: Path) -> Network:
@@ -97,6 +112,9 @@ def _read_ours(path: Path) -> Network:
     missing = [name for name in _CONFIG if name not in config]
     if missing:
         raise WeightsError(f"{path}: its description of the network lacks {', '.join(missing)}. Write the file again.")
+    # Files written before these were named have what emobench trains with.
+    usual = {"conv_clamp": CLAMP, "lr_multiplier": LR_MULTIPLIER, "mbstd_group_size": GROUP}
+    config = {"lr_multiplier": LR_MULTIPLIER, "discriminator": usual, **config}
     parts: dict[str, dict[str, Tensor]] = {"generator": {}, "discriminator": {}}
     for name, value in tensors.items():
         role, _, rest = name.partition(".")
@@ -242,11 +260,14 @@ def _read_published(path: Path) -> Network:
         if not isinstance(content, dict) or not isinstance(content.get("G_ema"), _Record):
             raise WeightsError(f"{path}: holds no generator 'G_ema'. Name a network file of StyleGAN2-ADA (PyTorch).")
         generator = _Saved.of(path, "G_ema", content["G_ema"])
-        config = _config(generator)
+        config = {**_config(generator), "discriminator": None}
         if not isinstance(content.get("D"), _Record):
             return Network(config, generator.tensors, None)
-        discriminator = _Saved.of(path, "D", content["D"])
-        _check_discriminator(discriminator, config)
+        try:
+            discriminator = _Saved.of(path, "D", content["D"])
+            config["discriminator"] = _discriminator(discriminator, config)
+        except WeightsError as error:  # none of ours; its generator can be used all the same
+            return Network(config, generator.tensors, None, unread=str(error))
         return Network(config, generator.tensors, discriminator.tensors)
     except WeightsError:
         raise
@@ -324,11 +345,25 @@ class _Saved:
             raise self.unfit(f"img_resolution is {resolution}, not a power of two from 4 on")
         return [2**level for level in range(2, resolution.bit_length())]
 
-    def check_architecture(self, module: str, wanted: str) -> None:
-        """Raise a WeightsError unless a block is of this architecture (2020a, figure 7)."""
-        found = self.attribute(module, "architecture")
+    def check(self, module: str, setting: str, wanted: Any) -> None:
+        """Raise a WeightsError unless a module has this setting."""
+        found = self.attribute(module, setting)
         if found != wanted:
-            raise self.unfit(f"the architecture of {module} is {found!r}, not '{wanted}'")
+            raise self.unfit(f"the {setting} of {module} is {found!r}, not {wanted!r}")
+
+    def dense(self, module: str, activation: str) -> float:
+        """The lr_multiplier of a dense layer, which must have this activation: a bias is scaled by it."""
+        self.check(module, "activation", activation)
+        before = self.shape(f"{module}.weight", None, None)[1]
+        lr_multiplier = float(self.attribute(module, "bias_gain"))
+        if not isclose(self.attribute(module, "weight_gain") * sqrt(before), lr_multiplier, rel_tol=1e-6):
+            raise self.unfit(f"{module} scales its weights by another lr_multiplier than its bias, {lr_multiplier}")
+        return lr_multiplier
+
+    def check_dense(self, module: str, activation: str) -> None:
+        """Raise a WeightsError unless a dense layer has this activation and learns at the usual rate."""
+        if (found := self.dense(module, activation)) != 1:
+            raise self.unfit(f"the lr_multiplier of {module} is {found}, not 1")
 
 
 def _walk(record: _Record, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -341,19 +376,15 @@ def _walk(record: _Record, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _config(saved: _Saved) -> dict[str, Any]:
     """What the generator is, read off its attributes, which its tensors must bear out."""
     z, c, w, colours = (saved.whole("", name) for name in ("z_dim", "c_dim", "w_dim", "img_channels"))
-    layers = saved.whole("mapping", "num_layers")
-    if layers < 1:
-        raise saved.unfit("mapping.num_layers is 0")
-    if c:
-        saved.shape("mapping.embed.weight", w, c)
-    saved.shape("mapping.fc0.weight", None, z + (w if c else 0))
-    saved.shape(f"mapping.fc{layers - 1}.weight", w, None)
+    layers, lr_multiplier = _mapping(saved, z, c, w)
+    if saved.attribute("mapping", "w_avg_beta") is None:
+        raise saved.unfit("the w_avg_beta of mapping is None, so that it has no mean of w, not a number")
     saved.shape("mapping.w_avg", w)
     channels: dict[str, int] = {}
     sides = saved.sides()
     for side in sides:
         block = f"synthesis.b{side}"
-        saved.check_architecture(block, "skip")
+        saved.check(block, "architecture", "skip")
         channels[str(side)] = wide = saved.shape(f"{block}.conv1.weight", None, None, 3, 3)[0]
         saved.shape(f"{block}.conv1.affine.weight", wide, w)
         saved.shape(f"{block}.torgb.weight", colours, wide, 1, 1)
@@ -361,15 +392,43 @@ def _config(saved: _Saved) -> dict[str, Any]:
             saved.shape(f"{block}.const", wide, 4, 4)
         else:
             saved.shape(f"{block}.conv0.weight", wide, channels[str(side // 2)], 3, 3)
+        for layer in ("conv1",) if side == 4 else ("conv0", "conv1"):
+            saved.check(f"{block}.{layer}", "activation", "lrelu")
+            saved.check(f"{block}.{layer}", "use_noise", True)
+        for layer in ("conv1", "torgb") if side == 4 else ("conv0", "conv1", "torgb"):
+            saved.check_dense(f"{block}.{layer}.affine", "linear")
     return {
         "resolution": sides[-1], "z_dim": z, "w_dim": w, "c_dim": c, "mapping_layers": layers, "channels": channels,
-        "img_channels": colours, "conv_clamp": _clamp(saved), "architecture": "skip",
+        "img_channels": colours, "conv_clamp": _clamp(saved, saved.modules), "architecture": "skip",
+        "lr_multiplier": lr_multiplier,
     }  # fmt: skip
 
 
-def _clamp(saved: _Saved) -> float | None:
-    """What all convolutions are clamped to; None: nothing."""
-    found = {state["conv_clamp"] for state in saved.modules.values() if "conv_clamp" in state}
+def _mapping(saved: _Saved, z: int, c: int, w: int) -> tuple[int, float]:
+    """Layers of a mapping network, all of them w wide, and their lr_multiplier."""
+    layers = saved.whole("mapping", "num_layers")
+    if layers < 1:
+        raise saved.unfit("mapping.num_layers is 0")
+    if c:
+        embedded = saved.shape("mapping.embed.weight", None, c)[0]
+        if embedded != w:
+            raise saved.unfit(f"the embed_features of mapping are {embedded}, not w_dim, {w}")
+        saved.check_dense("mapping.embed", "linear")
+    wide = saved.shape("mapping.fc0.weight", None, z + (w if c else 0))[0]
+    for place in range(1, layers):
+        if wide != w:
+            raise saved.unfit(f"the layer_features of mapping are {wide}, not w_dim, {w}")
+        wide = saved.shape(f"mapping.fc{place}.weight", None, wide)[0]
+    saved.shape(f"mapping.fc{layers - 1}.weight", w, None)
+    multipliers = {saved.dense(f"mapping.fc{place}", "lrelu") for place in range(layers)}
+    if len(multipliers) > 1:
+        raise saved.unfit(f"layers of mapping have different lr_multiplier: {sorted(multipliers)}")
+    return layers, multipliers.pop()
+
+
+def _clamp(saved: _Saved, layers: Iterable[str]) -> float | None:
+    """What all convolutions among some modules are clamped to; None: nothing."""
+    found = {saved.modules[name]["conv_clamp"] for name in layers if "conv_clamp" in saved.modules[name]}
     if not found:
         raise saved.unfit("no layer says its conv_clamp")
     if len(found) > 1:
@@ -378,14 +437,40 @@ def _clamp(saved: _Saved) -> float | None:
     return None if clamp is None else float(clamp)
 
 
-def _check_discriminator(saved: _Saved, config: Mapping[str, Any]) -> None:
-    """Raise a WeightsError unless it is a residual discriminator of the generator's images and classes."""
+def _discriminator(saved: _Saved, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the discriminator is, which must be a residual one of the generator's images, classes and channels."""
     for name, wanted in (("img_resolution", "resolution"), ("img_channels", "img_channels"), ("c_dim", "c_dim")):
         found = saved.whole("", name)
         if found != config[wanted]:
             raise saved.unfit(f"{name} is {found}, the generator's {config[wanted]}")
-    for side in saved.sides():
-        saved.check_architecture(f"b{side}", "resnet")
+    sides = saved.sides()
+    for side in sides:
+        saved.check(f"b{side}", "architecture", "resnet")
+    clamped = ["b4.conv"]
+    for side in sides[1:]:
+        wide = config["channels"][str(side)]
+        saved.shape(f"b{side}.conv0.weight", wide, wide, 3, 3)
+        saved.check(f"b{side}.skip", "activation", "linear")
+        clamped += [f"b{side}.conv0", f"b{side}.conv1", *([f"b{side}.fromrgb"] if side == sides[-1] else [])]
+    if "b4.mbstd" not in saved.modules:
+        raise saved.unfit("its mbstd_num_channels is 0, not 1")
+    saved.check("b4.mbstd", "num_channels", 1)
+    group = saved.attribute("b4.mbstd", "group_size")
+    if group is not None and saved.whole("b4.mbstd", "group_size") < 1:
+        raise saved.unfit("the group_size of b4.mbstd is 0, not at least 1")
+    wide = config["channels"]["4"]
+    saved.shape("b4.conv.weight", wide, wide + 1, 3, 3)
+    compared = saved.shape("b4.out.weight", None, wide)[0]
+    if compared != (wide if config["c_dim"] else 1):
+        raise saved.unfit(f"its cmap_dim is {compared}, not {wide}, the channels at 4 px")
+    saved.check_dense("b4.fc", "lrelu")
+    saved.check_dense("b4.out", "linear")
+    for layer in clamped:
+        saved.check(layer, "activation", "lrelu")
+    settings: dict[str, Any] = {"conv_clamp": _clamp(saved, clamped), "mbstd_group_size": group}
+    if config["c_dim"]:
+        settings["lr_multiplier"] = _mapping(saved, 0, config["c_dim"], wide)[1]
+    return settings
 
 
 def _said(error: Exception) -> str:

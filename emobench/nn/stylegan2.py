@@ -20,6 +20,7 @@ from emobench.nn.noise import Noise
 from emobench.nn.resample import downsampled, firdn, upsampled
 
 HALF_RESOLUTIONS = 4  # the highest ones, that mixed precision is for
+LR_MULTIPLIER, CLAMP, GROUP = 0.01, 256.0, 4  # of mapping layers; of activations; of the discriminator's batch
 _SLOPE, _GAIN = 0.2, sqrt(2)  # of the leaky ReLU, which keeps the second moment
 _FILTER = (1.0, 3.0, 3.0, 1.0)  # of every change of resolution (section 4.2 of the first paper)
 
@@ -77,20 +78,31 @@ class MappingNetwork(nn.Module):
         c_dim: C; 0: unconditional.
         w_dim: W.
         layers: dense layers.
+        lr_multiplier: of their learning rate; weights are scaled by it where they are used.
     """
 
     DECAY = 0.995  # of the mean of w that truncation moves towards
 
     w_avg: Tensor
 
-    def __init__(self, z_dim: int, c_dim: int, w_dim: int, layers: int, *, averages: bool = True) -> None:
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        layers: int,
+        *,
+        averages: bool = True,
+        lr_multiplier: float = LR_MULTIPLIER,
+    ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.layers, self.averages = z_dim, c_dim, layers, averages
         if c_dim:
             self.embed = _Dense(c_dim, w_dim)
         before = z_dim + (w_dim if c_dim else 0)
         for place in range(layers):
-            setattr(self, f"fc{place}", _Dense(before if place == 0 else w_dim, w_dim, slow=0.01, leaky=True))
+            layer = _Dense(before if place == 0 else w_dim, w_dim, slow=lr_multiplier, leaky=True)
+            setattr(self, f"fc{place}", layer)
         if averages:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -244,6 +256,7 @@ class Generator(nn.Module):
     Args:
         channels: of the features at each resolution, 4 px to the image's.
         clamp: of activations, for half precision; None: none.
+        lr_multiplier: of the mapping's layers.
     """
 
     def __init__(
@@ -255,12 +268,13 @@ class Generator(nn.Module):
         mapping_layers: int,
         channels: Mapping[int, int],
         colours: int = 3,
-        clamp: float | None = 256.0,
+        clamp: float | None = CLAMP,
+        lr_multiplier: float = LR_MULTIPLIER,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.size, self.colours = max(channels), colours
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers)
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers, lr_multiplier=lr_multiplier)
         self.synthesis = SynthesisNetwork(w_dim, channels, colours, clamp)
 
     def forward(self, z: Tensor, classes: Tensor | None, *, mixing: float = 0.0) -> Tensor:
@@ -342,10 +356,9 @@ class _DiscriminatorBlock(nn.Module):
 class _Epilogue(nn.Module):
     """4 px features with their spread over a group of the batch, to a score or to what classes are compared with."""
 
-    GROUP = 4  # faces whose standard deviation is one more channel (Karras et al. 2018, section 3)
-
-    def __init__(self, channels: int, after: int, clamp: float | None) -> None:
+    def __init__(self, channels: int, after: int, clamp: float | None, group: int | None) -> None:
         super().__init__()
+        self.group = group
         self.conv = _Convolution(channels + 1, channels, 3, clamp=clamp)
         self.fc = _Dense(channels * 16, channels, leaky=True)
         self.out = _Dense(channels, after)
@@ -353,7 +366,8 @@ class _Epilogue(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with _precision(x, False):
             x = x.float()
-            group = next(size for size in range(min(self.GROUP, len(x)), 0, -1) if len(x) % size == 0)
+            most = len(x) if self.group is None else min(self.group, len(x))
+            group = next(size for size in range(most, 0, -1) if len(x) % size == 0)
             parted = x.unflatten(0, (group, -1))  # (G, N/G, C, 4, 4)
             spread = (parted.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))  # (N/G,)
             spread = spread.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])
@@ -367,6 +381,8 @@ class Discriminator(nn.Module):
     Args:
         channels: as the generator's.
         c_dim: C; 0: unconditional.
+        group: faces whose standard deviation is one more channel (Karras et al. 2018, section 3); None: the batch. Of a
+            batch that it does not divide, the largest smaller group that does.
     """
 
     def __init__(
@@ -376,7 +392,8 @@ class Discriminator(nn.Module):
         channels: Mapping[int, int],
         mapping_layers: int = 8,
         colours: int = 3,
-        clamp: float | None = 256.0,
+        clamp: float | None = CLAMP,
+        group: int | None = GROUP,
     ) -> None:
         super().__init__()
         sides = sorted(channels, reverse=True)
@@ -392,7 +409,7 @@ class Discriminator(nn.Module):
             )
             setattr(self, f"b{side}", block)
         wide = channels[4] if c_dim else 1
-        self.b4 = _Epilogue(channels[4], wide, clamp)
+        self.b4 = _Epilogue(channels[4], wide, clamp, group)
         if c_dim:
             self.mapping = MappingNetwork(0, c_dim, wide, mapping_layers, averages=False)
 
