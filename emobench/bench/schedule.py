@@ -25,7 +25,6 @@ from emobench.bench.reuse import Reuse, stored
 from emobench.bench.store import (
     FINISHED,
     HELD,
-    JUDGE,
     PROTOCOL,
     SCHEMA_VERSION,
     Origin,
