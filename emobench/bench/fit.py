@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import WandbLogger
 from safetensors.torch import save_file
 
 from emobench.atomic import replacing
-from emobench.bench.build import build_model, named, recipe_of
+from emobench.bench.build import build_model, model_class, recipe_of
 from emobench.bench.logging import History, Progress
 from emobench.bench.machine import identity
 from emobench.bench.store import Store, write_json
@@ -205,7 +205,7 @@ def fit(
     checkpoints = folder / "checkpoints"
     if redo:
         shutil.rmtree(checkpoints, ignore_errors=True)
-    recipe = recipe_of(cell.fit["recipe"])
+    recipe = recipe_of(cell)
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
     model = build_model(cell, store)
@@ -321,7 +321,7 @@ def _turns(model: Any) -> int:
 
 def _recipe_steps(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> float:
     """Steps of the class's own recipe on this dataset, on one device; of a GAN those of its generator."""
-    recipe: Recipe = named(cell.fit["class"]).recipe
+    recipe: Recipe = model_class(cell).recipe
     if recipe.steps is not None:
         return recipe.steps
     assert recipe.epochs is not None

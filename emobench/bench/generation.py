@@ -13,7 +13,8 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from emobench.atomic import replacing
-from emobench.bench.build import load_model, named
+from emobench.bench.build import load_model, model_class
+from emobench.bench.evaluate import compute_in_float32
 from emobench.bench.judges import Judge, load
 from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Yardstick
 from emobench.bench.machine import identity
@@ -37,6 +38,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         NotFinite: a face or a feature is NaN or infinite; nothing is written.
         StoreError, WeightsError: a judge or a weight file is gone, or the file is another one than was planned with.
     """
+    compute_in_float32()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = load_model(store, cell.fit_key).to(device)
     can, plan = tracks(type(model)), cell.evaluation["faces"]
@@ -110,8 +112,8 @@ def _parameters(model: Any, cell: Cell, store: Store) -> int:
 def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
     """Those of the needs that read emotions."""
     keys = [key for keys in needs.values() for key in keys]
-    classes = {key: read_json(store.fit_folder(key) / "fit.json")["made_of"]["fit"]["class"] for key in keys}
-    return [key for key in keys if issubclass(named(classes[key]), EmotionClassifier)]
+    cells = {key: Cell.from_record(read_json(store.fit_folder(key) / "fit.json")) for key in keys}
+    return [key for key in keys if issubclass(model_class(cells[key]), EmotionClassifier)]
 
 
 def _yardstick(cell: Cell, real: Real, reader: Judge, cache: Path, device: torch.device) -> Yardstick:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from emobench.bench.build import build_data, build_training_data
+from emobench.bench.build import build_data, build_joint_data
 from emobench.bench.evaluate import evaluate
 from emobench.bench.fit import fit
 from emobench.bench.generation import evaluate_generator
@@ -166,13 +166,12 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     fitted = finished(folder / "fit.json") and (not cell.trains or store.weights(cell.fit_key).exists())
     with _logged(job, folder) as logger:
         if cell.trains and (job.redo or helper or not fitted):
-            training = build_training_data(cell, job.data_root, data)
+            training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
             fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:
             record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
             write_json(folder / "fit.json", record)
         if not helper and (job.redo or not finished(folder / cell.eval_key / "result.json")):
-            torch.backends.cudnn.allow_tf32 = False  # float32 is measured in; TF32 makes answers depend on the batch
             if cell.track == "recognition":
                 evaluate(cell, store, data)
             else:

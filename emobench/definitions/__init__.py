@@ -15,6 +15,6 @@ Needs the standard library alone.
 
 from __future__ import annotations
 
-from emobench.definitions.code import Code, NoDefinition, Reached, Root
+from emobench.definitions.code import PACKAGE, Code, NoDefinition, Reached, Root
 
-__all__ = ["Code", "NoDefinition", "Reached", "Root"]
+__all__ = ["PACKAGE", "Code", "NoDefinition", "Reached", "Root"]

@@ -86,7 +86,7 @@ class Code:
 
     Args:
         package: its folder.
-        exempt: definitions that change no number, "module:name", or whole modules: "module"; not followed.
+        exempt: definitions that change no number, "module:name", or whole modules and packages: "module"; not followed.
     """
 
     def __init__(self, package: Path = PACKAGE, exempt: Iterable[str] = ()) -> None:
@@ -118,8 +118,10 @@ class Code:
         return self._reached[key]
 
     def root(self, where: str | Path, name: str) -> list[_Target]:
-        """The definition of a root."""
+        """The definition of a root; of "*" the whole file."""
         module = self.file(where) if isinstance(where, Path) else self.module(where)
+        if module is not None and name == "*":
+            return [module]
         found = [] if module is None else self.named(module, name.partition(".")[0])
         if module is not None and module.parsed.broken:
             raise NoDefinition(f"{module.path} cannot be read: {module.parsed.broken}")
@@ -131,6 +133,21 @@ class Code:
         """All of the package."""
         paths = sorted(path for path in self.package.rglob("*.py"))
         return [self._module(path, self._name(path)) for path in paths]
+
+    def subclasses(self, bases: Iterable[Root]) -> list[tuple[Module, Any]]:
+        """The classes of the package that derive from some, nearer ones first."""
+        targets = [target for root in bases for target in self.root(*root)]
+
+        def derives(module: Module, node: ast.ClassDef, seen: frozenset[Statement] = frozenset()) -> bool:
+            above = [base for base in self.bases(module, node) if base[1] not in seen]
+            return any(
+                base in targets
+                or (isinstance(base[1].node, ast.ClassDef) and derives(base[0], base[1].node, seen | {base[1]}))
+                for base in above
+            )
+
+        found = [(module, each.node) for module in self.modules() for each in module.parsed.statements]
+        return [(module, node) for module, node in found if isinstance(node, ast.ClassDef) and derives(module, node)]
 
     def _name(self, path: Path) -> str:
         parts = path.relative_to(self.package.parent).with_suffix("").parts
@@ -200,7 +217,7 @@ class Code:
 
     def is_exempt(self, module: Module, name: str | None = None) -> bool:
         """Whether a definition, or a whole module, is not followed."""
-        return module.name in self.exempt or (name is not None and f"{module.name}:{name}" in self.exempt)
+        return begins(tuple(module.name.split(".")), self.exempt) or f"{module.name}:{name}" in self.exempt
 
     def named(self, module: Module, name: str) -> list[_Target]:
         """What a name of a module means; nothing where the module does not bind it."""
@@ -327,7 +344,7 @@ class Code:
             self._constructs(*base, seen | {statement}) for base in self.bases(module, node) if base[1] not in seen
         )
 
-    def bases(self, module: Module, node: ast.ClassDef) -> list[tuple[Module, Statement]]:
+    def bases(self, module: Module, node: Any) -> list[tuple[Module, Statement]]:
         """The definitions among the bases of a class, its own aside where it has its parent's name."""
         found = [target for base in node.bases for target, _ in self.meaning(module, stem_of(base) or ("object",))]
         return [each for each in found if isinstance(each, tuple) and each[1].node is not node]
