@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from emobench import plugins
-from emobench.bench.keys import code_of, contents_of_files, key, listings_of_files
+from emobench.bench.keys import contents_of_files, key, listings_of_files, with_global_batch
 from emobench.bench.store import PROTOCOL
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
-from emobench.plugins import digests, reference
+from emobench.roots import evaluation_code, fit_code, root_of
 from emobench.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
 from emobench.suite import Cell, Plan, Skipped, Suite
-
-# Options that change no number (where the work is done, what is shown).
-_NEUTRAL = ("accelerator", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "num_nodes")
 
 
 def expand(suite: Suite, data_root: Path) -> Plan:
@@ -187,26 +184,23 @@ class _Builder:
         classes = [row.cls, *(part.cls for part in sources)]
         masked = len(parts) > 1 and "datasets" in inspect.signature(row.cls.__init__).parameters
         datasets = [part.name for part in parts] if masked else []
-        joint = ["emobench.data.joint"] if parts else []
         entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
         made_of_fit = {
-            "class": reference(row.cls),
+            "model": row.cls.name,
             "arguments": plain(row.arguments),
-            "recipe": plain(row.recipe),
+            **with_global_batch(plain(row.recipe), plain(trainer)),
             "data": entry if parts else _data_entry(data),
-            "trainer": {name: value for name, value in plain(trainer).items() if name not in _NEUTRAL},
             "seed": seed,
             "permuted": control == "permuted",
             "needs": needs,
             **({"files": self.contents[row.row]} if self.contents[row.row] else {}),
-            **({"sources": own} if (own := digests(*classes)) else {}),
-            "code": code_of([*joint, *(module for cls in classes for module in plugins.package_modules(cls))]),
+            "code": {"digest": fit_code(root_of(row.cls), [root_of(part.cls) for part in sources], bool(parts))},
         }
         evaluation = {
             "fit_key": key(made_of_fit),
             "protocol": PROTOCOL,
             "size": data.module.size,
-            "code": code_of(["emobench.metrics.recognition"]),
+            "code": {"digest": evaluation_code("recognition")},
         }
         if parts:
             evaluation["part"] = [part.name for part in parts].index(data.name)
@@ -247,7 +241,7 @@ class _Builder:
             **panel,
             "faces": self.suite.evaluation.faces,
             "files": self.files.hashes,
-            "code": code_of(["emobench.bench.judging"]),
+            "code": {"digest": evaluation_code("generation")},
         }
         return dataclasses.replace(cell, track="generation", panel=panel, files=self.files.paths, evaluation=evaluation)
 
@@ -264,7 +258,7 @@ def _data_entry(data: DataRow) -> dict[str, Any]:
     from emobench.discover import plain
 
     return {
-        "class": reference(data.cls),
+        "dataset": data.cls.name,
         "arguments": {name: value for name, value in plain(data.arguments).items() if name != "max_bad"},
         "fingerprint": data.module.fingerprint,
     }

@@ -179,13 +179,6 @@ def sources(*classes: Any) -> dict[str, dict[str, str]]:
     return found
 
 
-def digests(*classes: Any) -> dict[str, str]:
-    """SHA-256 of the files outside the package that define some classes: reference -> digest."""
-    known = {name: place["sha256"] for name, place in sources(*classes).items()}
-    files = {reference(cls): source_of(cls) for cls in classes if not _of_package(cls)}
-    return {name: known.get(name) or hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-
-
 def listings(*classes: Any) -> dict[str, str]:
     """What tells soon whether the files outside the package that define some classes changed: path -> digest."""
     return {str(source_of(cls)): listing(source_of(cls)) for cls in classes if not _of_package(cls)}
@@ -198,12 +191,6 @@ def source_of(cls: Any) -> Path:
 
 def _of_package(cls: Any) -> bool:
     return bool(cls.__module__.partition(".")[0] == "emobench")
-
-
-def package_modules(cls: Any) -> list[str]:
-    """The module of a class of the package; of another class those of the package that it is derived of."""
-    modules = [base.__module__ for base in cls.__mro__ if _of_package(base)]
-    return modules[:1] if cls.__module__ in modules else modules
 
 
 def class_of(name: str, places: Mapping[str, Mapping[str, str]]) -> Any:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from emobench.bench.keys import batch_of_one, datasets_in, name_of
 from emobench.bench.store import Store, finished, intact, read_json
 from emobench.classifiers.classifier import untrained
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
-from emobench.discover import checked, parameters
+from emobench.discover import Kind, checked, parameters, resolve
 from emobench.errors import EmobenchError, StoreError
 from emobench.plugins import class_of
 from emobench.recipe import Augment, Recipe
@@ -28,21 +29,17 @@ def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:
     Raises:
         EmobenchError: the dataset is no longer the one that the cell was planned for.
     """
-    parts = cell.fit["data"].get("joint", [cell.fit["data"]])
-    return _data_of(cell, parts[cell.evaluation.get("part", 0)], data_root)
+    return _data_of(cell, datasets_in(cell.fit)[cell.evaluation.get("part", 0)], data_root)
 
 
-def build_training_data(cell: Cell, data_root: Path, evaluated: EmotionDataModule) -> EmotionDataModule | Joint:
-    """What the cell is trained on: the data module that it is evaluated on, or that and others together."""
-    parts = cell.fit["data"].get("joint")
-    if parts is None:
-        return evaluated
-    mine = cell.evaluation["part"]
+def build_joint_data(cell: Cell, data_root: Path, evaluated: EmotionDataModule) -> Joint:
+    """What the cell is trained on: the data module that it is evaluated on, and others together with it."""
+    parts, mine = cell.fit["data"]["joint"], cell.evaluation["part"]
     return Joint([evaluated if k == mine else _data_of(cell, part, data_root) for k, part in enumerate(parts)])
 
 
 def _data_of(cell: Cell, made_of: dict[str, Any], data_root: Path) -> EmotionDataModule:
-    cls = named(made_of["class"], cell)
+    cls = _class("dataset", name_of(made_of), cell)
     folder = dataset_folder(data_root, _folder_name(cls, made_of["arguments"])) if cls.expects else None
     data: EmotionDataModule = cls(folder=folder, **_typed(cls, made_of["arguments"]))
     data.max_bad = 1.0  # the sweep has refused what is to be refused
@@ -62,7 +59,7 @@ def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Any:
     Args:
         pretrained: read the pre-trained file that the arguments may name.
     """
-    cls = named(cell.fit["class"], cell)
+    cls = model_class(cell)
     recipe = cell.fit["recipe"]
     size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
     needs = {role: [load_model(store, key) for key in keys] for role, keys in cell.needs.items()}
@@ -93,7 +90,7 @@ def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset
     if masked and datasets:
         cell = dataclasses.replace(cell, datasets=list(datasets))
     # Trained weights take the place of a pre-trained file.
-    model = build_model(cell, store, pretrained=not cell.trains or named(cell.fit["class"], cell).keeps_files)
+    model = build_model(cell, store, pretrained=not cell.trains or model_class(cell).keeps_files)
     if cell.trains:
         weights = store.weights(fit_key)
         if not intact(weights):
@@ -106,9 +103,18 @@ def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset
     return model.eval().requires_grad_(False)
 
 
-def named(name: str, cell: Cell) -> Any:
-    """The class that a cell names `module:qualname`, or `file.py:qualname`."""
-    return class_of(name, cell.sources)
+def model_class(cell: Cell) -> Any:
+    """The class of a cell's model."""
+    return _class("model", name_of(cell.fit), cell)
+
+
+def _class(kind: Kind, name: str, cell: Cell) -> Any:
+    """The class of a name: one of the user's files that the cell was planned with, else one of the catalogue."""
+    for reference in cell.sources:
+        cls = class_of(reference, cell.sources)
+        if cls.name == name:
+            return cls
+    return resolve(kind, name)[0]
 
 
 def _typed(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +123,8 @@ def _typed(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: checked(cls.__name__, name, known[name], value) for name, value in arguments.items()}
 
 
-def recipe_of(plain: dict[str, Any]) -> Recipe:
-    """A recipe from its plain values."""
-    augment = dict(plain["augment"])
-    return Recipe(**{**plain, "augment": Augment(**{**augment, "blur": tuple(augment["blur"])})})
+def recipe_of(cell: Cell) -> Recipe:
+    """The recipe of a cell's fit, as each of its processes follows it."""
+    plain = cell.fit["recipe"]
+    augment = Augment(**{**plain["augment"], "blur": tuple(plain["augment"]["blur"])})
+    return Recipe(**{**plain, "augment": augment, "batch": batch_of_one(cell.fit, cell.trainer)})

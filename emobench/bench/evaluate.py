@@ -24,6 +24,7 @@ from emobench.suite import Cell
 
 def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
     """Read the test split once, in this one process, and keep predictions and metrics."""
+    compute_in_float32()
     fit_record = read_json(store.fit_folder(cell.fit_key) / "fit.json")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(store, cell.fit_key).to(device)
@@ -72,6 +73,11 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
         "raw": {"predictions": "predictions.parquet"},
     }
     write_json(folder / "result.json", record)
+
+
+def compute_in_float32() -> None:
+    """Switch TF32 off, which makes answers depend on the batch."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def measured(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import WandbLogger
 from safetensors.torch import save_file
 
 from emobench.atomic import replacing
-from emobench.bench.build import build_model, named, recipe_of
+from emobench.bench.build import build_model, model_class, recipe_of
 from emobench.bench.judges import judging_sha256
 from emobench.bench.logging import History, Progress
 from emobench.bench.machine import identity
@@ -216,7 +216,7 @@ def fit(
         shutil.rmtree(checkpoints, ignore_errors=True)
     if networks:
         write_json(folder / MADE_WITH, {"schema_version": SCHEMA_VERSION, "made_with": networks})
-    recipe = recipe_of(cell.fit["recipe"])
+    recipe = recipe_of(cell)
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
     model = build_model(cell, store)
@@ -351,7 +351,7 @@ def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> fl
 
     On this dataset and one process.
     """
-    recipe: Recipe = named(cell.fit["class"], cell).recipe
+    recipe: Recipe = model_class(cell).recipe
     batches = data.steps_per_epoch(recipe)
     steps = recipe.steps
     if steps is None:

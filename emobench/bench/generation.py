@@ -13,7 +13,8 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from emobench.atomic import replacing
-from emobench.bench.build import load_model, named
+from emobench.bench.build import load_model, model_class
+from emobench.bench.evaluate import compute_in_float32
 from emobench.bench.judges import Judge, load
 from emobench.bench.judging import BATCH, Drawing, Kept, Questions, Real, Rows, Yardstick
 from emobench.bench.machine import identity
@@ -38,6 +39,7 @@ def evaluate_generator(cell: Cell, store: Store, data: EmotionDataModule) -> Non
         NotFinite: a face or a feature is NaN or infinite; nothing is written.
         StoreError, WeightsError: a judge or a weight file is gone, or the file is another one than was planned with.
     """
+    compute_in_float32()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = load_model(store, cell.fit_key, cell.datasets, cell.dataset).to(device)
     can, plan = tracks(type(model)), cell.evaluation["faces"]
@@ -112,7 +114,7 @@ def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
     """Those of the needs that read emotions."""
     keys = [key for keys in needs.values() for key in keys]
     cells = {key: Cell.from_record(read_json(store.fit_folder(key) / "fit.json")) for key in keys}
-    return [key for key in keys if issubclass(named(cells[key].fit["class"], cells[key]), EmotionClassifier)]
+    return [key for key in keys if issubclass(model_class(cells[key]), EmotionClassifier)]
 
 
 def _yardstick(cell: Cell, real: Real, reader: Judge, cache: Path, device: torch.device) -> Yardstick:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from emobench.bench.keys import name_of
 from emobench.bench.store import PROTOCOL, SCHEMA_VERSION
 from emobench.suite import Cell
 
@@ -79,7 +80,7 @@ def identity(cell: Cell) -> dict[str, Any]:
         "eval_key": cell.eval_key,
         "made_of": {"fit": cell.fit, "eval": cell.evaluation},
         "model": cell.model,
-        "class": cell.fit["class"],
+        "class": name_of(cell.fit),
         "track": cell.track,
         "arguments": cell.fit["arguments"],
         "recipe": cell.fit["recipe"],

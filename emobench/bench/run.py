@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from emobench import plugins
-from emobench.bench.build import build_data, build_training_data
+from emobench.bench.build import build_data, build_joint_data
 from emobench.bench.evaluate import evaluate
 from emobench.bench.fit import fit
 from emobench.bench.generation import evaluate_generator
@@ -178,13 +178,12 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     anew = job.redo or not fitted
     with _logged(job, folder) as logger:
         if cell.trains and (helper or anew):
-            training = build_training_data(cell, job.data_root, data)
+            training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
             fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:
             record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
             write_json(folder / "fit.json", record)
         if not helper and (anew or not Reuse(store).evaluated(cell)):
-            torch.backends.cudnn.allow_tf32 = False  # float32 is measured in; TF32 makes answers depend on the batch
             if cell.track == "recognition":
                 evaluate(cell, store, data)
             else:

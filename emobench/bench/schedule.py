@@ -20,7 +20,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emobench.bench.keys import key
+from emobench.bench.keys import in_todays_form, key
 from emobench.bench.reuse import Reuse, stored
 from emobench.bench.store import (
     FINISHED,
@@ -137,7 +137,7 @@ def _judged_by(cell: Cell, known: dict[str, str]) -> Cell:
 
 def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """What two cells have in common that differ in the code alone."""
-    fit = {name: value for name, value in fit.items() if name != "code"}
+    fit = in_todays_form(fit)
     fit["needs"] = {role: len(keys) for role, keys in fit["needs"].items()}
     made_by_code = ("code", "fit_key", "judges", "reader")
     return key([fit, {name: value for name, value in evaluation.items() if name not in made_by_code}])
@@ -455,5 +455,6 @@ def like_seconds(store: Store) -> dict[str, float]:
 
 def alike(fit: dict[str, Any]) -> str:
     """What two fits have in common that should take the same time."""
+    fit = in_todays_form(fit)
     data = {name: value for name, value in fit["data"].items() if name != "fingerprint"}
-    return key({name: fit[name] for name in ("class", "arguments", "recipe", "trainer")} | {"data": data})
+    return key({name: fit[name] for name in ("model", "arguments", "recipe", "trainer")} | {"data": data})

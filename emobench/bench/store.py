@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emobench.atomic import replacing
-from emobench.bench.keys import code_digest
+from emobench.bench.keys import is_current
 from emobench.errors import StoreError
 from emobench.overrides import board_name, parsed
 from emobench.suite import Suite, is_file, packaged, stem
@@ -358,10 +358,7 @@ def load_board(results: Path, suite: str) -> list[Row]:
 
 def _stale(record: dict[str, Any] | None) -> str | None:
     """The commit that made a record, where the code that determined its numbers reads differently today."""
-    if record is None:
-        return None
-    codes = [part["code"] for part in record.get("made_of", {}).values() if "code" in part]
-    if all(code_digest(code["files"]) == code["digest"] for code in codes):
+    if record is None or is_current(record):
         return None
     versions = record.get("versions", {})
     return f"{versions.get('commit') or 'unknown'}{' + changes' if versions.get('dirty') else ''}"

@@ -1,13 +1,11 @@
-"""Digests of files, by names, sizes and times or by content, and of a dataset's code; without a heavy import."""
+"""Digests of files, by names, sizes and times or by content; without a heavy import."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 
@@ -52,23 +50,3 @@ def contents(top: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(path for path in top.rglob("*") if path.is_file() and not path.name.startswith("."))
     return digest({path.relative_to(top).as_posix(): contents(path) for path in files})
-
-
-def code_of(cls: type) -> str:
-    """SHA-256 of a class's module and of the emobench modules that it takes names from, directly or not.
-
-    A changed loader must not be answered from the cache.
-    """
-    pending, sources = [cls.__module__], {}
-    while pending:
-        name = pending.pop()
-        if name in sources or not (name == cls.__module__ or name.startswith("emobench.")):
-            continue
-        module = sys.modules[name]
-        file = getattr(module, "__file__", None)
-        sources[name] = Path(file).read_text() if file else ""
-        for value in vars(module).values():
-            origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            if isinstance(origin, str):
-                pending.append(origin)
-    return digest(sorted(sources.items()))

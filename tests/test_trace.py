@@ -1,0 +1,306 @@
+"""Each function of emobench that runs in a fit or an evaluation is in its key, or on the list of those that need not."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections import defaultdict
+from pathlib import Path
+from types import CodeType, FrameType
+
+import pytest
+
+from emobench.bench import evaluate, fit, generation
+from emobench.bench.keys import datasets_in, name_of
+from emobench.bench.run import Job, run
+from emobench.bench.store import Store
+from emobench.definitions import PACKAGE, Code, Root
+from emobench.expand import expand
+from emobench.roots import EVALUATION, EXEMPT, FIT, JOINT, catalogue, current
+from emobench.suite import Cell, load
+
+SUITE = """
+seeds = [0]
+[data.synthetic-plain]
+size = 32
+train = 80
+val = 24
+test = 40
+[data.other]
+class = "synthetic-hard"
+size = 32
+train = 64
+val = 24
+test = 24
+[data.mine]
+class = "folder:mine"
+size = 32
+[model.resnet18]
+width = 0.0625
+batch = 16
+epochs = 2
+patience = 1
+oversample = 2.0
+undersample = 0.9
+class_weights = "balanced"
+loss = "focal"
+label_smoothing = 0.1
+schedule = "warmup-plateau"
+warmup_epochs = 1
+ema = 0.9
+[model.vit]
+on = ["synthetic-plain", "other"]
+class = "vit-full"
+weights = "none"
+size = 32
+dim = 16
+depth = 1
+heads = 2
+patch = 8
+hidden = 16
+batch = 16
+epochs = 1
+optimizer = "sgd"
+schedule = "onecycle"
+rotate_to = 12
+augment = { backend = "batched", shift = 0.1, scale = 0.1, erase = 0.5 }
+[model.cnn21]
+on = ["synthetic-plain", "other"]
+padding = true
+size = 32
+dense = [16, 8]
+batch = 16
+epochs = 1
+augment = { shift = 0.1, scale = 0.1, erase = 0.5 }
+[model.vgg16]
+on = ["synthetic-plain", "other"]
+width = 0.0625
+batch_norm = true
+pool = 1
+head = 16
+batch = 16
+epochs = 1
+schedule = "step"
+[model.timm]
+on = ["synthetic-plain"]
+class = "timm:resnet10t"
+batch = 16
+epochs = 1
+[model.ensemble]
+on = ["synthetic-plain"]
+needs = { members = ["resnet18", "cnn21"] }
+[model.cvae]
+on = ["synthetic-plain"]
+size = 32
+width = 4
+latent = 4
+perceptual = "guide"
+needs = { guide = "vgg16" }
+epochs = 1
+ema = 0.9
+[model.vit_cvae]
+on = ["synthetic-plain"]
+size = 32
+width = 4
+latent = 4
+dim = 16
+depth = 1
+heads = 2
+perceptual = "none"
+epochs = 1
+[model.stargan]
+on = ["synthetic-plain"]
+size = 32
+width = 4
+blocks = 1
+discriminator_width = 4
+batch = 16
+epochs = 1
+[model.stargan-joint]
+class = "stargan"
+train_on = ["synthetic-plain", "other"]
+size = 32
+width = 4
+blocks = 1
+discriminator_width = 4
+batch = 16
+epochs = 1
+[model.diffusion]
+on = ["synthetic-plain"]
+size = 32
+channels = [8, 8]
+layers = 1
+sampling_steps = 2
+epochs = 1
+[model.stylegan2]
+on = ["synthetic-plain"]
+size = 32
+latent = 8
+style = 8
+base = 128
+most = 4
+path_length = 2.0
+batch = 16
+epochs = 2
+[model.latent_search]
+on = ["synthetic-plain"]
+steps = 2
+projection_steps = 2
+perceptual = "guide"
+needs = { generator = "stylegan2", guide = "vgg16" }
+[model.cvae_stylegan]
+on = ["synthetic-plain"]
+steps = 2
+projection_steps = 2
+needs = { cvae = "cvae", generator = "stylegan2", guide = "vgg16" }
+[model.style_transfer]
+on = ["synthetic-plain"]
+size = 32
+width = 4
+perceptual = "guide"
+content_layer = "relu1_2"
+style_layers = ["relu1_2"]
+needs = { guide = "vgg16" }
+epochs = 1
+[evaluation]
+fidelity = 40
+per_emotion = 2
+sources = 8
+intensity = 2
+"""
+
+
+class Trace:
+    """Which functions of emobench run, by what they run in: a fit, an evaluation, or what is around them."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, set[CodeType]] = defaultdict(set)
+        self.stages = {
+            fit.fit.__code__: "fit",
+            evaluate.evaluate.__code__: "evaluation",
+            generation.evaluate_generator.__code__: "evaluation",
+        }
+        self.stage = "around"
+
+    def __enter__(self) -> Trace:
+        threading.setprofile(self._seen)
+        sys.setprofile(self._seen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+    def _seen(self, frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call":
+            if code in self.stages:
+                self.stage = self.stages[code]
+            self.found[self.stage].add(code)
+        elif event == "return" and code in self.stages:
+            self.stage = "around"
+
+    def of_emobench(self, stage: str) -> set[tuple[Path, int, str]]:
+        """Files, lines and names; the code of modules and classes, which imports execute, is none of a function."""
+        functions = inspect.CO_OPTIMIZED | inspect.CO_NEWLOCALS
+        return {
+            (Path(code.co_filename), code.co_firstlineno, code.co_qualname)
+            for code in self.found[stage]
+            if code.co_filename.startswith(str(PACKAGE)) and code.co_flags & functions == functions
+        }
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Cell, Trace]]:
+    """A smoke cell of every kind, each run in this process and traced."""
+    folder = tmp_path_factory.mktemp("traced")
+    path = folder / "suite.toml"
+    path.write_text(SUITE)
+    pictures(folder / "data" / "mine")
+    suite = load(path)
+    store = Store(folder / "results")
+    traced = []
+    for cell in expand(suite, folder / "data").cells:
+        store.fit_folder(cell.fit_key).mkdir(parents=True, exist_ok=True)
+        with Trace() as trace:
+            run(Job(cell, store.results, folder / "data"), store)
+        traced.append((cell, trace))
+    return traced
+
+
+def pictures(folder: Path) -> None:
+    from PIL import Image
+
+    for k, emotion in enumerate(("happy", "sad", "anger")):
+        (folder / emotion).mkdir(parents=True)
+        for n in range(30):
+            Image.effect_noise((32, 32), 10 + 20 * k + n).save(folder / emotion / f"{n}.png")
+
+
+def test_every_function_that_runs_is_in_a_key_or_on_the_list(cells: list[tuple[Cell, Trace]]) -> None:
+    by_key = {cell.fit_key: cell for cell, _ in cells}
+    listed = exempt_lines()
+    missing: dict[str, set[str]] = defaultdict(set)
+    for cell, trace in cells:
+        behind = [by_key[key] for keys in cell.needs.values() for key in keys]
+        of_fit = [root for each in [cell, *behind] for root in fit_roots(each)]
+        judges = [root for keys in cell.panel.values() for key in keys for root in fit_roots(by_key[key])]
+        of_both = [*of_fit, *judges, *EVALUATION[cell.track]]
+        for stage, roots in (("fit", of_fit), ("evaluation", of_both), ("around", of_both)):
+            reached = current().reached(tuple(dict.fromkeys(roots)))
+            for file, line, name in trace.of_emobench(stage):
+                if not reached.holds(file, line) and not any(file == at and line in lines for at, lines in listed):
+                    missing[f"{file.relative_to(PACKAGE)}: {name}"].add(f"{stage} of {cell.row} on {cell.dataset}")
+    assert not missing, "\n".join(f"{name}: {', '.join(sorted(where))}" for name, where in sorted(missing.items()))
+
+
+def fit_roots(cell: Cell) -> list[Root]:
+    datasets = [catalogue("dataset")[name_of(entry)] for entry in datasets_in(cell.fit)]
+    return [catalogue("model")[name_of(cell.fit)], *datasets, *FIT, *(JOINT if "joint" in cell.fit["data"] else ())]
+
+
+def exempt_lines() -> list[tuple[Path, range]]:
+    """Where the definitions on the list stand."""
+    code, found = Code(), []
+    for entry in EXEMPT:
+        module, _, name = entry.partition(":")
+        roots: list[Root] = [(module, name)] if name else []
+        if not name:
+            prefix = f"{module}."
+            names = [each.name for each in code.modules() if f"{each.name}.".startswith(prefix)]
+            roots = [(each, "*") for each in names]
+        for root in roots:
+            for target in code.root(*root):
+                statements = target.parsed.statements if not isinstance(target, tuple) else [target[1]]  # type: ignore[union-attr]
+                path = target[0].path if isinstance(target, tuple) else target.path  # type: ignore[union-attr]
+                found += [(path, each.lines) for each in statements]
+    return found
+
+
+def test_the_trace_sees_every_track_and_kind_of_cell(cells: list[tuple[Cell, Trace]]) -> None:
+    ran = {name for _, trace in cells for stage in ("fit", "evaluation") for _, _, name in trace.of_emobench(stage)}
+    assert {name_of(cell.fit) for cell, _ in cells} == set(catalogue("model"))
+    for name in (
+        "Questions.fidelity", "Questions.editing", "Questions.stylization", "Questions.intensity", "Judge.read",
+        "Search.__call__", "Joint.on_after_batch_transfer", "Averaging.__init__.<locals>.average", "predict",
+        "Reproducible.on_train_batch_start", "EmotionDataModule.train_dataloader", "Balance.draw", "memorisation",
+    ):  # fmt: skip
+        assert name in ran, name
+
+
+def test_a_function_outside_the_keys_would_be_seen(cells: list[tuple[Cell, Trace]]) -> None:
+    """Without the fit among the roots, its callbacks are missing."""
+    cell, trace = cells[0]
+    without = current().reached([root for root in fit_roots(cell) if root not in FIT])
+    missing = {name for file, line, name in trace.of_emobench("fit") if not without.holds(file, line)}
+    assert {"fit", "Reproducible.on_train_batch_start", "History.on_train_epoch_end"} <= missing
+
+
+def test_the_list_of_exemptions_is_short_and_each_exists_and_says_why() -> None:
+    assert len(EXEMPT) <= 25
+    assert all(reason for reason in EXEMPT.values())
+    assert exempt_lines()
+    for entry in EXEMPT:
+        module, _, name = entry.partition(":")
+        assert Code().root(module, name or "*"), entry
