@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emobench.atomic import replacing
-from emobench.bench.keys import is_current
+from emobench.bench.keys import is_current as made_by_todays_code
 from emobench.errors import StoreError
 from emobench.overrides import board_name, parsed
 from emobench.suite import Suite, is_file, packaged, stem
@@ -358,7 +358,7 @@ def load_board(results: Path, suite: str) -> list[Row]:
 
 def _stale(record: dict[str, Any] | None) -> str | None:
     """The commit that made a record, where the code that determined its numbers reads differently today."""
-    if record is None or is_current(record):
+    if record is None or made_by_todays_code(record):
         return None
     versions = record.get("versions", {})
     return f"{versions.get('commit') or 'unknown'}{' + changes' if versions.get('dirty') else ''}"
