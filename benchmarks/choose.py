@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from emobench.suite import is_file, packaged
+from emobench.suite.file import is_file, packaged
 
 
 def gpus() -> list[str]:

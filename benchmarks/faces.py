@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from emobench.bench.store import WEBP
-from emobench.data.synthetic import grid
+from emobench.data.datasets.synthetic import grid
+from emobench.runner.store import WEBP
 
 
 def main() -> None:

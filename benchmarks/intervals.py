@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 
+from emobench.metrics import intervals as stats
 from emobench.metrics.recognition import measures, tally
-from emobench.report import stats
 
 FACES = 1000
 REGIMES = {  # name -> (w, standard deviation of the seed in standard errors)

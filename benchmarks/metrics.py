@@ -23,16 +23,16 @@ from torch_fidelity.metric_fid import fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from emobench.bench.judges import Judge, load
-from emobench.bench.judging import LEVELS, Real, Yardstick
-from emobench.bench.store import Store, load_board
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
+from emobench.evaluation.judging import LEVELS, Real, Yardstick
 from emobench.metrics.control import Verdicts, control
 from emobench.metrics.fidelity import Moments, Root, frechet, kernel_distance, score
 from emobench.metrics.identity import Embedding, cosine, ssim
 from emobench.metrics.inception import Inception
 from emobench.metrics.recognition import measures, tally
 from emobench.report.markdown import table
+from emobench.runner.judges import Judge, load
+from emobench.runner.store import Store, load_board
 
 SUITE = "reference-generation"
 CPU = torch.device("cpu")

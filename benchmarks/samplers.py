@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 import emobench
-from emobench.bench.judges import load
-from emobench.bench.machine import hardware
-from emobench.bench.store import Store, load_board
 from emobench.metrics.control import Verdicts, hits, rates, resampled_hits
+from emobench.runner.judges import load
+from emobench.runner.machine import hardware
+from emobench.runner.store import Store, load_board
 
 SUITE, FACES = "reference-generation", 64
 

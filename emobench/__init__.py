@@ -32,9 +32,9 @@ def load(results: Path | str, suite: str, row: str, dataset: str | None = None, 
     Raises:
         StoreError: there is no such cell, or it is not finished here.
     """
-    from emobench.bench.build import load_model
-    from emobench.bench.store import Store, load_board
     from emobench.errors import StoreError, unknown
+    from emobench.runner.build import load_model
+    from emobench.runner.store import Store, load_board
 
     board = load_board(Path(results), suite)
     found = [

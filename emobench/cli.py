@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from emobench.bench.boards import BoardFile
+    from emobench.runner.boards import BoardFile
 
 app = typer.Typer(
     help="Emotion classifiers and generators, measured under one protocol.",
@@ -71,13 +71,13 @@ def bench(
     """Train and measure every cell of a suite, and write its boards."""
     from rich.console import Console
 
-    from emobench.bench.boards import BoardFile
-    from emobench.bench.plans import plan_of
-    from emobench.bench.reuse import to_run
-    from emobench.bench.schedule import trusting
-    from emobench.bench.show import Display, show_again, show_notes, show_overrides, show_plan
-    from emobench.bench.store import Origin, Store, check_owner
-    from emobench.suite import load
+    from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+    from emobench.runner.boards import BoardFile
+    from emobench.runner.reuse import to_run
+    from emobench.runner.store import Origin, Store, check_owner
+    from emobench.runner.sweep import trusting
+    from emobench.suite.file import load
+    from emobench.suite.plan_cache import plan_of
 
     if offline:
         os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
@@ -104,7 +104,7 @@ def bench(
     if not cells and board.whole():
         print(board.summary())
         raise typer.Exit(_exit_code(board))
-    from emobench.bench.schedule import Sweep, sweep
+    from emobench.runner.sweep import Sweep, sweep
 
     logged = _wandb(loaded, wandb, offline) if cells else None
     board.write()  # at once, so that a reader sees results from the first minute
@@ -134,7 +134,7 @@ def bench(
             print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
             raise typer.Exit(128 + state.signal)
     if logged is not None and logged["mode"] == "offline":
-        from emobench.bench.logging import sync_command
+        from emobench.runner.logging import sync_command
 
         print(f"Logged offline; to upload: {sync_command(results)}")
     if board.problem is None:
@@ -148,7 +148,7 @@ def _wandb(suite: Any, asked: Wandb | None, offline: bool) -> dict[str, str] | N
     """How the cells are logged to W&B: as the suite or `--wandb` asks, offline where it cannot be reached."""
     if suite.wandb is None and asked is None:
         return None
-    from emobench.bench.logging import reachable_mode
+    from emobench.runner.logging import reachable_mode
 
     options = {"project": "emobench"} if suite.wandb is None else suite.wandb.model_dump(exclude_none=True)
     wanted = "offline" if offline else asked.value if asked is not None else options["mode"]
@@ -180,10 +180,10 @@ def report(
     results: Results = Path("results"),
 ) -> None:
     """Write a suite's boards again from its stored results."""
-    from emobench.bench.store import load_board
     from emobench.report.leaderboard import write
     from emobench.report.written import mark_unwritten
-    from emobench.suite import stem
+    from emobench.runner.store import load_board
+    from emobench.suite.file import stem
 
     name = stem(board)
     load_board(results, name)
@@ -220,8 +220,8 @@ def predict(
 
     Exit code 1 where a picture cannot be read; the others are answered.
     """
-    from emobench.bench.predict import choose, pictures, written
-    from emobench.bench.predict import predict as read
+    from emobench.commands.predict import choose, pictures, written
+    from emobench.commands.predict import predict as read
 
     chosen = choose(results, run)
     table, errors = read(results, chosen, pictures(images))
@@ -270,8 +270,8 @@ def check(
 
     Exit code 1 where more faces than max_bad allows cannot be read.
     """
-    from emobench.examine import arguments
-    from emobench.examine import check as examine
+    from emobench.commands.data import arguments
+    from emobench.commands.data import check as examine
 
     raise typer.Exit(0 if examine(name, root, arguments(set_ or []), pixels=not names_only, out=out) else 1)
 
@@ -287,8 +287,8 @@ def show(
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("faces.png"),
 ) -> None:
     """Write a picture of faces with their labels, to see whether they are right."""
-    from emobench.examine import arguments
-    from emobench.examine import show as examine
+    from emobench.commands.data import arguments
+    from emobench.commands.data import show as examine
 
     examine(name, root, arguments(set_ or []), split=split, each=each, seed=seed, out=out)
 
@@ -296,7 +296,7 @@ def show(
 @app.command(epilog="Example: emobench doctor --data ~/faces")
 def doctor(data: Data = Path("data"), results: Results = Path("results")) -> None:
     """Show versions, hardware, and which weights and datasets are found or missing and where to put them."""
-    from emobench.inventory import doctor as examine
+    from emobench.commands.inventory import doctor as examine
 
     examine(data, results)
 
@@ -304,14 +304,14 @@ def doctor(data: Data = Path("data"), results: Results = Path("results")) -> Non
 @app.command(hidden=True)
 def cell(job: Path) -> None:
     """Run one cell in this process: how a cell on several devices is started."""
-    from emobench.bench.run import Job, start
-    from emobench.bench.store import read_json
+    from emobench.runner.run import Job, start
+    from emobench.runner.store import read_json
 
     start(Job.of(read_json(job)))
 
 
 def _describe(kind: Any, name: str | None) -> None:
-    from emobench.inventory import describe, overview
+    from emobench.commands.inventory import describe, overview
 
     if name is None:
         overview(kind)

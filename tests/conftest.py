@@ -177,10 +177,10 @@ def tiny(tmp_path: Path) -> Path:
 @pytest.fixture
 def both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """`both_ways(cell)` fits it in one go and once more with an interruption: weights and history of each."""
-    from emobench.bench import fit as fitting
-    from emobench.bench.build import build_data
-    from emobench.bench.store import Store
     from emobench.errors import Interrupted
+    from emobench.runner import fit as fitting
+    from emobench.runner.build import build_data
+    from emobench.runner.store import Store
 
     def run(cell: Any, epoch: int = 2, batch: int = 4) -> dict[str, Any]:
         def interrupt(self: Any, trainer: Any, module: Any, images: Any, step: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emobench.data.affectnet import AffectNet
+from emobench.data.datasets.affectnet import AffectNet
 from emobench.errors import DatasetError, RowError
 
 IDS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")  # 0 … 7

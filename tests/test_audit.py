@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from emobench.data.audit import pairs_within
-from emobench.data.fer2013 import FER2013
-from emobench.data.folder import Folder
+from emobench.data.datasets.fer2013 import FER2013
+from emobench.data.datasets.folder import Folder
 from emobench.data.pack import perceptual_hashes, small
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "fer2013"  # real rows, where they are at hand
@@ -189,7 +189,7 @@ def test_the_known_defects_of_fer2013_are_found(tmp_path: Path) -> None:
 MILLION = """
 import os, resource, sys, time
 from pathlib import Path
-from emobench.data.folder import Folder
+from emobench.data.datasets.folder import Folder
 
 place = Path(sys.argv[1])
 started = time.monotonic()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from emobench.bench.store import load_board
+from emobench.runner.store import load_board
 
 Emobench = Callable[..., int]
 

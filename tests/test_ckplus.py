@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from emobench.data.ckplus import CKPlus
+from emobench.data.datasets.ckplus import CKPlus
 from emobench.errors import DatasetError, RowError
 
 # 0 neutral 1 anger 2 contempt 3 disgust 4 fear 5 happy 6 sadness 7 surprise, as the label files count

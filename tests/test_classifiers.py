@@ -39,9 +39,9 @@ from emobench.classifiers.resnet import ResNet18
 from emobench.classifiers.timm_backbone import TimmBackbone
 from emobench.classifiers.vgg import VGG16
 from emobench.classifiers.vit import ViT, resized
-from emobench.discover import classes
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.nn.weights import read_weights
+from emobench.suite.catalog import classes
 
 EMOTIONS = ("neutral", "happy", "sad", "anger")
 K = len(EMOTIONS)

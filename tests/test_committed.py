@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emobench.bench.build import build_model
-from emobench.bench.store import JUDGE, JUDGES_BYTES, Store, cards, commit_judges, read_json, write_table
-from emobench.suite import Cell
+from emobench.runner.build import build_model
+from emobench.runner.store import JUDGE, JUDGES_BYTES, Store, cards, commit_judges, read_json, write_table
+from emobench.suite.file import Cell
 
 RESULTS = Path(__file__).parents[1] / "results"
 KEPT = ("demo", "reference-generation", "reference-generation-fer2013")  # boards whose panel and reader are committed

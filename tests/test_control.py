@@ -9,6 +9,7 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import spearmanr
 
+from emobench.metrics import intervals as stats
 from emobench.metrics.control import (
     Control,
     Verdicts,
@@ -26,7 +27,6 @@ from emobench.metrics.control import (
     rates,
     unchanged_hits,
 )
-from emobench.report import stats
 from emobench.report.verdicts import replicates, resampled
 
 K = 4

@@ -21,8 +21,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from emobench.data import datamodule, pack
 from emobench.data.datamodule import EmotionDataModule
-from emobench.data.images import read_face
 from emobench.data.loaders import Balance
+from emobench.data.readers.images import read_face
 from emobench.errors import DatasetError, RowError
 from emobench.recipe import Augment, Recipe
 
@@ -179,7 +179,7 @@ def test_a_changed_loader_is_not_answered_from_the_cache(tmp_path: Path, monkeyp
 
 
 def test_the_code_of_a_dataset_is_what_its_module_takes_from_emobench(tmp_path: Path) -> None:
-    from emobench.data.folder import Folder
+    from emobench.data.datasets.folder import Folder
 
     code = Folder._code()
     assert code == Folder._code() != Drawn._code()

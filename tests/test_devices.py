@@ -12,9 +12,9 @@ import pytest
 from safetensors.torch import load_file
 
 import emobench
-from emobench.bench.evaluate import predict
-from emobench.bench.store import Row, load_board
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
+from emobench.runner.evaluate import predict
+from emobench.runner.store import Row, load_board
 
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp")
 

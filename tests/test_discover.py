@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from emobench import discover
 from emobench.errors import SuiteError
+from emobench.suite import catalog as discover
 
 MODEL = """
 from emobench.classifiers.resnet import ResNet18

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emobench.data.expw import ExpW
+from emobench.data.datasets.expw import ExpW
 from emobench.errors import DatasetError, RowError
 
 FER = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from emobench.data.fer2013 import FER2013
+from emobench.data.datasets.fer2013 import FER2013
 from emobench.errors import DatasetError, RowError
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # in the order of the ids

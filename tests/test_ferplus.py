@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emobench.data.ferplus import FERPlus
+from emobench.data.datasets.ferplus import FERPlus
 from emobench.emotions import EMOTIONS
 from emobench.errors import DatasetError, RowError
 from emobench.recipe import Recipe

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emobench.data.folder import Folder
+from emobench.data.datasets.folder import Folder
 from emobench.errors import DatasetError
 
 

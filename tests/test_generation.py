@@ -20,15 +20,15 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import vgg16
 
 import emobench as package
-from emobench.bench import fit as fitting
-from emobench.bench.build import build_data, build_model
-from emobench.bench.judging import Drawing, Real
-from emobench.bench.store import JUDGE, Row, Store, cards, load_board
 from emobench.errors import SuiteError, WeightsError
-from emobench.expand import expand
+from emobench.evaluation.judging import Drawing, Real
 from emobench.generators.cvae import CVAE
 from emobench.generators.stargan import StarGAN
-from emobench.suite import load
+from emobench.runner import fit as fitting
+from emobench.runner.build import build_data, build_model
+from emobench.runner.store import JUDGE, Row, Store, cards, load_board
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 Emobench = Callable[..., int]
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from emobench.classifiers.vgg import VGG16
-from emobench.discover import classes, parameters, plain
 from emobench.errors import NotFinite, SizeError, SuiteError
 from emobench.generators.cvae import CVAE
 from emobench.generators.diffusion import Diffusion
@@ -20,6 +19,7 @@ from emobench.generators.generator import EmotionGenerator, tracks
 from emobench.generators.stargan import StarGAN
 from emobench.generators.vae import kl_of
 from emobench.generators.vit_cvae import ViTCVAE
+from emobench.suite.catalog import classes, parameters, plain
 
 EMOTIONS = ("neutral", "happy", "sad", "anger")
 SMALL: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.models import vgg16
 
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
 from emobench.errors import WeightsError
 from emobench.metrics.identity import Embedding, Lpips, cosine, psnr, ssim
 

@@ -12,9 +12,9 @@ import torch
 import torch_fidelity
 from perf.random_inception import write_faces, write_weights
 
-from emobench.bench.judging import Real, Yardstick
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
 from emobench.errors import WeightsError
+from emobench.evaluation.judging import Real, Yardstick
 from emobench.metrics import inception
 
 

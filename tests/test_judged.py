@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from emobench.bench.store import load_board
 from emobench.report.judged import judged_sections
 from emobench.report.leaderboard import write
+from emobench.runner.store import load_board
 
 EMOTIONS = ("neutral", "happy", "sad", "fear")
 K = len(EMOTIONS)

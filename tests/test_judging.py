@@ -13,13 +13,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from emobench.bench.judges import Judge, load
-from emobench.bench.judging import LEVELS, Drawing, Kept, Questions, Real, Rows, Yardstick
-from emobench.bench.store import Store, load_board
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
 from emobench.errors import NotFinite
+from emobench.evaluation.judging import LEVELS, Drawing, Kept, Questions, Real, Rows, Yardstick
 from emobench.metrics.control import Verdicts, control
 from emobench.report.verdicts import units
+from emobench.runner.judges import Judge, load
+from emobench.runner.store import Store, load_board
 
 CPU = torch.device("cpu")
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import emobench as package
-from emobench import plugins
-from emobench.bench.run import Job
-from emobench.bench.store import Store, load_board, read_json, write_json
-from emobench.discover import broken, classes, resolve
 from emobench.errors import EmobenchError, StoreError, SuiteError
-from emobench.expand import expand
-from emobench.suite import load
+from emobench.runner.run import Job
+from emobench.runner.store import Store, load_board, read_json, write_json
+from emobench.suite import plugins
+from emobench.suite.catalog import broken, classes, resolve
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 Emobench = Callable[..., int]
 
@@ -53,7 +53,7 @@ class {cls}(EmotionClassifier):
 '''
 
 DATASET = '''
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
 
 
 class Drawn(Synthetic):

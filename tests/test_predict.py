@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from emobench.bench.store import load_board
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
+from emobench.runner.store import load_board
 
 EMOTIONS = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 

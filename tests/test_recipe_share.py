@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from emobench.bench import fit as fitting
-from emobench.bench.build import build_data
-from emobench.bench.store import Store, read_json
 from emobench.classifiers.resnet import ResNet18
-from emobench.expand import expand
 from emobench.generators.stargan import StarGAN
-from emobench.suite import Cell, load
+from emobench.runner import fit as fitting
+from emobench.runner.build import build_data
+from emobench.runner.store import Store, read_json
+from emobench.suite.expand import expand
+from emobench.suite.file import Cell, load
 
 SUITE = """
 [data.synthetic-plain]

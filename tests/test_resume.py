@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emobench.bench.store import Row, load_board, read_json
+from emobench.runner.store import Row, load_board, read_json
 
 LONGER = ["--set", "data.synthetic-plain.train=480", "--set", "model.resnet18.epochs=6"]
 SCHEDULES = ["step", "warmup-plateau", "onecycle"]
@@ -154,12 +154,12 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
 
 def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every step stands for one every ten minutes; the fit is stopped in the middle of an epoch."""
-    from emobench.bench import fit as fitting
-    from emobench.bench.build import build_data
-    from emobench.bench.store import Store
     from emobench.errors import Interrupted
-    from emobench.expand import expand
-    from emobench.suite import load
+    from emobench.runner import fit as fitting
+    from emobench.runner.build import build_data
+    from emobench.runner.store import Store
+    from emobench.suite.expand import expand
+    from emobench.suite.file import load
 
     monkeypatch.setattr(fitting, "CHECKPOINT_MINUTES", 1e-9)
     cell = expand(load(tiny, ["data.synthetic-plain.train=160"]), tmp_path).cells[0]

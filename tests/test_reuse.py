@@ -15,13 +15,13 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 
 import emobench as package
-from emobench.bench.fit import fit
-from emobench.bench.reuse import made_with
-from emobench.bench.store import Row, Store, intact, load_board, read_json, sha256_of, write_json
 from emobench.cli import main
 from emobench.errors import Interrupted, StoreError
-from emobench.expand import expand
-from emobench.suite import load
+from emobench.runner.fit import fit
+from emobench.runner.reuse import made_with
+from emobench.runner.store import Row, Store, intact, load_board, read_json, sha256_of, write_json
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 Emobench = Callable[..., int]
 MEAN = '\n[model.mean]\nclass = "ensemble"\nneeds = { members = ["resnet18", "other"] }\n'
@@ -235,8 +235,8 @@ def test_a_judge_with_other_weights_judges_again(
 def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
     made_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from emobench.bench import fit as fitting
-    from emobench.bench.build import build_data
+    from emobench.runner import fit as fitting
+    from emobench.runner.build import build_data
 
     cells = {cell.row: cell for cell in expand(load(made_suite, ["model.cvae.epochs=2"]), tmp_path).cells}
     cell, guide, store = cells["cvae"], cells["vgg16"], Store(tmp_path / "results")

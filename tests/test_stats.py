@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emobench.report import stats
+from emobench.metrics import intervals as stats
 
 SIMULATION = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "intervals.py"))
 

@@ -17,7 +17,6 @@ from torchvision.models import vgg16
 
 from emobench.classifiers.cnn21 import CNN21
 from emobench.classifiers.vgg import VGG16
-from emobench.discover import checked, parameters, plain
 from emobench.emotions import EMOTIONS as ALL
 from emobench.errors import DatasetError, SizeError, SuiteError, WeightsError
 from emobench.generators.generator import tracks
@@ -30,6 +29,7 @@ from emobench.generators.style_transfer import (
     total_variation,
 )
 from emobench.nn.styles import folder_pictures, picture, read_picture
+from emobench.suite.catalog import checked, parameters, plain
 
 EMOTIONS = ("neutral", "happy", "anger")
 K = len(EMOTIONS)

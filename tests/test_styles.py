@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 import emobench as package
-from emobench.bench.store import Row, load_board
-from emobench.expand import expand
-from emobench.suite import load
+from emobench.runner.store import Row, load_board
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 Emobench = Callable[..., int]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from emobench.bench import keys
 from emobench.data.content import contents
 from emobench.errors import EmobenchError, SizeError, SuiteError, WeightsError
-from emobench.expand import expand
-from emobench.rows import datasets_of
-from emobench.suite import Plan, load
+from emobench.suite import keys
+from emobench.suite.expand import expand
+from emobench.suite.file import Plan, load
+from emobench.suite.rows import datasets_of
 
 
 def add(path: Path, *tables: str) -> None:
@@ -194,7 +194,7 @@ def test_a_row_may_differ_from_the_suites_trainer(tiny: Path) -> None:
 def test_the_evaluation_key_follows_the_fit_and_the_metrics(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = planned(tiny).cells[0]
     assert cell.evaluation["fit_key"] == cell.fit_key
-    monkeypatch.setattr("emobench.expand.PROTOCOL", 2)
+    monkeypatch.setattr("emobench.suite.expand.PROTOCOL", 2)
     again = planned(tiny).cells[0]
     assert again.fit_key == cell.fit_key
     assert again.eval_key != cell.eval_key

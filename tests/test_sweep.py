@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 import torch
 
-from emobench.bench import build
-from emobench.bench.keys import key
-from emobench.bench.run import Job, run
-from emobench.bench.store import Row, Store, load_board, read_json, write_json
 from emobench.classifiers.resnet import ResNet18
 from emobench.errors import NotFinite, StoreError
-from emobench.expand import expand
-from emobench.suite import load
+from emobench.runner import build
+from emobench.runner.run import Job, run
+from emobench.runner.store import Row, Store, load_board, read_json, write_json
+from emobench.suite.expand import expand
+from emobench.suite.file import load
+from emobench.suite.keys import key
 
 Emobench = Callable[..., int]
 
@@ -282,7 +282,7 @@ def test_code_in_a_checkpoint_is_never_run(emobench: Emobench, tiny: Path, tmp_p
 def test_outputs_that_are_not_finite_fail_the_evaluation_with_the_face(
     emobench: Emobench, tiny: Path, tmp_path: Path
 ) -> None:
-    from emobench.bench.evaluate import predict
+    from emobench.runner.evaluate import predict
 
     results = tmp_path / "results"
     assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 0

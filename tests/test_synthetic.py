@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emobench.data.canvas import uniform
-from emobench.data.faces import UNITS, Faces, draw
-from emobench.data.synthetic import (
+from emobench.data.datasets.synthetic import (
     PROTOTYPES,
     SPLITS,
     UNIT_COLUMNS,
@@ -23,6 +21,8 @@ from emobench.data.synthetic import (
     identities,
     scenes,
 )
+from emobench.data.drawn.canvas import uniform
+from emobench.data.drawn.faces import UNITS, Faces, draw
 from emobench.emotions import EMOTIONS
 from emobench.errors import DatasetError, SizeError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from emobench.bench.logging import reachable_mode, sync_command
-from emobench.bench.store import load_board
+from emobench.runner.logging import reachable_mode, sync_command
+from emobench.runner.store import load_board
 
 BLOCK = 32768  # bytes, of the log that W&B writes: LevelDB's format behind a header of seven bytes
 SECRET = "hunter2" * 5 + "abcde"  # 40 characters, as long as a key

@@ -13,16 +13,16 @@ import torch_fidelity
 from random_inception import write_faces, write_weights
 from timing import paired, ratio
 
-from emobench.bench.build import build_data, build_model
-from emobench.bench.fit import fit
-from emobench.bench.judging import Real, Yardstick
-from emobench.bench.store import Store
 from emobench.data.datamodule import EmotionDataModule
-from emobench.data.synthetic import Synthetic
-from emobench.expand import expand
+from emobench.data.datasets.synthetic import Synthetic
+from emobench.evaluation.judging import Real, Yardstick
 from emobench.generators.diffusion import Diffusion
 from emobench.metrics import inception
-from emobench.suite import Cell, load
+from emobench.runner.build import build_data, build_model
+from emobench.runner.fit import fit
+from emobench.runner.store import Store
+from emobench.suite.expand import expand
+from emobench.suite.file import Cell, load
 
 EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 REFERENCE = Path(__file__).parents[1] / "reference-generation.toml"

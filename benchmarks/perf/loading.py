@@ -18,7 +18,7 @@ import torch
 from timing import paired, ratio
 
 from emobench.data.augment import batched, draw
-from emobench.data.synthetic import Synthetic
+from emobench.data.datasets.synthetic import Synthetic
 from emobench.recipe import Augment, Recipe
 
 BATCH = 64

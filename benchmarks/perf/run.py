@@ -29,8 +29,8 @@ from loading import measure_batched, measure_loader
 from stylegan import measure_compiled, measure_search
 from training import measure_fit, measure_rerun, measure_start
 
-from emobench.bench.machine import hardware, versions
 from emobench.report.markdown import table
+from emobench.runner.machine import hardware, versions
 
 Rows = list[list[str]]  # what, emobench, compared with, ratio, limit
 

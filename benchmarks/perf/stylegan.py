@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from timing import paired, ratio, synchronize
 
-from emobench.bench.build import build_model
-from emobench.bench.store import Store
 from emobench.classifiers.vgg import VGG16
-from emobench.expand import expand
 from emobench.generators.generator import frozen
 from emobench.generators.latent_search import LatentSearch
 from emobench.generators.stylegan2 import StyleGAN2
-from emobench.suite import load
+from emobench.runner.build import build_model
+from emobench.runner.store import Store
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 BENCHMARKS = Path(__file__).parents[1]
 

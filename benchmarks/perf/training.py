@@ -18,13 +18,13 @@ from timing import paired, ratio
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
-from emobench.bench.build import build_data
-from emobench.bench.fit import fit
-from emobench.bench.schedule import preload
-from emobench.bench.store import Store
 from emobench.data.datamodule import EmotionDataModule
-from emobench.expand import expand
-from emobench.suite import PACKAGED, Cell, load
+from emobench.runner.build import build_data
+from emobench.runner.fit import fit
+from emobench.runner.store import Store
+from emobench.runner.sweep import preload
+from emobench.suite.expand import expand
+from emobench.suite.file import PACKAGED, Cell, load
 
 FIT = """
 [data.synthetic]

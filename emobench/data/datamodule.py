@@ -20,14 +20,14 @@ from torch.utils.data import DataLoader
 from emobench.data.audit import by_name_and_size, leaked
 from emobench.data.augment import active
 from emobench.data.content import digest, listing
-from emobench.data.images import cut, is_archive, read_face
 from emobench.data.loaders import Balance, Batch, Faces, TrainBatches, TrainLoader, eval_batches, finish
 from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
+from emobench.data.readers.images import cut, is_archive, read_face
 from emobench.data.split import SPLITS
 from emobench.data.survey import Survey, checked, survey
 from emobench.errors import DatasetError, DatasetMissing, RowError
 from emobench.recipe import Recipe
-from emobench.roots import digest_of
+from emobench.definitions.roots import digest_of
 
 BOX = ("left", "top", "right", "bottom")  # columns of an index whose faces are cut out of pictures, px
 RESIDENT_BYTES = 4 * 2**30  # a larger pack stays on the host: a small share of the memory of a GPU that one trains on

@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emobench.atomic import replacing
 from emobench.errors import WeightsError
+from emobench.files import replacing
 from emobench.nn.stylegan2 import CLAMP, GROUP, LR_MULTIPLIER
 
 _HEADER = "emobench"  # the key of safetensors' metadata

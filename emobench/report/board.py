@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from emobench.bench.store import PROTOCOL, Row
+from emobench.metrics import intervals as stats
 from emobench.metrics.recognition import Floats, class_measures, measures, tally
-from emobench.report import stats
 from emobench.report.raw import Measured, comparable
+from emobench.runner.store import PROTOCOL, Row
 
 if TYPE_CHECKING:
     from emobench.report.judged import JudgedSection

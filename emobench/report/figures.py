@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emobench.atomic import replacing
-from emobench.bench.store import WEBP
+from emobench.files import replacing
+from emobench.runner.store import WEBP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

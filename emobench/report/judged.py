@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emobench.bench.store import Row
+from emobench.metrics import intervals as stats
 from emobench.metrics.control import rates
-from emobench.report import stats
 from emobench.report.board import Check, Entry, Number, base_number, costs, flags_of, hardware
 from emobench.report.judged_controls import MEMORISED, checks, controls, measured
 from emobench.report.verdicts import (
@@ -32,6 +31,7 @@ from emobench.report.verdicts import (
     whole_samples,
     with_intervals,
 )
+from emobench.runner.store import Row
 
 _SPEEDS = {"editing": "edits_per_s", "stylization": "stylized_per_s"}  # of drawing is a cost like others
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emobench.metrics import intervals as stats
 from emobench.metrics.control import (
     Control,
     Verdicts,
@@ -17,7 +18,6 @@ from emobench.metrics.control import (
     rates,
     unchanged_hits,
 )
-from emobench.report import stats
 from emobench.report.board import Check, Entry, Number, base_number
 from emobench.report.verdicts import (
     RESAMPLES,

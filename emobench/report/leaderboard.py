@@ -11,8 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from emobench.atomic import replacing
-from emobench.bench.store import (
+from emobench.files import replacing
+from emobench.report import figures
+from emobench.report.board import Board, Number, sections
+from emobench.report.judged import JudgedSection, judged_sections
+from emobench.report.markdown import csv_cell
+from emobench.report.text import markdown
+from emobench.report.written import stamp
+from emobench.runner.store import (
     PROTOCOL,
     SCHEMA_VERSION,
     Origin,
@@ -23,12 +29,6 @@ from emobench.bench.store import (
     load_board,
     write_json,
 )
-from emobench.report import figures
-from emobench.report.board import Board, Number, sections
-from emobench.report.judged import JudgedSection, judged_sections
-from emobench.report.markdown import csv_cell
-from emobench.report.text import markdown
-from emobench.report.written import stamp
 
 
 def write(results: Path, suite: str) -> Board:

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emobench.bench.store import Row
 from emobench.metrics.recognition import Floats, confusion_matrix, measures, tally
+from emobench.runner.store import Row
 
 REMEDY = "Delete the result.json beside it and run the suite again: the cell is then measured anew."
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from emobench.metrics.intervals import Comparison
 from emobench.report.board import Number
 from emobench.report.markdown import escape
-from emobench.report.stats import Comparison
 
 _BY_DIGITS = ("content_loss", "style_loss", "total_loss", "kid")  # of any magnitude: decimals would show zeros
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from emobench.bench.store import PROTOCOL, Row
+from emobench.metrics.intervals import CONTROL_LEVEL
 from emobench.report.board import Board, Entry, Number, Section
 from emobench.report.judged_text import judged, verdict
 from emobench.report.markdown import code, escape, table
 from emobench.report.readable import cost, gap, listed, score
-from emobench.report.stats import CONTROL_LEVEL
+from emobench.runner.store import PROTOCOL, Row
 
 Pictures = Mapping[tuple[str, ...], str]  # (dataset, row) or (dataset,) -> path from the board's folder
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emobench.bench.store import Row
+from emobench.metrics import intervals as stats
 from emobench.metrics.control import (
     Control,
     Shares,
@@ -26,10 +26,10 @@ from emobench.metrics.control import (
     rate_units,
     rates,
 )
-from emobench.report import stats
 from emobench.report.board import COSTS, Number
 from emobench.report.raw import REMEDY
 from emobench.report.readable import listed
+from emobench.runner.store import Row
 
 KINDS = {  # track -> the verdicts that its control is counted from
     "generation": "control", "editing": "editing", "stylization": "stylized",

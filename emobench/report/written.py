@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from emobench.atomic import replacing
-from emobench.bench.store import Row, load_board
 from emobench.errors import EmobenchError
+from emobench.files import replacing
 from emobench.report.markdown import escape
+from emobench.runner.store import Row, load_board
 
 PAGE = "leaderboard.md"
 _LAST = "<!-- below: the last board that could be written -->"

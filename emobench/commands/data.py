@@ -1,0 +1,126 @@
+"""`emobench data check` and `data show`: a dataset's audit as a report, its faces with their labels as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emobench.errors import DatasetError
+from emobench.report.markdown import code, escape, table
+from emobench.suite.overrides import apply, parsed
+from emobench.suite.rows import data_module
+
+_FINDINGS = {
+    "faces": "faces",
+    "excluded": "cannot be read, excluded",
+    "constant": "of one colour (kept)",
+    "duplicates": "surplus exact duplicates (kept)",
+    "duplicate_groups": "groups of exact duplicates",
+    "groups_across_splits": "of these across splits",
+    "groups_with_contradicting_labels": "of these with contradicting labels",
+    "test_faces_seen_in_training": "test faces that also occur in training or validation",
+    "near_pairs": "pairs of near duplicates (listed only)",
+    "near_pairs_across_splits": "of these across splits",
+    "near_pairs_with_contradicting_labels": "of these with contradicting labels",
+}
+_LISTED = 20  # faces of each finding that the report names
+
+
+def arguments(given: Sequence[str]) -> dict[str, Any]:
+    """`--set order=fer2013` as arguments of a dataset; values are TOML, a bare word is a string.
+
+    Raises:
+        SuiteError: one is no NAME=VALUE.
+    """
+    found: dict[str, Any] = {}
+    apply(found, parsed(given, "order=fer2013"))
+    return found
+
+
+def check(name: str, data_root: Path, given: Mapping[str, Any], *, pixels: bool, out: Path | None) -> bool:
+    """Audit a dataset and print the report, or write it as Markdown or JSON.
+
+    Returns:
+        Whether at most `max_bad` of its faces cannot be read.
+    """
+    module, _ = data_module(f"data check {name}", name, given, data_root)
+    allowed, module.max_bad = module.max_bad, 1.0  # the report comes first
+    module.plan(pixels=pixels)
+    good = bool(module.audit["excluded"] <= allowed * module.audit["faces"])
+    text = report(name, module, pixels)
+    if out is None:
+        print(text)
+    else:
+        written = json.dumps({"dataset": name, "notes": module.notes, **module.audit}, indent=1)
+        out.write_text(written if out.suffix == ".json" else text, encoding="utf-8")
+        print(f"The report is {out}")
+    if not good:
+        print(f"{module.audit['excluded']} faces cannot be read: more than max_bad = {allowed:g} allows")
+    return good
+
+
+def report(name: str, module: Any, pixels: bool) -> str:
+    """The audit of a planned data module as Markdown."""
+    found = module.audit
+    how = "Every face decoded" if pixels else "By names and sizes only: duplicates are equal names of equal size"
+    lines = [f"# Audit of {escape(name)}", "", f"{how}.", ""]
+    splits = list(found["classes"])
+    emotions = list(module.emotions)
+    rows = [[emotion, *(f"{found['classes'][split][emotion]:,}" for split in splits)] for emotion in emotions]
+    rows.append(["all", *(f"{sum(found['classes'][split].values()):,}" for split in splits)])
+    if "subjects" in found:
+        rows.append(["subjects", *(f"{found['subjects'].get(split, 0):,}" for split in splits)])
+    lines += [*table(["faces", *splits], rows), ""]
+    lines += [*table(["finding", "n"], [[text, f"{found[key]:,}"] for key, text in _FINDINGS.items() if key in found])]
+    lines += ["", *(f"- {escape(note)}" for note in module.notes)]
+    for title, faces in (
+        ("Cannot be read", [escape(problem) for problem in found["excluded_faces"].values()]),
+        ("Of one colour", [code(face) for face in found.get("constant_faces", [])]),
+        ("Exact duplicates with contradicting labels", _contradicting(found, emotions)),
+    ):
+        if faces:
+            more = ["- … (`--out audit.json` lists more)"] if len(faces) > _LISTED else []
+            lines += ["", f"## {title}", "", *(f"- {face}" for face in faces[:_LISTED]), *more]
+    return "\n".join(lines) + "\n"
+
+
+def _contradicting(found: Mapping[str, Any], emotions: Sequence[str]) -> list[str]:
+    groups = [group for group in found.get("duplicate_faces", []) if len(set(group["labels"])) > 1]
+    return [
+        "; ".join(
+            f"{code(face)} ({emotions[label]}, {split})"
+            for face, label, split in zip(group["faces"], group["labels"], group["splits"], strict=True)
+        )
+        for group in groups
+    ]
+
+
+def show(name: str, data_root: Path, given: Mapping[str, Any], *, split: str, each: int, seed: int, out: Path) -> None:
+    """Write a picture of a dataset's faces: a row for each emotion, named, with `each` random faces of a split.
+
+    Raises:
+        DatasetError: the split has no faces.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    module, _ = data_module(f"data show {name}", name, given, data_root)
+    module.prepare()
+    faces = module.faces[module.faces["split"] == split]
+    if faces.empty:
+        raise DatasetError(f"{name}: no faces in the split {split!r}. There are: {', '.join(module.counts())}")
+    random, side, margin = np.random.default_rng(seed), max(module.size, 48), 120  # px
+    canvas = Image.new("RGB", (margin + each * side, len(module.emotions) * side), "white")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
+    for k, emotion in enumerate(module.emotions):
+        of = faces.index[faces["label"] == k].to_numpy()
+        pen.text((6, k * side + side // 2), f"{emotion} ({len(of):,})", "black", font, anchor="lm")
+        for column, row in enumerate(random.permutation(of)[:each]):
+            pixels = np.broadcast_to(module.images[row], (3, module.size, module.size)).transpose(1, 2, 0)
+            face = Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(face, (margin + column * side, k * side))
+    canvas.save(out)
+    print(f"{split} faces of {name} are in {out}")

@@ -1,0 +1,143 @@
+"""What a sweep shows: one live table on a terminal, plain lines elsewhere, and the dry run's list."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from emobench.runner.store import Store
+from emobench.runner.sweep import Sweep, alike, like_seconds
+from emobench.suite.file import Cell, Plan, Suite
+
+_STYLES = {"done": "green", "failed": "red", "diverged": "red", "interrupted": "yellow", "running": "bold cyan"}
+
+
+class Display:
+    """Shows a sweep while it runs; use as a context manager."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self.console, self.plan = console, plan
+        self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        self.said: dict[int, str] = {}
+        self.again = 0  # how many of the sweep's reasons to run a cell again were shown
+
+    def __enter__(self) -> Self:
+        if self.live is not None:
+            self.live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.__exit__(kind, error, trace)
+
+    def update(self, sweep: Sweep) -> None:
+        """Show the sweep as it stands now."""
+        show_again(sweep.again[self.again :])
+        self.again = len(sweep.again)
+        if self.live is not None:
+            self.live.update(self._table(sweep))
+            return
+        for number, cell in enumerate(sweep.cells, 1):
+            state, reason = _state(sweep, cell)
+            if state != self.said.get(id(cell), "pending"):
+                self.said[id(cell)] = state
+                seconds = sweep.seconds.get(f"{cell.fit_key}/{cell.eval_key}")
+                took = f" in {_duration(seconds)}" if seconds is not None else ""
+                print(
+                    f"[{number}/{len(sweep.cells)}] {cell.label}: {state}{took}{': ' + reason if reason else ''}",
+                    flush=True,
+                )
+
+    def _table(self, sweep: Sweep) -> Table:
+        table = Table("cell", "state", "epoch", "val macro F1", "time", title=f"emobench bench {self.plan.suite}")
+        for cell in sweep.cells:
+            state, reason = _state(sweep, cell)
+            epoch, score, spent = "", "", ""
+            running = next((each for each in sweep.running if each.cell is cell), None)
+            if running is not None:
+                epoch, score, spent = _progress(sweep.store, cell, running.started)
+            elif (seconds := sweep.seconds.get(f"{cell.fit_key}/{cell.eval_key}")) is not None:
+                spent = _duration(seconds)
+            style = _STYLES.get(state, "dim")
+            shown = f"[{style}]{state}[/]" + (f" {escape(reason[:60])}" if reason else "")
+            table.add_row(escape(cell.label), shown, epoch, score, spent)
+        return table
+
+
+def _state(sweep: Sweep, cell: Cell) -> tuple[str, str | None]:
+    return ("running", None) if any(each.cell is cell for each in sweep.running) else sweep.state(cell)
+
+
+def _progress(store: Store, cell: Cell, started: float) -> tuple[str, str, str]:
+    """Epoch, validation score and time, spent and to come, of a running cell."""
+    spent = time.monotonic() - started
+    try:
+        progress: dict[str, Any] = json.loads((store.fit_folder(cell.fit_key) / "progress.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return "", "", _duration(spent)
+    score = progress["val_macro_f1"]
+    epochs = progress["epochs"] if progress["epochs"] and progress["epochs"] > 0 else "?"
+    left = f" (about {_duration(spent / progress['done'] - spent)} left)" if progress["done"] > 0.02 else ""
+    return f"{progress['epoch']}/{epochs}", "" if score is None else f"{score:.3f}", _duration(spent) + left
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(max(0, seconds))))
+
+
+def show_overrides(suite: Suite) -> None:
+    """What is overridden, and so where the board lies."""
+    if suite.overrides:
+        print(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
+
+
+def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
+    """What a suite would do: cells, time where a like one was measured, disk, downloads, what is skipped."""
+    measured = like_seconds(Store(results))
+    total, unknown, kept, running = 0.0, 0, 0, 0
+    print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
+    todo = {id(cell) for cell in cells}
+    for cell in plan.cells:
+        seconds = measured.get(alike(cell.fit)) if cell.trains else 0.0
+        state = "to run" if id(cell) in todo else "done"
+        if id(cell) in todo:
+            total += seconds or 0
+            unknown += seconds is None
+            kept += 4 * cell.parameters  # float32
+            running = max(running, cell.disk_bytes)
+        expected = "time unknown" if seconds is None else _duration(seconds)
+        print(f"  {cell.fit_key}  {state:6}  {expected:>12}  {cell.label}")
+    print(f"Time: about {_duration(total)}" + (f", and {unknown} cells of unknown time" if unknown else ""))
+    print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
+    print("Downloads: " + ("; ".join(plan.downloads) or "none"))
+    show_notes(plan)
+
+
+def show_again(reasons: Iterable[str]) -> None:
+    """Why cells that were finished run again."""
+    for reason in reasons:
+        print(f"again: {reason}", flush=True)
+
+
+def show_notes(plan: Plan) -> None:
+    """What the datasets' loaders say, and what is skipped and how to get it."""
+    for name, notes in plan.data_notes.items():
+        for note in notes:
+            print(f"{name}: {note}")
+    rows: dict[tuple[str, str], list[str]] = {}
+    for skipped in plan.skipped:
+        rows.setdefault((skipped.dataset, skipped.reason), []).append(skipped.row)
+    for (dataset, reason), names in rows.items():
+        print(f"skipped on {dataset}: {', '.join(names)}: {reason}")

@@ -1,0 +1,162 @@
+"""A trained classifier put to use: which emotion do these pictures show?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from emobench.data.readers.images import SUFFIXES, read_face, resized
+from emobench.data.readers.tree import visible
+from emobench.errors import DatasetError, RowError, StoreError, unknown
+from emobench.report.markdown import csv_cell, one_line
+from emobench.runner.build import load_model
+from emobench.runner.store import Row, Store, load_board, read_json
+
+_BATCH = 64  # pictures
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A finished cell to predict with."""
+
+    label: str
+    fit_key: str
+    size: int  # px that its evaluation saw
+
+
+def choose(results: Path, run: str) -> Chosen:
+    """The finished cell that a name means.
+
+    Args:
+        run: `best:<suite>/<dataset>`, the row with the best validation macro F1; `<suite>/<dataset>/<row>`, at its
+            first seed; or the beginning of a cell's key, the name of its folder in `results/cells`.
+
+    Raises:
+        StoreError: there is no such cell, several begin so, or it is not finished here.
+    """
+    if run.startswith("best:"):
+        suite, _, dataset = run.removeprefix("best:").partition("/")
+        return _of(_best(results, suite, dataset))
+    if "/" in run:
+        suite, _, wanted = run.partition("/")
+        rows = [each for each in load_board(results, suite) if each.state == "done" and each.track == "recognition"]
+        found = [each for each in rows if f"{each.dataset}/{each.row}" == wanted]
+        if not found:
+            known = {f"{suite}/{each.dataset}/{each.row}" for each in rows}
+            raise StoreError(unknown("finished cell", run, known))
+        return _of(found[0])
+    keys = [path.parent.name for path in Store(results).cells.glob(f"{run}*/fit.json")] if run.isalnum() else []
+    if len(keys) != 1:
+        found_ = f"{len(keys)} cells begin with '{run}'" if keys else f"no cell '{run}' in {Store(results).cells}"
+        raise StoreError(f"{found_}. Name one as <suite>/<dataset>/<row>, best:<suite>/<dataset>, or by its key")
+    cell = read_json(Store(results).fit_folder(keys[0]) / "fit.json")["cell"]
+    if cell["track"] != "recognition":
+        raise StoreError(f"{cell['row']} makes faces and reads none. Name a classifier")
+    return Chosen(f"{cell['row']} on {cell['dataset']}, seed {cell['seed']}", keys[0], cell["size"])
+
+
+def _best(results: Path, suite: str, dataset: str) -> Row:
+    """The row of the board with the best validation macro F1, all seeds apart; controls and ensembles have none."""
+    scored = [
+        (each.result["validation"]["macro_f1"], each)
+        for each in load_board(results, suite)
+        if each.result is not None and each.state == "done" and each.control is None and each.result.get("validation")
+    ]
+    if not any(each.dataset == dataset for _, each in scored):
+        raise StoreError(unknown("dataset with a finished cell", dataset, {each.dataset for _, each in scored}))
+    return max(((score, each) for score, each in scored if each.dataset == dataset), key=lambda pair: pair[0])[1]
+
+
+def _of(row: Row) -> Chosen:
+    return Chosen(f"{row.row} on {row.dataset}, seed {row.seed}", row.fit_key, row.size)
+
+
+def pictures(paths: Iterable[Path]) -> list[Path]:
+    """The picture files among paths and below folders, those of a folder in order of their names.
+
+    Raises:
+        DatasetError: a path does not exist, or there is no picture.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += _below(path)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DatasetError(f"{path}: no such file or folder")
+    if not found:
+        listed = ", ".join(sorted(SUFFIXES))
+        raise DatasetError(f"no picture in {', '.join(map(str, paths))}. Files that end in {listed} are taken")
+    return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for path in visible(folder):
+        if path.is_dir():
+            yield from _below(path)
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
+
+
+def predict(results: Path, chosen: Chosen, files: list[Path]) -> tuple[pd.DataFrame, list[RowError]]:
+    """What a finished cell's network says of pictures, as its evaluation would see them.
+
+    Returns:
+        One row a picture that can be read: `file`, `emotion` and the probability of each emotion; and the errors of
+        those that cannot.
+
+    Raises:
+        StoreError: the cell is not finished here, or its weights are gone.
+    """
+    model = load_model(Store(results), chosen.fit_key)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    rows: list[tuple[str, str, *tuple[float, ...]]] = []
+    errors: list[RowError] = []
+    for start in range(0, len(files), _BATCH):
+        part, faces = [], []
+        for path in files[start : start + _BATCH]:
+            try:
+                face = resized(read_face(path), chosen.size)
+            except RowError as error:
+                errors.append(error)
+                continue
+            part.append(path)
+            faces.append(np.broadcast_to(face, (3, chosen.size, chosen.size)))
+        if faces:
+            with torch.inference_mode():
+                logits = model(torch.from_numpy(np.stack(faces)).to(device))
+            for path, shares in zip(part, logits.double().softmax(1).cpu().tolist(), strict=True):
+                rows.append((str(path), model.emotions[int(np.argmax(shares))], *shares))
+    return pd.DataFrame(rows, columns=["file", "emotion", *model.emotions]), errors
+
+
+def written(table: pd.DataFrame, form: str) -> str:
+    """Predictions as a "table" for people, as "csv" or as "json"; hostile file names stay inert in all of them."""
+    if form == "json":
+        return json.dumps(table.to_dict(orient="records"), indent=1) + "\n"
+    if form == "csv":
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table.columns)
+        writer.writerows([csv_cell(cell) for cell in row] for row in table.itertuples(index=False))
+        return file.getvalue()
+    shown = Table(*table.columns, box=None)
+    for row in table.itertuples(index=False):
+        shown.add_row(*(Text(one_line(cell) if isinstance(cell, str) else f"{cell:.3f}") for cell in row))
+    longest = max((len(name) for name in table["file"]), default=0)
+    console = Console(file=io.StringIO(), width=longest + 12 * len(table.columns))  # a name is never cut
+    console.print(shown)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]

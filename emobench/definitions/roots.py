@@ -1,0 +1,99 @@
+"""Where the code of a key begins and where it ends: the one place that names definitions for keys.
+
+A fit's code is what its model, its datasets and the fit reach; an evaluation's, what the evaluation of its track
+reaches. Whoever moves or renames one of these definitions changes its name here, and no key changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from emobench.definitions import PACKAGE, Code, NoDefinition, Root
+
+Kind = Literal["model", "dataset"]
+
+BASES: Mapping[Kind, tuple[Root, ...]] = {  # of all classes of a kind
+    "model": (
+        ("emobench.classifiers.classifier", "EmotionClassifier"),
+        ("emobench.generators.generator", "EmotionGenerator"),
+    ),
+    "dataset": (("emobench.data.datamodule", "EmotionDataModule"),),
+}
+FIT: tuple[Root, ...] = (
+    ("emobench.runner.fit", "fit"),
+    ("emobench.runner.build", "build_data"),
+)
+JOINT: tuple[Root, ...] = (("emobench.runner.build", "build_joint_data"),)
+EVALUATION: Mapping[str, tuple[Root, ...]] = {  # by track
+    "recognition": (("emobench.runner.evaluate", "evaluate"),),
+    "generation": (("emobench.runner.generation", "evaluate_generator"),),
+}
+
+# Code that runs in a fit or an evaluation and can change no number: "module:name", or a whole module.
+EXEMPT: Mapping[str, str] = {
+    "emobench.definitions": "says which code counts, and does nothing with it",
+    "emobench.suite.catalog:classes": "finds classes by their names; those that it finds are roots themselves",
+    "emobench.suite.catalog:names": "the same",
+    "emobench.suite.catalog:module_names": "the same",
+    "emobench.suite.catalog:resolve": "the same",
+    "emobench.runner.store": "where results lie, and how their files are written and read",
+    "emobench.files": "how files are written",
+    "emobench.suite.file:Cell": "carries plain values, and all that determine a number are in the keys",
+    "emobench.runner.machine": "says what a number was measured on",
+    "emobench.runner.logging:Progress": "progress for whoever watches",
+    "emobench.runner.fit:_peak_memory_gb": "a cost of this machine",
+    "emobench.suite.keys:name_of": "reads a name that is in the key",
+    "emobench.errors:unknown": "the words of an error",
+    "emobench.runner.run": "hands a cell to its fit and its evaluation",
+}
+
+
+@functools.cache
+def current() -> Code:
+    """The code of emobench as it lay there when it was first asked for: what this process runs."""
+    return Code(PACKAGE, EXEMPT)
+
+
+def root_of(cls: Any) -> Root:
+    """A class as a root."""
+    root = (Path(str(sys.modules[cls.__module__].__file__)).resolve(), cls.__qualname__)
+    try:
+        current().root(*root)
+    except NoDefinition:  # made in a way that its file does not show: the whole file counts
+        return root[0], "*"
+    return root
+
+
+@functools.cache
+def catalogue(kind: Kind) -> dict[str, Root]:
+    """The classes of the package by their catalogue names, found without importing anything."""
+    found: dict[str, Root] = {}
+    for module, node in current().subclasses(BASES[kind]):
+        for each in node.body:
+            targets = getattr(each, "targets", [getattr(each, "target", None)])
+            value = getattr(getattr(each, "value", None), "value", None)
+            if [getattr(target, "id", None) for target in targets] == ["name"] and isinstance(value, str):
+                found[value] = (module.name, node.name)
+    return found
+
+
+def fit_code(model: Root, datasets: Iterable[Root], joint: bool) -> str:
+    """The digest of the code behind a fit, `joint` where it is on several datasets together."""
+    return current().digest([model, *datasets, *FIT, *(JOINT if joint else ())])
+
+
+def evaluation_code(track: str) -> str:
+    """The digest of the code behind an evaluation; that of its model and its datasets is in the fit's key."""
+    return current().digest(EVALUATION[track])
+
+
+@functools.cache
+def digest_of(cls: Any) -> str:
+    """The digest of the code behind one class; one that was typed in has another digest in every session."""
+    in_a_file = getattr(sys.modules[cls.__module__], "__file__", None) is not None
+    return current().digest([root_of(cls)]) if in_a_file else secrets.token_hex()

@@ -1,0 +1,130 @@
+"""A cell's plain values made into its data module and its model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from emobench.classifiers.classifier import untrained
+from emobench.data.datamodule import EmotionDataModule
+from emobench.data.joint import Joint
+from emobench.errors import EmobenchError, StoreError
+from emobench.recipe import Augment, Recipe
+from emobench.runner.store import Store, finished, intact, read_json
+from emobench.suite.catalog import Kind, checked, parameters, resolve
+from emobench.suite.file import Cell
+from emobench.suite.keys import batch_of_one, datasets_in, name_of
+from emobench.suite.plugins import class_of
+from emobench.suite.rows import dataset_folder
+
+
+def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:
+    """The data module that the cell is evaluated on.
+
+    Raises:
+        EmobenchError: the dataset is no longer the one that the cell was planned for.
+    """
+    return _data_of(cell, datasets_in(cell.fit)[cell.evaluation.get("part", 0)], data_root)
+
+
+def build_joint_data(cell: Cell, data_root: Path, evaluated: EmotionDataModule) -> Joint:
+    """What the cell is trained on: the data module that it is evaluated on, and others together with it."""
+    parts, mine = cell.fit["data"]["joint"], cell.evaluation["part"]
+    return Joint([evaluated if k == mine else _data_of(cell, part, data_root) for k, part in enumerate(parts)])
+
+
+def _data_of(cell: Cell, made_of: dict[str, Any], data_root: Path) -> EmotionDataModule:
+    cls = _class("dataset", name_of(made_of), cell)
+    folder = dataset_folder(data_root, _folder_name(cls, made_of["arguments"])) if cls.expects else None
+    data: EmotionDataModule = cls(folder=folder, **_typed(cls, made_of["arguments"]))
+    data.max_bad = 1.0  # the sweep has refused what is to be refused
+    data.plan()
+    if data.fingerprint != made_of["fingerprint"]:
+        raise EmobenchError(f"{cell.dataset} changed while the sweep ran. Run the same command again")
+    return data
+
+
+def _folder_name(cls: Any, arguments: dict[str, Any]) -> str:
+    return str(arguments[cls.family]) if cls.family else str(cls.name)
+
+
+def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Any:
+    """The cell's model before training; the networks that it needs are handed over frozen.
+
+    Args:
+        pretrained: read the pre-trained file that the arguments may name.
+    """
+    cls = model_class(cell)
+    recipe = cell.fit["recipe"]
+    size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
+    needs = {role: [load_model(store, key) for key in keys] for role, keys in cell.needs.items()}
+    arguments = _typed(cls, cell.fit["arguments"])
+    if not pretrained:
+        arguments = untrained(cls, arguments)
+    if cell.datasets:
+        arguments["datasets"] = tuple(cell.datasets)
+    torch.manual_seed(cell.seed)
+    return cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
+
+
+def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset: str | None = None) -> Any:
+    """A finished cell's network from the store, frozen, in evaluation mode.
+
+    Args:
+        datasets: what a suite calls the datasets of a fit on several; empty: what the suite that made it called them.
+        dataset: as of which of them a model makes faces that was told them in training; None: the first.
+
+    Raises:
+        StoreError: the cell is not finished here, or its weights are gone.
+    """
+    path = store.fit_folder(fit_key) / "fit.json"
+    if not finished(path):
+        raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
+    cell = Cell.from_record(read_json(path))
+    masked = bool(cell.datasets)
+    if masked and datasets:
+        cell = dataclasses.replace(cell, datasets=list(datasets))
+    # Trained weights take the place of a pre-trained file.
+    model = build_model(cell, store, pretrained=not cell.trains or model_class(cell).keeps_files)
+    if cell.trains:
+        weights = store.weights(fit_key)
+        if not intact(weights):
+            raise StoreError(
+                f"{weights}: the weights are gone or cut short. Run the suite again with --on-existing redo"
+            )
+        model.load_state_dict(load_file(weights))
+    if masked and dataset is not None:
+        model.dataset = dataset
+    return model.eval().requires_grad_(False)
+
+
+def model_class(cell: Cell) -> Any:
+    """The class of a cell's model."""
+    return _class("model", name_of(cell.fit), cell)
+
+
+def _class(kind: Kind, name: str, cell: Cell) -> Any:
+    """The class of a name: one of the user's files that the cell was planned with, else one of the catalogue."""
+    for reference in cell.sources:
+        cls = class_of(reference, cell.sources)
+        if cls.name == name:
+            return cls
+    return resolve(kind, name)[0]
+
+
+def _typed(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Plain arguments as the types that the class declares (JSON knows no tuples)."""
+    known = parameters(cls)
+    return {name: checked(cls.__name__, name, known[name], value) for name, value in arguments.items()}
+
+
+def recipe_of(cell: Cell) -> Recipe:
+    """The recipe of a cell's fit, as each of its processes follows it."""
+    plain = cell.fit["recipe"]
+    augment = Augment(**{**plain["augment"], "blur": tuple(plain["augment"]["blur"])})
+    return Recipe(**{**plain, "augment": augment, "batch": batch_of_one(cell.fit, cell.trainer)})

@@ -1,0 +1,94 @@
+"""What a number was measured on: versions, commit, hardware."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from emobench.runner.store import PROTOCOL, SCHEMA_VERSION
+from emobench.suite.file import Cell
+from emobench.suite.keys import name_of
+
+
+@functools.cache
+def versions() -> dict[str, Any]:
+    """Versions of emobench (and the git commit of its checkout, if it is one), torch, lightning and Python."""
+    commit, dirty = _git()
+    return {
+        "emobench": importlib.metadata.version("emobench"),
+        "commit": commit,
+        "dirty": dirty,
+        "torch": importlib.metadata.version("torch"),
+        "lightning": importlib.metadata.version("lightning"),
+        "python": platform.python_version(),
+    }
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """Short commit of the checkout that holds the package, and whether its tracked files differ from it."""
+    folder = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
+            return None, None
+        return git("rev-parse", "--short=12", "HEAD"), bool(
+            git("status", "--porcelain", "--untracked-files=no", "emobench")
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+@functools.cache
+def hardware() -> dict[str, Any]:
+    """The machine as results name it. `device` is "cpu" or "cuda"; memory in GiB."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "device": "cuda" if gpu else "cpu",
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": gpu,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def identity(cell: Cell) -> dict[str, Any]:
+    """What a record says of its cell before any number."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": PROTOCOL,
+        "fit_key": cell.fit_key,
+        "eval_key": cell.eval_key,
+        "made_of": {"fit": cell.fit, "eval": cell.evaluation},
+        "model": cell.model,
+        "class": name_of(cell.fit),
+        "track": cell.track,
+        "arguments": cell.fit["arguments"],
+        "recipe": cell.fit["recipe"],
+        "trainer": cell.trainer,
+        "seed": cell.seed,
+        "control": cell.control,
+        "cell": cell.record(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

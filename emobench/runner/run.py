@@ -1,0 +1,206 @@
+"""One cell in a process of its own: fit, evaluate, and keep the state whatever happens."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import WandbLogger
+
+from emobench.errors import Diverged, EmobenchError, Interrupted
+from emobench.runner.build import build_data, build_joint_data
+from emobench.runner.evaluate import evaluate
+from emobench.runner.fit import fit
+from emobench.runner.generation import evaluate_generator
+from emobench.runner.logging import log_result, wandb_logger
+from emobench.runner.machine import identity
+from emobench.runner.reuse import Reuse
+from emobench.runner.store import HELD, Store, finished, write_json
+from emobench.suite import plugins
+from emobench.suite.file import Cell
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell and where to run it; crosses process boundaries."""
+
+    cell: Cell
+    results: Path
+    data_root: Path
+    workers: int = 0
+    redo: bool = False
+    wandb: dict[str, str] | None = None  # see `logging.wandb_logger`; None: not logged there
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for a process that starts cold."""
+        places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
+        return {"cell": asdict(self.cell), **places, "workers": self.workers, "redo": self.redo, "wandb": self.wandb}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Job:
+        """The job whose `plain` values these are."""
+        results, data_root = Path(plain["results"]), Path(plain["data_root"])
+        return cls(Cell(**plain["cell"]), results, data_root, plain["workers"], plain["redo"], plain["wandb"])
+
+
+def start(job: Job, gpu: int | None = None) -> None:
+    """Entry of a cell's process, forked warm or started cold: its output goes to the cell's `log.txt`.
+
+    Args:
+        gpu: the one GPU that the process may see, None for what is visible.
+    """
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus()[gpu]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed sweep leaves no orphan behind
+        # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,
+        # and each imports everything anew.
+        multiprocessing.set_start_method("fork", force=True)
+    folder = Store(job.results).fit_folder(job.cell.fit_key)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    except OSError as error:
+        print(f"{folder}: no log can be written ({error})", file=sys.stderr)
+    sys.exit(execute(job))
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def execute(job: Job) -> int:
+    """Run a job in this process and keep its state, whatever happens.
+
+    Returns:
+        The exit code: 0 done, 1 failed or diverged, 143 after SIGTERM, `HELD` where another sweep has the cell.
+    """
+    store = Store(job.results)
+    raised: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raised.append(number)
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep gets it too and ends its cells in order
+    helper = int(os.environ.get("LOCAL_RANK", 0)) > 0  # a further process of a fit on several devices
+    try:
+        signal.signal(signal.SIGTERM, stop)
+        with nullcontext(True) if helper else store.lock(job.cell.fit_key) as mine:
+            if not mine:
+                return HELD
+            try:
+                run(job, store, helper)
+            finally:
+                (store.fit_folder(job.cell.fit_key) / "progress.json").unlink(missing_ok=True)
+        return 0
+    except BaseException as error:
+        # Libraries may wrap or replace what the handler raised.
+        ended = Interrupted(raised[0]) if raised else error
+        traceback.print_exc()
+        if not helper:
+            _keep_failure(store, job.cell, ended)
+        return 128 + ended.signal if isinstance(ended, Interrupted) else 1
+
+
+def describe(error: BaseException) -> str:
+    """One line for the board: what went wrong."""
+    if isinstance(error, EmobenchError):
+        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:  # torch.save buries what the disk said under an error of its own
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return f"disk full: {cause}. Free some space and run again; what was finished is kept"
+        if isinstance(cause, OSError) and cause.errno == errno.EFBIG:
+            return f"file too large: {cause}. Raise the file-size limit and run again; what was finished is kept"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}). Use a smaller batch or model"
+    return f"{type(error).__name__}: {error}"
+
+
+def _keep_failure(store: Store, cell: Cell, error: BaseException) -> None:
+    """Write the state of a fit or evaluation that did not end well; what was finished before stays finished."""
+    state = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
+    path = store.fit_folder(cell.fit_key) / "fit.json"
+    if finished(path):
+        path = store.eval_folder(cell.fit_key, cell.eval_key) / "result.json"
+    try:
+        if not finished(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {**identity(cell), "state": state, "reason": describe(error)})
+    except OSError as problem:  # a full disk: the sweep sees the exit code and says so
+        print(f"the state could not be written: {problem}", file=sys.stderr)
+
+
+def run(job: Job, store: Store, helper: bool = False) -> None:
+    """Fit the cell unless the store holds its fit, then evaluate it unless the store holds that too.
+
+    A fit whose weights are gone, or that was made with other networks than are here now, is made again; likewise an
+    evaluation.
+
+    Args:
+        helper: this is not the first process of a fit on several devices: it helps to fit and is done.
+    """
+    cell = job.cell
+    folder = store.fit_folder(cell.fit_key)
+    if not helper:
+        for leftover in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+    for source in cell.sources.values():
+        plugins.load(Path(source["path"]), source["sha256"])
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    data = build_data(cell, job.data_root)
+    data.prepare()
+    lost = None if helper else Reuse(store).lost(cell)
+    if lost is not None:
+        print(f"{lost}; the fit is made again")
+        (folder / "fit.json").unlink()
+    fitted = finished(folder / "fit.json")
+    anew = job.redo or not fitted
+    with _logged(job, folder) as logger:
+        if cell.trains and (helper or anew):
+            training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
+            fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
+        elif not fitted:
+            record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
+            write_json(folder / "fit.json", record)
+        if not helper and (anew or not Reuse(store).evaluated(cell)):
+            if cell.track == "recognition":
+                evaluate(cell, store, data)
+            else:
+                evaluate_generator(cell, store, data)
+            if logger is not None:
+                log_result(logger, cell, folder / cell.eval_key)
+
+
+@contextmanager
+def _logged(job: Job, folder: Path) -> Iterator[WandbLogger | None]:
+    """The cell's run in W&B, ended with the block; None where none is asked for."""
+    logger = None if job.wandb is None else wandb_logger(job.cell, folder, job.wandb)
+    try:
+        yield logger
+    except BaseException:
+        if logger is not None:
+            logger.experiment.finish(exit_code=1)
+        raise
+    if logger is not None:
+        logger.experiment.finish()

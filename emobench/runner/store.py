@@ -1,0 +1,463 @@
+"""Results on disk: where they lie, how they are written so that none is ever half there, how they are read.
+
+    results/cells/<fit_key>/            a fit: fit.json, weights.safetensors, history.csv, log.txt
+    results/cells/<fit_key>/<eval_key>/ an evaluation of it: result.json and its raw files
+    results/<suite>/suite.json          the rows of a board and their keys
+    results/<suite>/cells/<eval_key>/   what a committed board needs of its evaluations
+    results/judges/<sha256>.safetensors the weights of panels, readers and guides, each network once for all boards
+
+Imports no torch, so that reports are made without it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from emobench.errors import StoreError
+from emobench.files import replacing
+from emobench.suite.file import Suite, is_file, packaged, stem
+from emobench.suite.keys import is_current as made_by_todays_code
+from emobench.suite.overrides import board_name, parsed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+PROTOCOL = 1
+JUDGES_BYTES = 4 * 2**20  # of the weights of panel, reader and guides that a board commits
+WEBP: dict[str, Any] = {"lossless": True, "quality": 80, "method": 4}  # Pillow's; 80: effort, of which more gains 2 %
+_FEW = 256  # distinct values of a column up to which a dictionary of them is shorter
+JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
+
+State = Literal["done", "failed", "diverged", "interrupted", "pending", "skipped"]
+HELD = 75  # exit code (EX_TEMPFAIL) of a cell's process where another sweep holds the cell
+FINISHED = ("done", "diverged")  # running such a cell again would give the same
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write strict JSON beside its place and move it there, so that a reader sees all of it or nothing.
+
+    Raises:
+        ValueError: `content` holds NaN or an infinity, which JSON cannot.
+        OSError: the disk is full or the folder is read-only; the old file is untouched.
+    """
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table with one row a face; `pandas.read_parquet` gives every value back as it is.
+
+    The bytes of floats are stored byte by byte of all faces, so that signs and exponents, which are much alike, stand
+    together and compress; numbers and names that count up are stored as differences.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    encodings: dict[str, str] = {}
+    few: list[str] = []
+    for column in table.schema:
+        if pa.types.is_floating(column.type):
+            encodings[column.name] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_integer(column.type) or _text(column.type):
+            if frame[column.name].nunique() <= _FEW:
+                few.append(column.name)
+            else:
+                encodings[column.name] = "DELTA_BYTE_ARRAY" if _text(column.type) else "DELTA_BINARY_PACKED"
+    with replacing(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=few,
+            column_encoding=encodings,
+            write_statistics=False,
+            store_schema=False,
+        )
+
+
+def _text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a record that `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is not whole; the message names the file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: not a whole result file ({error}). Delete it; the cell can run again.") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path}: holds {type(content).__name__}, not a record. Delete it; the cell can run again.")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        found = content.get("schema_version")
+        raise StoreError(f"{path}: schema version {found}, this emobench reads {SCHEMA_VERSION}. Run the cell again.")
+    return content
+
+
+def finished(path: Path) -> bool:
+    """Whether a whole record lies there whose state is `done`."""
+    try:
+        return bool(read_json(path)["state"] == "done")
+    except (FileNotFoundError, StoreError):
+        return False
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def intact(weights: Path) -> bool:
+    """Whether a safetensors file is there, and as long as its own header says."""
+    try:
+        size = weights.stat().st_size
+        with open(weights, "rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(start - 8 if start <= size else 0))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return bool(size == start + max(ends, default=0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def is_current(judge: Path, weights: Path) -> bool:
+    """Whether the form of a network that judges is whole, and no older than the weights that it comes of, if these are
+    here."""
+    return intact(judge) and not (intact(weights) and weights.stat().st_mtime_ns > judge.stat().st_mtime_ns)
+
+
+def _ended_badly(path: Path) -> bool:
+    """Whether a whole record lies there whose state is not `done`."""
+    try:
+        return bool(read_json(path)["state"] != "done")
+    except (FileNotFoundError, StoreError):
+        return False
+
+
+class Store:
+    """The cells of all suites below one results folder."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.cells = results / "cells"
+
+    def check_writable(self) -> None:
+        """Find out before anything is trained whether results can be kept.
+
+        Raises:
+            StoreError: the folder cannot be made or written.
+        """
+        probe = self.cells / f".probe.{os.getpid()}"
+        try:
+            self.cells.mkdir(parents=True, exist_ok=True)
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"{self.cells}: cannot be written ({error.strerror}). Make it writable or choose another "
+                "folder with --results."
+            ) from error
+
+    def fit_folder(self, fit_key: str) -> Path:
+        return self.cells / fit_key
+
+    def eval_folder(self, fit_key: str, eval_key: str) -> Path:
+        return self.cells / fit_key / eval_key
+
+    def weights(self, fit_key: str) -> Path:
+        return self.fit_folder(fit_key) / "weights.safetensors"
+
+    @contextmanager
+    def lock(self, fit_key: str) -> Iterator[bool]:
+        """Hold the cell for this process; yields False at once where another process holds it.
+
+        The lock goes with the process that holds it, however that ends.
+        """
+        folder = self.fit_folder(fit_key)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of a board, with what the store knows about it."""
+
+    row: str
+    model: str
+    variant: str
+    dataset: str
+    size: int
+    seed: int
+    track: str
+    control: str | None
+    fit_key: str
+    eval_key: str
+    state: State
+    reason: str | None
+    result: dict[str, Any] | None  # the evaluation's record, or the fit's where it did not end well
+    folder: Path | None  # where the raw files of `result` lie
+    stale: str | None  # the commit that made it, where today's code would key it differently
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The suite and the overrides that a board is of.
+
+    Attributes:
+        file: as the command takes it: the name of a suite of the package, or a path; that is relative to the folder
+            that holds the results where the file lies below it, so that a moved checkout or a clone still finds it.
+        overrides: as `--set` takes them, in one order.
+    """
+
+    file: str
+    overrides: list[str]
+
+    @classmethod
+    def of(cls, suite: Suite, results: Path) -> Origin:
+        """Of a suite that is run now."""
+        file, home = Path(suite.file), results.resolve().parent
+        inside = is_file(suite.file) and file.is_relative_to(home)
+        return cls(f"{file.relative_to(home).as_posix()}" if inside else suite.file, list(suite.overrides))
+
+    @classmethod
+    def recorded(cls, results: Path, board: str) -> Origin:
+        """Of a board that was run.
+
+        One that an older emobench wrote does not say: it is of a suite of the package, or `benchmarks/<board>.toml`.
+
+        Raises:
+            FileNotFoundError, StoreError: there is no such board, or its `suite.json` is not whole.
+        """
+        record = read_json(results / board / "suite.json")
+        default = board if board in packaged() else f"benchmarks/{board}.toml"
+        return cls(record.get("file", default), record.get("overrides", []))
+
+    def path(self, results: Path) -> Path | None:
+        """Where the suite's file lies; None for a suite of the package."""
+        return results.resolve().parent / self.file if is_file(self.file) else None
+
+    def command(self, board: str) -> str:
+        """The command that runs it again, from the folder that holds the results; quoted for a shell."""
+        words = ["emobench", "bench", self.file, *(word for each in self.overrides for word in ("--set", each))]
+        if board != board_name(stem(self.file), parsed(self.overrides)):
+            words += ["--name", board]
+        return shlex.join(words)
+
+
+def check_owner(results: Path, suite: Suite) -> None:
+    """A board belongs to one suite file and its overrides, and another one never overwrites it.
+
+    Raises:
+        StoreError: the board of this name is another suite's.
+    """
+    mine = Origin.of(suite, results)
+    try:
+        theirs = Origin.recorded(results, suite.name)
+    except (FileNotFoundError, NotADirectoryError, StoreError):
+        return
+    here, there = mine.path(results), theirs.path(results)
+    moved = here is not None and there is not None and not there.exists()  # or the checkout that held it
+    same = here.resolve() == there.resolve() if here and there else mine.file == theirs.file
+    if (same or moved) and mine.overrides == theirs.overrides:
+        return
+    raise StoreError(
+        f"{results / suite.name} is the board of `{theirs.command(suite.name)}`, and not of this suite. Give this one "
+        f"a name of its own, such as --name {shlex.quote(f'{suite.name}-2')}"
+    )
+
+
+def committed(results: Path, board: str, eval_key: str = "*") -> list[Path]:
+    """The folders of evaluations that are committed with a board, or with the one that it is an overridden form of."""
+    boards = dict.fromkeys([board, board.partition("+")[0]])
+    return [folder for each in boards for folder in sorted((results / each / "cells").glob(eval_key))]
+
+
+def find(
+    results: Path, suite: str, fit_key: str, eval_key: str
+) -> tuple[State, str | None, dict[str, Any] | None, Path]:
+    """State, reason, record and folder of one cell: the own store first, then what is committed with the board.
+
+    A fit that did not end well is the state of its cell, whatever was measured before it was lost.
+    """
+    store = Store(results)
+    places = (store.eval_folder(fit_key, eval_key), *committed(results, suite, eval_key))
+    for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json") else places:
+        try:
+            record = read_json(folder / "result.json")
+        except FileNotFoundError:
+            continue
+        except StoreError as error:
+            return "failed", f"corrupt result: {error}", None, folder
+        return record["state"], record.get("reason"), record, folder
+    folder = store.fit_folder(fit_key)
+    try:
+        record = read_json(folder / "fit.json")
+    except FileNotFoundError:
+        return "pending", None, None, folder
+    except StoreError as error:
+        return "failed", f"corrupt result: {error}", None, folder
+    if record["state"] == "done":
+        return "pending", "trained, not yet evaluated", record, folder
+    return record["state"], record.get("reason"), record, folder
+
+
+def load_board(results: Path, suite: str) -> list[Row]:
+    """The rows of a board in the suite's order.
+
+    Raises:
+        StoreError: the suite has never been run, or its `suite.json` is not whole.
+    """
+    try:
+        board = read_json(results / suite / "suite.json")
+    except (FileNotFoundError, NotADirectoryError):
+        boards = ", ".join(sorted(path.parent.name for path in results.glob("*/suite.json"))) or "none"
+        raise StoreError(
+            f"{results / suite}: no suite.json, so this suite was never run here. Run `emobench bench` with it first. "
+            f"Boards that are here: {boards}"
+        ) from None
+    rows = []
+    for entry in board["rows"]:
+        entry = dict(entry)
+        skipped = entry.pop("skipped", None)
+        if skipped is not None:
+            rows.append(Row(**entry, state="skipped", reason=skipped, result=None, folder=None, stale=None))
+            continue
+        state, reason, record, folder = find(results, suite, entry["fit_key"], entry["eval_key"])
+        rows.append(Row(**entry, state=state, reason=reason, result=record, folder=folder, stale=_stale(record)))
+    return rows
+
+
+def _stale(record: dict[str, Any] | None) -> str | None:
+    """The commit that made a record, where the code that determined its numbers reads differently today."""
+    if record is None or made_by_todays_code(record):
+        return None
+    versions = record.get("versions", {})
+    return f"{versions.get('commit') or 'unknown'}{' + changes' if versions.get('dirty') else ''}"
+
+
+def adopt(store: Store, record: dict[str, Any], judge: Path) -> None:
+    """Put a committed judge into the store: its fit, as its evaluation's record has it, and the weights that judge.
+
+    Raises:
+        StoreError: the file is not what its name says, such as a pointer of Git LFS or half a download.
+    """
+    folder = store.fit_folder(record["fit_key"])
+    if finished(folder / "fit.json"):
+        return
+    if judge.name != JUDGE and (found := _sha256(judge)) != judge.stem:
+        raise StoreError(f"{judge}: holds other bytes (sha256 {found[:12]}…) than its name says. Check it out again.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / JUDGE) as temporary:
+        shutil.copyfile(judge, temporary)
+    fit = {name: value for name, value in record.items() if name not in ("metrics", "per_emotion", "dataset", "raw")}
+    made = {"versions": record["fitted_with"], "hardware": record["fitted_on"]}
+    write_json(folder / "fit.json", {**fit, **made})
+
+
+def cards(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The cards of the judges, the reader and the guides in a generator's record; none in a classifier's."""
+    reader = record.get("reader")
+    return [*record.get("panel", []), *([] if reader is None else [reader]), *record.get("guides", [])]
+
+
+def judge_file(results: Path, sha256: str) -> Path:
+    """Where the weights of this content are committed, once for all boards."""
+    return results / "judges" / f"{sha256}.safetensors"
+
+
+def committed_judge(results: Path, folder: Path, sha256: str | None) -> Path | None:
+    """The committed weights of a judge: under their sha256, or as earlier versions wrote them, in the cell's folder.
+
+    Args:
+        folder: where the judge's own evaluation is committed.
+        sha256: as a generator's record has it; None: no record names this network.
+    """
+    if sha256 is not None and (path := judge_file(results, sha256)).exists():
+        return path
+    path = folder / JUDGE
+    return path if path.exists() else None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def commit_judges(results: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Copy the weights of a board's judges and readers, then of its guides, to where a later clone finds them.
+
+    Small networks only, so that a clone is quick: together at most `JUDGES_BYTES`. A panel and its reader are
+    committed as a whole or not at all, since one of them without the others judges nothing.
+
+    Args:
+        records: of the board's generators.
+    """
+    kept: set[str] = set()
+    total = 0
+    panels = [[*record["panel"], record["reader"]] for record in records]
+    for group in [*panels, *([guide] for record in records for guide in record.get("guides", []))]:
+        files = {card["sha256"]: _weights(results, card) for card in group if card["sha256"] not in kept}
+        found = {sha256: path for sha256, path in files.items() if path is not None}
+        size = sum(path.stat().st_size for path in found.values())
+        if len(found) < len(files) or total + size > JUDGES_BYTES:
+            continue
+        kept.update(found)
+        total += size
+        for sha256, path in found.items():
+            target = judge_file(results, sha256)
+            if path != target:
+                target.parent.mkdir(exist_ok=True)
+                with replacing(target) as temporary:
+                    shutil.copyfile(path, temporary)
+
+
+def _weights(results: Path, card: Mapping[str, Any]) -> Path | None:
+    """The file with the very weights of a card: the committed one, or else the store's."""
+    target = judge_file(results, card["sha256"])
+    if target.exists():
+        return target
+    source = Store(results).fit_folder(card["fit_key"]) / JUDGE
+    return source if source.exists() and _sha256(source) == card["sha256"] else None
+
+
+def commit_cell(results: Path, suite: str, row: Row) -> Path | None:
+    """Copy what a committed board needs of a finished cell beside the board; returns the copy's folder, or None."""
+    if row.state != "done" or row.result is None or row.folder is None:
+        return None
+    target = results / suite / "cells" / row.eval_key
+    if row.folder == target:
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (*row.result.get("raw", {}).values(), "result.json"):  # the record last: with it the copy is whole
+        if not (target / name).exists() or (target / name).stat().st_mtime < (row.folder / name).stat().st_mtime:
+            with replacing(target / name) as temporary:
+                shutil.copyfile(row.folder / name, temporary)
+    return target

@@ -1,0 +1,293 @@
+"""From a suite to its cells, every one validated before the first one starts.
+
+Names, arguments, sizes, datasets, weight files, needs: the first thing that is wrong is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emobench.emotions import EMOTIONS
+from emobench.errors import SizeError, SuiteError, WeightsError
+from emobench.runner.store import PROTOCOL
+from emobench.suite import plugins
+from emobench.suite.file import Cell, Plan, Skipped, Suite
+from emobench.suite.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
+from emobench.suite.keys import contents_of_files, key, listings_of_files, with_global_batch
+from emobench.definitions.roots import evaluation_code, fit_code, root_of
+from emobench.suite.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
+
+
+def expand(suite: Suite, data_root: Path) -> Plan:
+    """All cells of a suite, every one validated.
+
+    Raises:
+        SuiteError, DatasetError, WeightsError, SizeError: the first thing that is wrong.
+    """
+    where = f"suite {suite.name}"
+    trainer = {"precision": "32-true", "devices": 1, **trainer_options(f"{where}, [trainer]", suite.trainer)}
+    tables = datasets_of(suite, data_root)
+    rows = [model_row(where, name, table, suite, list(tables)) for name, table in suite.model.items()]
+    plan = Plan(suite.name, [], [], [], {}, {})
+    files = EvaluationFiles({}, {})
+    if any(row.generates for row in rows):
+        named = {row.row for row in rows}
+        unnamed = [name for name in dict.fromkeys(panel_of(suite)) if name not in named]
+        first = {"seeds": suite.seeds[:1]}  # a panel is of the first seed
+        rows += [model_row(where, name, first, suite, list(tables)) for name in unnamed]
+        check_panel(where, suite, rows)
+        files = evaluation_files(where, suite, plan.listings)
+    rows = sorted(in_order_of_needs(rows), key=lambda row: row.generates)  # judges come before those they judge
+    check_firewall(where, suite, rows)
+    for row in rows:
+        plan.listings.update(listings_of_files(row.cls, row.arguments))
+        plan.listings.update(plugins.listings(row.cls))
+    builder = _Builder(where, suite, rows, trainer, files)
+    for data_name, table in tables.items():
+        data = data_row(where, data_name, table, data_root)
+        mine = [row for row in rows if row.train_on is None and (row.on is None or data_name in row.on)]
+        if isinstance(data, str):
+            size = table.get("size", 0)
+            plan.skipped.extend(Skipped(row.row, row.model, data_name, size, data) for row in mine)
+            continue
+        plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
+        plan.listings.update(data.module.listings)
+        plan.listings.update(plugins.listings(data.cls))
+        usable: list[ModelRow] = []
+        for row in mine:
+            reason = _unusable(where, row, data, plan.downloads)
+            if reason is None and (lacking := _unfilled(row, suite, [other.row for other in usable])):
+                skipped = lacking in [other.row for other in mine]
+                reason = f"needs {lacking}, which is {'skipped' if skipped else f'not run on {data_name}'}"
+            if reason is None:
+                usable.append(row)
+            else:
+                plan.skipped.append(Skipped(row.row, row.model, data_name, data.module.size, reason))
+        plan.cells.extend(builder.cells_on(data, usable))
+    for row in rows:
+        if row.train_on is not None:
+            plan.cells.extend(builder.joint_cells(row, plan))
+    if not plan.cells:
+        reasons = "; ".join(dict.fromkeys(each.reason for each in plan.skipped))
+        raise SuiteError(f"{where}: nothing can run here: {reasons}")
+    return plan
+
+
+def _unusable(where: str, row: ModelRow, data: DataRow, downloads: list[str]) -> str | None:
+    """Check what depends on the dataset: the size and the weight file; the reason where an optional row cannot run."""
+    where = f"{where}, [model.{row.row}] on {data.name}"
+    size = data.module.size if row.recipe is None or row.recipe.size is None else row.recipe.size
+    try:
+        row.cls.check_size(size, row.arguments)
+    except SizeError as error:
+        raise SizeError(f"{where}: {error}") from None
+    weights = row.cls.weight_file(row.arguments)
+    if weights is None or weights.path is not None:
+        return None
+    if weights.download:
+        if (fetched := f"{row.row}: {weights.name}") not in downloads:
+            downloads.append(fetched)
+        return None
+    reason = f"{where}: weights {weights.name} not found; looked for {weights.looked_for}. {weights.how}"
+    if row.optional:
+        return reason
+    raise WeightsError(reason)
+
+
+def _unfilled(row: ModelRow, suite: Suite, usable: list[str]) -> str | None:
+    names = [name for names in row.needs.values() for name in names] + (panel_of(suite) if row.generates else [])
+    return next((name for name in names if name not in usable), None)
+
+
+class _Builder:
+    """Makes the cells of a suite, dataset by dataset; remembers them for those that need them."""
+
+    def __init__(
+        self, where: str, suite: Suite, rows: list[ModelRow], trainer: dict[str, Any], files: EvaluationFiles
+    ) -> None:
+        self.where, self.suite, self.trainer, self.files = where, suite, trainer, files
+        self.rows = {row.row: row for row in rows}
+        self.contents = {row.row: contents_of_files(row.cls, row.arguments) for row in rows}
+        self.made: dict[tuple[str, str, int], Cell] = {}  # (dataset, row, seed)
+        self.data: dict[str, DataRow] = {}
+
+    def cells_on(self, data: DataRow, rows: list[ModelRow]) -> list[Cell]:
+        """The cells of one dataset, the permuted control last."""
+        self.data[data.name] = data
+        found = []
+        for seed in self.suite.seeds:
+            for row in (row for row in rows if seed in row.seeds):
+                cell = self._cell(row, data, seed, self._needs(row, data.name, seed))
+                self.made[data.name, row.row, seed] = cell
+                found.append(cell)
+        trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
+        if trained:
+            cheapest = min(trained, key=lambda row: _training_cost(row, data))
+            found.append(self._cell(cheapest, data, self.suite.seeds[0], {}, control="permuted"))
+        return found
+
+    def joint_cells(self, row: ModelRow, plan: Plan) -> list[Cell]:
+        """One fit on several datasets, evaluated on each of them; skipped where one of them is."""
+        names = row.train_on or []
+        lacking = [name for name in names if name not in self.data]
+        if lacking:
+            reason = f"is trained on {', '.join(names)} together, and {', '.join(lacking)} cannot be used here"
+            plan.skipped.extend(Skipped(row.row, row.model, name, 0, reason) for name in names)
+            return []
+        parts = [self.data[name] for name in names]
+        if len({part.module.size for part in parts}) > 1:
+            sizes = ", ".join(f"{part.name} {part.module.size} px" for part in parts)
+            raise SizeError(f"{self.where}, [model.{row.row}]: datasets of one size can be trained on, not {sizes}")
+        reasons = [_unusable(self.where, row, part, plan.downloads) for part in parts]
+        if any(reasons):
+            reason = "; ".join(dict.fromkeys(filter(None, reasons)))
+            plan.skipped.extend(Skipped(row.row, row.model, part.name, part.module.size, reason) for part in parts)
+            return []
+        return [
+            self._cell(row, part, seed, self._needs(row, part.name, seed), parts=parts)
+            for seed in row.seeds
+            for part in parts
+        ]
+
+    def _needs(self, row: ModelRow, dataset: str, seed: int) -> dict[str, list[str]]:
+        """The fit_keys of the cells that fill a row's needs, at its own seed."""
+        for role, names in row.needs.items():
+            for name in names:
+                if (dataset, name, seed) not in self.made:
+                    raise SuiteError(
+                        f"{self.where}, [model.{row.row}]: its {role} {name} is not run on {dataset} with seed {seed}; "
+                        f"change the seeds or the datasets of one of them"
+                    )
+        return {role: [self.made[dataset, name, seed].fit_key for name in names] for role, names in row.needs.items()}
+
+    def _cell(
+        self,
+        row: ModelRow,
+        data: DataRow,
+        seed: int,
+        needs: dict[str, list[str]],
+        *,
+        control: str | None = None,
+        parts: Sequence[DataRow] = (),
+    ) -> Cell:
+        from emobench.suite.catalog import plain
+
+        trainer = {**self.trainer, **row.trainer}
+        sources = list(parts) or [data]
+        emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
+        if not parts:
+            emotions = list(data.module.emotions)
+        classes = [row.cls, *(part.cls for part in sources)]
+        masked = len(parts) > 1 and "datasets" in inspect.signature(row.cls.__init__).parameters
+        datasets = [part.name for part in parts] if masked else []
+        entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
+        made_of_fit = {
+            "model": row.cls.name,
+            "arguments": plain(row.arguments),
+            **with_global_batch(plain(row.recipe), plain(trainer)),
+            "data": entry if parts else _data_entry(data),
+            "seed": seed,
+            "permuted": control == "permuted",
+            "needs": needs,
+            **({"files": self.contents[row.row]} if self.contents[row.row] else {}),
+            "code": {"digest": fit_code(root_of(row.cls), [root_of(part.cls) for part in sources], bool(parts))},
+        }
+        evaluation = {
+            "fit_key": key(made_of_fit),
+            "protocol": PROTOCOL,
+            "size": data.module.size,
+            "code": {"digest": evaluation_code("recognition")},
+        }
+        if parts:
+            evaluation["part"] = [part.name for part in parts].index(data.name)
+        cell = Cell(
+            row=f"control:{control}" if control else row.row,
+            model=row.model,
+            dataset=data.name,
+            size=data.module.size,
+            seed=seed,
+            track="recognition",
+            control=control,
+            fit=made_of_fit,
+            evaluation=evaluation,
+            emotions=emotions,
+            parameters=self._parameters(row, data, emotions, datasets),
+            trainer=trainer,
+            needs=needs,
+            sources=plugins.sources(*classes),
+            datasets=datasets,
+        )
+        return self._judged(cell) if row.generates else cell
+
+    def _judged(self, cell: Cell) -> Cell:
+        """A generator's cell with its judges and reader, of the suite's first seed, and how many faces they see."""
+        names = {"judges": self.suite.panel, "reader": [self.suite.reader]}
+        for name in panel_of(self.suite):
+            if (cell.dataset, name, self.suite.seeds[0]) not in self.made:
+                raise SuiteError(
+                    f"{self.where}: {name} judges {cell.row} on {cell.dataset}, and is not run there with the suite's "
+                    f"first seed"
+                )
+        panel = {
+            role: [self.made[cell.dataset, name, self.suite.seeds[0]].fit_key for name in of]
+            for role, of in names.items()
+        }
+        evaluation = {
+            **cell.evaluation,
+            **panel,
+            "faces": self.suite.evaluation.faces,
+            "files": self.files.hashes,
+            "code": {"digest": evaluation_code("generation")},
+        }
+        return dataclasses.replace(cell, track="generation", panel=panel, files=self.files.paths, evaluation=evaluation)
+
+    def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str], datasets: Sequence[str]) -> int:
+        """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""
+        from emobench.classifiers.classifier import parameters_of
+
+        network = _weightless(row, data, emotions, self.rows, datasets)
+        return 0 if row.recipe is None else parameters_of(network)
+
+
+def _data_entry(data: DataRow) -> dict[str, Any]:
+    """What a fit's key holds of a dataset."""
+    from emobench.suite.catalog import plain
+
+    return {
+        "dataset": data.cls.name,
+        "arguments": {name: value for name, value in plain(data.arguments).items() if name != "max_bad"},
+        "fingerprint": data.module.fingerprint,
+    }
+
+
+def _training_cost(row: ModelRow, data: DataRow) -> float:
+    """FLOPs of a fit, up to a factor that all rows of the dataset share."""
+    from emobench.classifiers.classifier import flops_of
+
+    passes = row.recipe.epochs or row.recipe.steps * row.recipe.batch / sum(data.module.counts()["train"].values())
+    return float(flops_of(_weightless(row, data, data.module.emotions, {})) * passes)
+
+
+def _weightless(
+    row: ModelRow,
+    data: DataRow,
+    emotions: Sequence[str],
+    rows: Mapping[str, ModelRow],
+    datasets: Sequence[str] = (),
+) -> Any:
+    """The row's network without memory for its parameters, and without opening a pre-trained file."""
+    import torch
+
+    from emobench.classifiers.classifier import untrained
+
+    size = data.module.size if row.recipe is None or row.recipe.size is None else row.recipe.size
+    needs = {
+        role: [_weightless(rows[name], data, emotions, rows) for name in names] for role, names in row.needs.items()
+    }
+    told = {"datasets": datasets} if datasets else {}
+    with torch.device("meta"):
+        return row.cls(emotions=emotions, size=size, **untrained(row.cls, row.arguments), **needs, **told)

@@ -1,0 +1,53 @@
+"""A suite's plan, remembered: asking again what is to be done must not cost the import of the heavy libraries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from emobench.data.content import listing
+from emobench.errors import StoreError
+from emobench.runner.store import SCHEMA_VERSION, Store, read_json, write_json
+from emobench.suite import plugins
+from emobench.suite.catalog import broken
+from emobench.suite.expand import expand
+from emobench.suite.file import Cell, Plan, Suite
+from emobench.suite.keys import key, package_digest
+from emobench.suite.rows import datasets_of
+
+_LIBRARIES = ("torch", "torchvision", "lightning", "timm", "transformers", "diffusers", "albumentations")
+
+
+def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
+    """The expanded suite. A plan that skips nothing is taken from the store while suite, code, libraries and the names,
+    sizes and times of the datasets' files are the same.
+
+    Raises:
+        EmobenchError: what is wrong with the suite (see `emobench.expand.expand`).
+    """
+    made_of = {
+        "suite": suite.model_dump(exclude={"name", "file", "overrides"}),  # two boards may share a plan
+        "code": package_digest(),
+        "libraries": [importlib.metadata.version(library) for library in _LIBRARIES],
+        "plugins": [os.environ.get(plugins.VARIABLE), *((str(file), listing(file)) for file in plugins.files())],
+        "data": [str(data_root.resolve()), *datasets_of(suite, data_root)],
+    }
+    path = store.cells / "plans" / f"{key(made_of)}.json"
+    try:
+        found = read_json(path)
+        if all(listing(Path(source)) == digest for source, digest in found["listings"].items()):
+            cells = [Cell(**cell) for cell in found["cells"]]
+            return Plan(suite.name, cells, [], found["downloads"], found["data_notes"], found["listings"])
+    except (FileNotFoundError, StoreError):
+        pass
+    plan = expand(suite, data_root)
+    passed_over = (*broken("model"), *broken("dataset"))
+    for each in passed_over:
+        print(f"emobench: passed over {each}", file=sys.stderr)
+    if not plan.skipped and not plan.downloads and not passed_over:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(plan)})
+    return plan

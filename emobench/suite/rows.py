@@ -1,0 +1,239 @@
+"""The rows of a suite: models and datasets, each checked as far as it can be without the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emobench.emotions import is_emotion
+from emobench.errors import DatasetMissing, SuiteError, unknown
+from emobench.suite.file import Suite
+from emobench.suite.plugins import is_reference
+
+# Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
+_OURS = {
+    "max_epochs": "the row's `epochs`",
+    "max_steps": "the row's `steps`",
+    "callbacks": "nothing: emobench brings its own",
+    "logger": "nothing: every cell writes its history.csv",
+    "default_root_dir": "--results",
+    "enable_checkpointing": "nothing: a running cell can always be resumed",
+    "num_sanity_val_steps": "nothing",
+    "use_distributed_sampler": "nothing: the loaders shard themselves",
+    "reload_dataloaders_every_n_epochs": "nothing",
+    "max_time": "`epochs` or `steps`: budgets are never seconds",
+    "fast_dev_run": "the suite smoke",
+}
+
+
+@dataclass
+class ModelRow:
+    """A row of the suite's model table, checked but for what depends on the dataset."""
+
+    row: str
+    model: str
+    cls: Any
+    arguments: dict[str, Any]
+    recipe: Any
+    needs: dict[str, list[str]]
+    trainer: dict[str, Any]  # where it differs from the suite's
+    optional: bool
+    on: list[str] | None  # datasets that it is run on; None: all
+    train_on: list[str] | None  # datasets that one fit sees together, and on each of which it is evaluated
+    seeds: list[int]  # of the suite's
+
+    @property
+    def generates(self) -> bool:
+        """Whether a panel judges it: it makes faces, instead of reading them."""
+        return not hasattr(self.cls, "logits")
+
+
+@dataclass
+class DataRow:
+    name: str
+    module: Any  # an EmotionDataModule after plan()
+    cls: Any
+    arguments: dict[str, Any]  # as the suite and the defaults say, `size` among them
+
+
+def trainer_options(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of Lightning's Trainer, checked by name."""
+    from lightning.pytorch import Trainer
+
+    known = [name for name in inspect.signature(Trainer.__init__).parameters if name != "self" and name not in _OURS]
+    for option in options:
+        if option in _OURS:
+            raise SuiteError(f"{where}: {option} is set by emobench; use {_OURS[option]}")
+        if option not in known:
+            raise SuiteError(f"{where}: {unknown('option', option, known)}")
+    return dict(options)
+
+
+def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, datasets: list[str]) -> ModelRow:
+    """Check a row's class, arguments, recipe, the names of its needs, and where and how often it is run."""
+    from emobench.suite.catalog import resolve
+
+    table = dict(table)
+    where = f"{where}, [model.{name}]"
+    model = table.pop("class", name)
+    optional = table.pop("optional", False)
+    needs = table.pop("needs", {})
+    trainer = trainer_options(f"{where} trainer", table.pop("trainer", {}))
+    on = _some_of(f"{where} on", "dataset", table.pop("on", None), datasets)
+    train_on = _some_of(f"{where} train_on", "dataset", table.pop("train_on", None), datasets)
+    seeds = _some_of(f"{where} seeds", "seed", table.pop("seeds", None), suite.seeds)
+    cls, preset = resolve("model", model)
+    model = cls.name if is_reference(model) else model
+    arguments, recipe = arguments_of(where, cls, {**preset, **table})
+    if not hasattr(cls, "logits") and recipe is not None and (recipe.monitor or recipe.patience):
+        raise SuiteError(f"{where}: {model} is evaluated at its last weights; leave monitor and patience out")
+    may_need = {**cls.needs, **getattr(cls, "may_need", {})}
+    for role in needs:
+        if role not in may_need:
+            raise SuiteError(f"{where}: {unknown('need', role, may_need)}")
+    for role in cls.needs:
+        if role not in needs:
+            raise SuiteError(
+                f"{where}: says no row for `{role}`; add needs = {{ {role} = ... }} with a row of this suite"
+            )
+    filled = {role: [rows] if isinstance(rows, str) else list(rows) for role, rows in needs.items()}
+    if train_on is not None and not getattr(cls, "joint", False):
+        raise SuiteError(f"{where}: {model} cannot be trained on several datasets together; leave train_on out")
+    if train_on is not None and on is not None:
+        raise SuiteError(f"{where}: sets on and train_on; a row that is trained on several is evaluated on each")
+    at = suite.seeds if seeds is None else [seed for seed in suite.seeds if seed in seeds]
+    return ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at)
+
+
+def _some_of(where: str, kind: str, given: Any, known: Sequence[Any]) -> list[Any] | None:
+    """A list of known names, or None where nothing is given."""
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given:
+        raise SuiteError(f"{where}: {given!r} is no list of {kind}s such as {list(known)[:2]}")
+    for each in given:
+        if each not in known:
+            raise SuiteError(f"{where}: {unknown(kind, str(each), map(str, known))}")
+        if given.count(each) > 1:
+            raise SuiteError(f"{where}: names {each} {given.count(each)} times; name each {kind} once")
+    return given
+
+
+def arguments_of(where: str, cls: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The resolved arguments of a class and its recipe, with what a suite gives checked by name and type.
+
+    Raises:
+        SuiteError: a name is neither an argument nor a field of the recipe, or a value does not fit.
+    """
+    from emobench.suite.catalog import checked, parameters, recipe_fields
+
+    known = parameters(cls)
+    recipe = getattr(cls, "recipe", None)
+    fields = recipe_fields(recipe) if recipe is not None else {}
+    changes: dict[str, Any] = {}
+    arguments = {name: parameter.default for name, parameter in known.items() if not parameter.required}
+    for name, value in given.items():
+        if name in known:
+            arguments[name] = checked(where, name, known[name], value)
+        elif name in fields:
+            changes[name] = checked(where, name, fields[name], value)
+        else:
+            raise SuiteError(f"{where}: {unknown('argument', name, [*known, *fields])}")
+    missing = [name for name, parameter in known.items() if parameter.required and name not in arguments]
+    if missing:
+        raise SuiteError(f"{where}: {', '.join(missing)} must be given")
+    if recipe is not None:
+        budget = {"epochs", "steps"}
+        if budget <= changes.keys():
+            raise SuiteError(f"{where}: sets both epochs and steps; a budget is one of them")
+        for name in budget & changes.keys():
+            changes |= dict.fromkeys(budget - {name})
+        recipe = dataclasses.replace(recipe, **changes)
+    return arguments, recipe
+
+
+def in_order_of_needs(rows: list[ModelRow]) -> list[ModelRow]:
+    """Rows so that each comes after those that it needs.
+
+    Raises:
+        SuiteError: a need names no row or one of another kind, or rows need each other in a circle.
+    """
+    by_name = {row.row: row for row in rows}
+    ordered: dict[str, ModelRow] = {}
+
+    def visit(row: ModelRow, above: tuple[str, ...]) -> None:
+        if row.row in above:
+            raise SuiteError(f"rows need each other in a circle: {' → '.join((*above, row.row))}")
+        for role, names in row.needs.items():
+            for name in names:
+                if name not in by_name:
+                    raise SuiteError(f"[model.{row.row}]: {unknown(role + ' row', name, by_name)}")
+                _check_kind(row, role, by_name[name])
+                visit(by_name[name], (*above, row.row))
+        ordered.setdefault(row.row, row)
+
+    for row in rows:
+        visit(row, ())
+    return list(ordered.values())
+
+
+def _check_kind(row: ModelRow, role: str, other: ModelRow) -> None:
+    """A need says what fills it: any classifier, or a generator by the name of its class."""
+    kind = {**row.cls.needs, **getattr(row.cls, "may_need", {})}[role]
+    if not (other.cls.name == kind or (kind == "classifier" and not other.generates)):
+        raise SuiteError(f"[model.{row.row}]: its {role} must be a {kind}, and {other.row} is a {other.model}")
+
+
+def datasets_of(suite: Suite, data_root: Path) -> dict[str, dict[str, Any]]:
+    """The suite's datasets, `folder:*` replaced by every folder of the data root that holds a folder per emotion."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, table in suite.data.items():
+        if table.get("class", name) != "folder:*":
+            found[name] = table
+            continue
+        others = {str(other.get("class", other_name)) for other_name, other in suite.data.items()}
+        for folder in sorted(path for path in data_root.glob("*") if path.is_dir() and path.name not in others):
+            if any(path.is_dir() and is_emotion(path.name) for path in [*folder.glob("*"), *folder.glob("*/*")]):
+                found[f"folder:{folder.name}"] = {**table, "class": f"folder:{folder.name}"}
+    return found
+
+
+def data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -> DataRow | str:
+    """Check a dataset, audit and split it; the reason where an optional one is not there."""
+    table = dict(table)
+    where = f"{where}, [data.{name}]"
+    optional = table.pop("optional", False)
+    module, arguments = data_module(where, table.pop("class", name), table, data_root)
+    try:
+        module.sources()
+    except DatasetMissing as error:
+        reason = f"{error} (The data root is set by --data or EMOBENCH_DATA.)"
+        if optional:
+            return reason
+        raise DatasetMissing(reason) from None
+    module.plan()
+    return DataRow(name, module, type(module), arguments)
+
+
+def data_module(where: str, name: str, given: Mapping[str, Any], data_root: Path) -> tuple[Any, dict[str, Any]]:
+    """The data module of a dataset's name, before `plan()`, and its resolved arguments.
+
+    Raises:
+        SuiteError, DatasetError: an unknown name, or an argument that does not fit.
+    """
+    from emobench.suite.catalog import resolve
+
+    cls, preset = resolve("dataset", name)
+    name = cls.name if is_reference(name) else name
+    arguments, _ = arguments_of(where, cls, {**preset, **given})
+    folder = dataset_folder(data_root, name) if cls.expects else None
+    return cls(folder=folder, **arguments), arguments
+
+
+def dataset_folder(data_root: Path, name: str) -> Path:
+    """`<root>/<dataset>/`; for `folder:<x>` it is `<root>/<x>/`."""
+    return data_root / name.split(":", 1)[-1]
