@@ -187,7 +187,7 @@ def test_the_code_of_a_dataset_is_what_its_module_takes_from_emobench(tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         read = Path.read_text
         patch.setattr(Path, "read_text", lambda self: read(self) + ("#" if self == source else ""))
-        assert Folder._code() != code  # folder.py imports pack.py through datamodule.py
+        assert Folder._code() != code  # folder.py imports pack.py through dataset.py
 
 
 def test_pack_is_resized_and_stays_gray(tmp_path: Path) -> None:

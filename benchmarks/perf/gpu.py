@@ -19,7 +19,7 @@ from emobench.classifiers.classifier import EmotionClassifier, flops_of
 from emobench.classifiers.resnet import ResNet18
 from emobench.classifiers.vgg import VGG16
 from emobench.classifiers.vit import ViT
-from emobench.data.loaders import Balance, Faces, TrainBatches, finish
+from emobench.data.loaders import Balance, PackedFaces, TrainBatches, finish
 from emobench.emotions import EMOTIONS
 from emobench.recipe import Augment
 
@@ -52,7 +52,7 @@ def measure_feed(device: torch.device, runs: int, sizes: tuple[int, ...] = (48, 
             labels = data.faces["label"].to_numpy()
             emotions = np.eye(len(data.emotions), dtype=np.float32)[labels]
             resident = torch.from_numpy(np.array(data.images)).to(device)
-            served = Faces(data.images, emotions, Augment(backend="batched"), 0, on_device=True, resident=True)
+            served = PackedFaces(data.images, emotions, Augment(backend="batched"), 0, on_device=True, resident=True)
             picks = TrainBatches(labels[train], train, Balance(), batch, 0, 0, 1)
             workers = len(os.sched_getaffinity(0))
             loader = DataLoader(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from emobench.data.datamodule import EmotionDataModule
-from emobench.data.loaders import Batch, TrainLoader
+from emobench.data.loaders import Batch, Stateless, TrainLoader
 from emobench.emotions import EMOTIONS
 from emobench.recipe import Recipe
 
@@ -82,7 +82,7 @@ class Joint(L.LightningDataModule):
         return batch
 
 
-class Interleaved:
+class Interleaved(Stateless):
     """The batches of several loaders in an order that follows from the seed and the epoch alone.
 
     Args:
@@ -110,13 +110,6 @@ class Interleaved:
             iterators.append(iter(loader))
         for part in order[step:].tolist():
             yield {**next(iterators[part]), "part": part}
-
-    def state_dict(self) -> dict[str, int]:
-        """Nothing, since the place is the trainer's; Lightning warns of loaders without it when a fit goes on."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing to load."""
 
 
 class OneAfterTheOther:

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emobench.data.augment import Albumentations, Changes, active, batched, draw
-from emobench.recipe import Augment
+from emobench.recipe import Augment, Recipe
 
 Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Picks:
-    """The faces of one batch, in one place of the training."""
+class BatchSpec:
+    """Which rows make a batch, and its place in the training, which seeds their augmentation."""
 
     rows: np.ndarray  # (n,) int64, rows of the pack
     epoch: int
     step: int  # within the epoch
     rank: int
-    turn: np.ndarray | None = None  # (n,) degrees by which a copy is turned either way, 0 for other faces
+    turn: np.ndarray | None = None  # (n,) degrees by which a copy is rotated at most, either way; 0: not a copy
 
 
-class Faces(Dataset[Batch]):
-    """Packed faces, a batch at a time.
+class PackedFaces(Dataset[Batch]):
+    """The faces of a pack, a batch at a time.
 
     Args:
         images: uint8 (N, C, S, S), C 1 or 3.
         emotions: float32 (N, K), rows sum to 1.
-        augment: changes training faces; None: faces as they are.
-        seed: of the changes.
-        on_device: leave to `finish` what the device does better: batched changes, gray to three channels.
-        resident: the device holds all faces, so none are sent; needs `on_device`, and a batched backend to change them.
+        augment: random changes of training faces; None: faces as they are.
+        seed: of those changes.
+        on_device: leave to `finish` what the device does better: augmentation by the batched backend, and repeating
+            gray to three channels.
+        resident: the device holds all faces, so none are sent; needs `on_device`, and no augmentation other than by the
+            batched backend.
     """
 
     def __init__(
@@ -56,14 +58,14 @@ class Faces(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, picks: Picks) -> Batch:
+    def __getitem__(self, spec: BatchSpec) -> Batch:
         batch: Batch = {
-            "emotions": torch.from_numpy(self.emotions[picks.rows]),  # (n, K)
-            "index": torch.from_numpy(picks.rows),  # (n,)
+            "emotions": torch.from_numpy(self.emotions[spec.rows]),  # (n, K)
+            "index": torch.from_numpy(spec.rows),  # (n,)
         }
-        changes = self._changes(picks)
+        changes = self._changes(spec)
         if not self.resident:
-            images = np.asarray(self.images)[picks.rows]  # (n, C, S, S)
+            images = np.asarray(self.images)[spec.rows]  # (n, C, S, S)
             if changes is not None and self._one_by_one is not None:
                 images, changes = self._one_by_one(images, changes), None
             batch["image"] = torch.from_numpy(images)
@@ -71,18 +73,18 @@ class Faces(Dataset[Batch]):
             batch["changes"] = vars(changes)
         return batch if self.on_device else finish(batch)
 
-    def _changes(self, picks: Picks) -> Changes | None:
-        if self.augment is None or not (active(self.augment) or picks.turn is not None):
+    def _changes(self, spec: BatchSpec) -> Changes | None:
+        if self.augment is None or not (active(self.augment) or spec.turn is not None):
             return None
-        place = (self.seed, picks.epoch, picks.step, picks.rank)
-        return draw(self.augment, len(picks.rows), self.images.shape[-1], place, picks.turn)
+        place = (self.seed, spec.epoch, spec.step, spec.rank)
+        return draw(self.augment, len(spec.rows), self.images.shape[-1], place, spec.turn)
 
 
 def finish(batch: Batch, pack: torch.Tensor | None = None) -> Batch:
     """The batch as models see it: `image` uint8 (n, 3, S, S), changed where `changes` came with it.
 
     Args:
-        batch: of `Faces`.
+        batch: of `PackedFaces`.
         pack: uint8 (N, C, S, S), all faces, where the batch has none.
     """
     image = batch["image"] if pack is None else pack[batch["index"]]
@@ -101,8 +103,8 @@ class Balance:
         oversample: a class below the cap is repeated up to this factor, never above the cap.
         undersample: the cap as a share of the largest class, but never below the smallest: balanced faces are all
             kept; None: the largest class itself.
-        rotate_to: a class with fewer faces is filled up to this many with rotated copies (the 21-layer CNN's recipe);
-            None: no class is.
+        rotate_to: a class with fewer faces is filled up to this many with rotated copies (Padalia and Saxena,
+            "Emotion-based Style Transfer", section 4.2); None: no class is.
         rotate_by: by at most so many degrees either way.
     """
 
@@ -110,6 +112,11 @@ class Balance:
     undersample: float | None = None
     rotate_to: int | None = None
     rotate_by: float = 0.0
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """The balance that a recipe asks for."""
+        return cls(recipe.oversample, recipe.undersample, recipe.rotate_to, recipe.rotate_by)
 
     def counts(self, available: np.ndarray) -> np.ndarray:
         """(K,) faces an epoch sees, from the (K,) faces that there are."""
@@ -133,7 +140,7 @@ class Balance:
             rows: (n,) the training rows.
 
         Returns:
-            (m,) rows, and (m,) degrees by which a copy is turned either way, 0 for a face that is none.
+            (m,) rows, and (m,) degrees by which each is rotated at most, either way: 0 for a face that is no copy.
         """
         random = np.random.default_rng((seed, epoch))
         available = np.bincount(labels)
@@ -149,7 +156,7 @@ class Balance:
         return np.concatenate(chosen)[order], np.concatenate(turns)[order]
 
 
-class TrainBatches(Sampler[Picks]):
+class TrainBatches(Sampler[BatchSpec]):
     """The sampler of training: step s of epoch e is the same batch however often and wherever it is asked for.
 
     On several processes a step's global batch is shared out: rank r takes every `world`-th face from r on. An
@@ -179,17 +186,28 @@ class TrainBatches(Sampler[Picks]):
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Picks]:
+    def __iter__(self) -> Iterator[BatchSpec]:
         epoch, first = self.epoch, self.first
         order, turns = self.balance.draw(self.labels, self.rows, self.seed, epoch)
         for step in range(first, self.steps):
             together = np.arange(step * self.batch, (step + 1) * self.batch)
             mine = np.resize(together, -(-len(together) // self.world) * self.world)[self.rank :: self.world]
             turn = None if self.balance.rotate_to is None else turns[mine]
-            yield Picks(order[mine], epoch, step, self.rank, turn)
+            yield BatchSpec(order[mine], epoch, step, self.rank, turn)
 
 
-class TrainLoader(DataLoader[Batch]):
+class Stateless:
+    """A loader whose place in the training is the trainer's; without these methods Lightning warns when it resumes."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to load."""
+
+
+class TrainLoader(Stateless, DataLoader[Batch]):
     """A loader that begins each epoch where `place` says when its first batch is asked for.
 
     Not earlier: Lightning makes the first iterator before it knows the epoch, and workers would fetch ahead of that.
@@ -201,7 +219,11 @@ class TrainLoader(DataLoader[Batch]):
     sampler: TrainBatches
 
     def __init__(
-        self, faces: Faces, batches: TrainBatches, place: Callable[[], tuple[int, int]] | None = None, **options: Any
+        self,
+        faces: PackedFaces,
+        batches: TrainBatches,
+        place: Callable[[], tuple[int, int]] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(faces, sampler=batches, batch_size=None, **options)
         self.place = place
@@ -211,18 +233,32 @@ class TrainLoader(DataLoader[Batch]):
             self.sampler.epoch, self.sampler.first = self.place()
         yield from super().__iter__()
 
-    def state_dict(self) -> dict[str, int]:
-        """Nothing, since the place is the trainer's; Lightning warns of loaders without it when a fit goes on."""
-        return {}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing to load."""
-
-
-def eval_batches(rows: np.ndarray, batch: int, rank: int, world: int) -> Sequence[Picks]:
+def eval_batches(rows: np.ndarray, batch: int, rank: int, world: int) -> Sequence[BatchSpec]:
     """Rows in order; on several processes rank r takes every `world`-th from r on.
 
     Ranks get equally many: the first rows stand in once more at the end, to be removed by `index`.
     """
     even = np.resize(rows, -(-len(rows) // world) * world)[rank::world]
-    return [Picks(even[start : start + batch], 0, step, rank) for step, start in enumerate(range(0, len(even), batch))]
+    return [
+        BatchSpec(even[start : start + batch], 0, step, rank) for step, start in enumerate(range(0, len(even), batch))
+    ]
+
+
+def loader_options(workers: int) -> dict[str, Any]:
+    """Options of a `DataLoader` that training and evaluation share.
+
+    The generator is the loader's own: the global one is left to the model, for instance for dropout.
+    """
+    return {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": torch.Generator(),
+        "collate_fn": _as_it_is,
+    }
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """The default would make tensors of the changes, and they would be sent to the device, where none are needed."""
+    return batch

@@ -13,8 +13,9 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from emobench.data.datamodule import BOX, DataArguments, EmotionDataModule
-from emobench.data.readers.images import SUFFIXES, cut, read_face
+from emobench.data.datamodule import EmotionDataModule
+from emobench.data.dataset import BOX, DataArguments
+from emobench.data.readers.images import SUFFIXES, crop, read_face
 from emobench.data.readers.layouts import named_below, the_only
 from emobench.data.readers.tables import Inside, known, number, read_rows, read_words, table_names
 from emobench.data.readers.tree import SPLIT_NAMES, holds_faces, order_named, places, scan, visible
@@ -134,7 +135,7 @@ CSV files may end in .gz or .xz. From its authors, on request.
         picture = read_face(path, upright=False)
         _, height, width = picture.shape
         centre, half = np.array([row.x * width, row.y * height]), np.array([row.width * width, row.height * height]) / 2
-        return cut(path, picture, *np.rint([*(centre - half), *(centre + half)]).astype(int))
+        return crop(path, picture, *np.rint([*(centre - half), *(centre + half)]).astype(int))
 
     def _from_tables(self) -> pd.DataFrame:
         parts = []

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
-from emobench.data.datamodule import DataArguments, EmotionDataModule
+from emobench.data.datamodule import EmotionDataModule
+from emobench.data.dataset import DataArguments
 from emobench.data.readers.layouts import named_below, the_only
 from emobench.data.readers.pixel_table import PixelTable, public_as_test, read_pixel_tables
 from emobench.data.readers.tables import table_names

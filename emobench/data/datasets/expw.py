@@ -10,7 +10,8 @@ from typing import Annotated, Unpack
 import pandas as pd
 from annotated_types import Ge, Le
 
-from emobench.data.datamodule import BOX, DataArguments, EmotionDataModule
+from emobench.data.datamodule import EmotionDataModule
+from emobench.data.dataset import BOX, DataArguments
 from emobench.data.readers.images import SUFFIXES
 from emobench.data.readers.layouts import named_below, the_only
 from emobench.data.readers.tables import Inside, known, number, read_words

@@ -10,7 +10,8 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
-from emobench.data.datamodule import DataArguments, EmotionDataModule
+from emobench.data.datamodule import EmotionDataModule
+from emobench.data.dataset import DataArguments
 from emobench.data.readers.layouts import named_below, the_only
 from emobench.data.readers.pixel_table import USAGE, PixelTable, public_as_test, read_pixel_tables
 from emobench.data.readers.tables import table_names

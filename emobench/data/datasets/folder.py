@@ -9,7 +9,8 @@ from typing import Unpack
 
 import pandas as pd
 
-from emobench.data.datamodule import DataArguments, EmotionDataModule
+from emobench.data.datamodule import EmotionDataModule
+from emobench.data.dataset import DataArguments
 from emobench.data.readers.tree import archives, holds_faces, order_named, places, scan
 from emobench.errors import DatasetError, DatasetMissing
 

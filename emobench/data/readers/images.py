@@ -50,7 +50,7 @@ def read_face(path: Path, upright: bool = True) -> np.ndarray:
         raise RowError(path, None, None, f"not an intact image ({_reason(path, error)})", _REMEDY) from error
 
 
-def cut(path: Path, picture: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+def crop(path: Path, picture: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
     """What a picture, uint8 (C, h, w), has within a box, px: its right and bottom edges are not in it.
 
     Raises:

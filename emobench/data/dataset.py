@@ -1,0 +1,303 @@
+"""Dataset: index → audit → split → pack. A dataset is one subclass that says how its faces are listed and read."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypedDict, Unpack
+
+import numpy as np
+import pandas as pd
+from annotated_types import Ge, Le
+
+from emobench.data.audit import by_name_and_size, leaked
+from emobench.data.content import code_of, digest, listing
+from emobench.data.manifest import Manifest, checked
+from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
+from emobench.data.readers.images import crop, is_archive, read_face
+from emobench.data.split import SPLITS
+from emobench.errors import DatasetError, DatasetMissing, RowError
+
+BOX = ("left", "top", "right", "bottom")  # columns of an index whose faces are cropped out of larger pictures, px
+SOFT = "soft_"  # prefix of an emotion's column in an index with soft labels: its share, 0 to 1
+
+
+class DataArguments(TypedDict, total=False):
+    """Keyword arguments that every dataset takes beside its own."""
+
+    folder: Path | None  # where it lies; None: nowhere, its faces are drawn
+    size: Annotated[int, Ge(1)]  # evaluation size, px
+    cache: Path | None  # where packs and manifests are kept; None: `default_cache()`
+    max_bad: Annotated[float, Ge(0), Le(1)]  # the dataset is refused where a larger share of its faces is unreadable
+
+
+DEFAULTS = DataArguments(folder=None, size=48, cache=None, max_bad=0.01)
+
+
+class Dataset(ABC):
+    """Faces with emotions: listed, audited, split, and packed at one size. The user's folder is only read.
+
+    Subclasses define `index()`, `read()` or `read_many()` where the faces are no image files, and `sources()`.
+    `plan()` makes everything below ready but `images`, and `prepare()` that too.
+
+    Args:
+        settings: the dataset's own arguments that change its rows or pixels: part of the fingerprint.
+        folder: `<data root>/<dataset>/`; None for drawn faces.
+        size: side of the faces as they are packed and served (the evaluation size), px.
+        cache: where packs and manifests are kept; None: `default_cache()`.
+        max_bad: the dataset is refused where a larger share of its faces cannot be read.
+
+    Attributes:
+        emotions: the K classes, in canonical order.
+        fingerprint: SHA-256 of the index after the split, the pixels' hashes, the settings and the emotions.
+        faces: one row a face; its RangeIndex is the row of the pack. `id`, `source`, `label` (into `emotions`),
+            `subject`, `split` ("excluded" where the face cannot be read), further columns of the dataset, and `hash`,
+            of the pixels at the source's resolution; of drawn faces only after `prepare()`.
+        images: uint8 (N, C, size, size), a read-only memory map; C is 1 where all faces are gray, else 3.
+        notes: what was decided or left out on the way, in sentences.
+        audit: see `audit.findings`.
+        listings: source -> digest of the names, sizes and times of its files.
+    """
+
+    name: str  # under which suites and the command know it
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # further names, with the arguments that each presets
+    family: ClassVar[str | None] = None  # the argument that follows `name` and a colon; None: there is none
+    expects: ClassVar[str] = ""  # how the files must lie below the folder; "": needs none
+    classes: ClassVar[tuple[str, ...] | None] = None  # K classes by definition; None: those that occur
+    together: ClassVar[tuple[str, ...]] = ("hash",)  # columns of which equal values never cross a split drawn here
+
+    emotions: tuple[str, ...]
+    fingerprint: str
+    faces: pd.DataFrame
+    images: np.ndarray
+    audit: dict[str, Any]
+    listings: dict[str, str]
+
+    def __init__(self, settings: Mapping[str, Any], **common: Unpack[DataArguments]) -> None:
+        super().__init__()  # the next base of a subclass that has one
+        given = DataArguments(**{**DEFAULTS, **common})
+        self.folder = None if given["folder"] is None else Path(given["folder"])
+        self.size = given["size"]
+        self.cache = default_cache() if given["cache"] is None else Path(given["cache"])
+        self.max_bad = given["max_bad"]
+        self.settings = {"class": type(self).__qualname__, **settings}
+        self.fold: tuple[int, int] | None = None  # (k, n): the k-th of n parts by subject is the test split
+        self.notes: list[str] = []
+        self._last: tuple[Path, np.ndarray] | None = None  # the picture read last, for its other faces
+
+    @classmethod
+    def argument_defaults(cls) -> DataArguments:
+        """Every argument that datasets share, with its default."""
+        return DEFAULTS
+
+    # ---- what a subclass defines ---------------------------------------------------------------------------------
+
+    def sources(self) -> list[Path]:
+        """The files, and the folders of files, that determine the dataset.
+
+        Raises:
+            DatasetMissing: they are not there; says what is expected.
+        """
+        return []
+
+    @abstractmethod
+    def index(self) -> pd.DataFrame:
+        """One row a face.
+
+        `id` (str, unique), `source` (str, relative to the folder), `label` (a canonical emotion), `subject` (str or
+        None), `split` ("train", "val", "test", or None: to be drawn), and any further columns, among which `BOX` and
+        soft labels (`SOFT` and the emotion) have a meaning.
+
+        Raises:
+            DatasetError: the files are malformed; says which, and what to do.
+        """
+
+    def read(self, row: Any) -> np.ndarray:
+        """One face, uint8 (C, h, w) with C 1 or 3, for a row of the index; here from the image file `row.source`.
+
+        Raises:
+            RowError: the face cannot be read.
+        """
+        path = self.located() / row.source
+        if not hasattr(row, BOX[0]):
+            return read_face(path)
+        return crop(path, self._picture(path), *(round(getattr(row, side)) for side in BOX))
+
+    def _picture(self, path: Path) -> np.ndarray:
+        """A picture in which several faces may lie: decoded once for rows that follow each other."""
+        if self._last is None or self._last[0] != path:
+            self._last = path, read_face(path, upright=False)
+        return self._last[1]
+
+    def read_many(self, rows: pd.DataFrame) -> Iterator[np.ndarray | RowError]:
+        """The faces of rows of the index in their order, or for a face that cannot be read the error that says why."""
+        for row in rows.itertuples():
+            try:
+                yield self.read(row)
+            except RowError as error:
+                yield error
+
+    def located(self) -> Path:
+        """The dataset's folder.
+
+        Raises:
+            DatasetMissing: there is none; says what is expected, or which archive to unpack.
+        """
+        place = self.folder
+        if place is None:
+            raise DatasetMissing(f"{self.name} needs a folder. Expected there: {self.expects}")
+        if place.is_dir():
+            return place
+        if place.is_file():
+            raise DatasetMissing(f"{place}: a file where a folder is expected. If it is an archive, unpack it first")
+        beside = sorted(place.parent.glob(f"{place.name}.*"))
+        if packed := [path.name for path in beside if is_archive(path)]:
+            raise DatasetMissing(
+                f"{self.name}: no folder {place}, only {', '.join(packed)}. Unpack it first, to {place}"
+            )
+        raise DatasetMissing(f"{self.name}: no folder {place}. Expected there: {self.expects}")
+
+    # ---- index → audit → split -----------------------------------------------------------------------------------
+
+    def plan(self, *, pixels: bool = True) -> Self:
+        """Index, audit, split, emotions and fingerprint; idempotent, the second time from the cache.
+
+        The audit decodes every face of a dataset on disk, and packs it on the way; drawn faces need none.
+
+        Args:
+            pixels: False: look at names and sizes alone, for a first overview of a large dataset.
+
+        Raises:
+            DatasetError: the dataset is missing or malformed, or more than `max_bad` of its faces cannot be read.
+        """
+        if hasattr(self, "fingerprint"):
+            return self
+        self.listings = {str(path.resolve()): listing(path) for path in self.sources()}
+        key = digest([self.listings, self.settings, self._code(), pixels])
+        folder = self.cache / "plans" / key
+        if not folder.is_dir():
+            with alone(self.cache, f"plan-{key}", f"reading {self.name}"):
+                if not folder.is_dir():  # not made by another process meanwhile
+                    self._manifest(key, pixels).write(folder)
+        manifest = Manifest.read(folder)
+        if manifest.unreadable > self.max_bad:
+            raise DatasetError(self._refusal(manifest))
+        if not manifest.usable:  # it was refused before, under a smaller limit, and has no split
+            shutil.rmtree(folder)
+            return self.plan(pixels=pixels)
+        self.faces, self.emotions, self.notes = manifest.faces, manifest.emotions, manifest.notes
+        self.audit, self.fingerprint = manifest.audit, manifest.fingerprint
+        return self
+
+    def _manifest(self, key: str, pixels: bool) -> Manifest:
+        """The dataset indexed, audited and split; faces decoded for the audit are kept as the pack of that content.
+
+        Args:
+            key: of the files, settings and code, since the fingerprint is not known before the faces are decoded.
+            pixels: see `plan`.
+        """
+        place = self.folder or self.name
+        index = checked(self.index(), self.classes, place, self.expects)
+        decoded = self.cache / "packs" / f"{key}-{self.size}"
+        if not self.expects:
+            records = pd.DataFrame(index=index.index)
+        elif pixels:
+            write_pack(decoded, self.read_many, index, self.size, f"reading {self.name}")
+            records = read_records(decoded)
+        else:
+            records = by_name_and_size(self.located(), index["source"])
+        manifest = Manifest.make(
+            index,
+            records,
+            place=place,
+            top="" if self.folder is None else f"{self.located()}/",
+            classes=self.classes,
+            settings=self.settings,
+            max_bad=self.max_bad,
+            fold=self.fold,
+            together=self.together,
+        )
+        manifest.notes[:0] = self.notes
+        pack = self._pack(manifest.fingerprint)
+        if decoded.is_dir() and manifest.usable and not pack.is_dir():
+            decoded.rename(pack)
+        return manifest
+
+    def _refusal(self, manifest: Manifest) -> str:
+        bad, n = manifest.audit["excluded"], manifest.audit["faces"]
+        some = list(manifest.audit["excluded_faces"].values())[:10]
+        lines = "\n".join(f"  {problem}" for problem in some) + ("\n  …" if bad > len(some) else "")
+        remedy = f"Mend or remove them, or set max_bad above {self.max_bad:g}; `emobench data check` lists them"
+        return f"{self.folder}: {bad:,} of {n:,} faces cannot be read, more than max_bad allows. {remedy}:\n{lines}"
+
+    # ---- pack ----------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """`plan()`, and the faces packed at `size`; idempotent, the second time from the cache.
+
+        Raises:
+            DatasetError: the dataset is missing, malformed, or changed while it was read.
+        """
+        self.plan()
+        if hasattr(self, "images"):
+            return
+        folder = self._pack(self.fingerprint)
+        if not folder.is_dir():
+            write_pack(folder, self.read_many, self.faces, self.size, f"packing {self.name} at {self.size} px")
+        if "hash" not in self.faces:
+            self.faces["hash"] = read_records(folder)["hash"]
+        elif not self.faces["hash"].equals(read_records(folder)["hash"]):
+            shutil.rmtree(folder)
+            raise DatasetError(f"{self.folder}: faces changed while they were read. Run the same command again")
+        self.images = read_images(folder)
+        self._free_parsed()
+
+    def _pack(self, fingerprint: str) -> Path:
+        """The folder of the faces of this content, packed at `size`."""
+        return self.cache / "packs" / digest([fingerprint, self.size, self._code()])
+
+    def _free_parsed(self) -> None:
+        """Frees what only `index` and `read` needed, such as a parsed table of all faces: cached properties."""
+        for cls in type(self).__mro__:
+            for name, member in vars(cls).items():
+                if isinstance(member, cached_property):
+                    vars(self).pop(name, None)
+
+    @classmethod
+    def _code(cls) -> str:
+        """The digest of the dataset's code, so that the cache never answers for a loader that has changed."""
+        return code_of(cls)
+
+    # ---- what is known of it -------------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Faces per split and emotion, absent ones as 0."""
+        table = pd.crosstab(self.faces["split"], self.faces["label"])
+        table = table.reindex(index=SPLITS, columns=range(len(self.emotions)), fill_value=0)
+        return {split: dict(zip(self.emotions, map(int, table.loc[split]), strict=True)) for split in SPLITS}
+
+    def counted(self) -> list[str]:
+        """`counts()` in words, a line a split."""
+        return [
+            f"{split} {sum(of.values()):,}: " + ", ".join(f"{emotion} {n:,}" for emotion, n in of.items())
+            for split, of in self.counts().items()
+        ]
+
+    def described(self, name: str) -> dict[str, Any]:
+        """What a result records of the dataset, which goes by `name` in its suite."""
+        return {
+            "name": name,
+            "size": self.size,
+            "fingerprint": self.fingerprint,
+            "emotions": list(self.emotions),
+            "counts": self.counts(),
+            "notes": list(self.notes),
+            "audit": {finding: n for finding, n in self.audit.items() if isinstance(n, int)},
+        }
+
+    def leaked(self) -> np.ndarray:
+        """(N,) bool: a test face pixel-equal, at the source's resolution, to one of training or validation."""
+        return leaked(self.faces)

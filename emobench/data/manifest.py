@@ -1,0 +1,173 @@
+"""The manifest of a dataset: its index audited and split, made once for the content of its files and then cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from emobench.data.audit import EXCLUDED, findings
+from emobench.data.content import digest
+from emobench.data.pack import published
+from emobench.data.split import SPLITS, complete
+from emobench.emotions import EMOTIONS, in_canonical_order
+from emobench.errors import DatasetError
+
+_COLUMNS = ("id", "source", "label", "subject", "split")
+
+
+def checked(index: pd.DataFrame, classes: tuple[str, ...] | None, place: Path | str, expects: str) -> pd.DataFrame:
+    """An index with its required columns first and its rows numbered from 0.
+
+    Args:
+        index: see `Dataset.index`.
+        classes: the labels that may occur; None: any canonical emotion.
+        place: where the dataset lies, for errors.
+        expects: how its files must lie there, for errors.
+
+    Raises:
+        DatasetError: a column is missing, there are no faces or fewer than two emotions, a label or split is unknown,
+            or two faces have the same id.
+    """
+    if missing := set(_COLUMNS) - set(index.columns):
+        raise DatasetError(f"{place}: the index lacks {', '.join(sorted(missing))}")
+    if index.empty:
+        raise DatasetError(f"{place}: no faces. Expected there: {expects}")
+    if wrong := set(index["label"]) - set(classes or EMOTIONS):
+        raise DatasetError(f"{place}: labels outside the dataset's emotions: {', '.join(map(str, wrong))}")
+    if wrong := set(index["split"].dropna()) - set(SPLITS):
+        raise DatasetError(f"{place}: splits other than {', '.join(SPLITS)}: {', '.join(map(str, wrong))}")
+    if index["label"].nunique() < 2:
+        raise DatasetError(f"{place}: all faces show {index['label'][0]}. Two emotions are the least to tell apart")
+    if not index["id"].is_unique:
+        raise DatasetError(f"{place}: several faces have the id {index['id'][index['id'].duplicated()].iloc[0]}")
+    further = [column for column in index.columns if column not in _COLUMNS]
+    return index[[*_COLUMNS, *further]].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset, indexed, audited and split.
+
+    Attributes:
+        faces: as `Dataset.faces`.
+        emotions: the K classes.
+        notes: what was decided or left out, in sentences.
+        fingerprint: SHA-256 of the faces, the settings and the emotions.
+        audit: see `audit.findings`.
+        usable: whether few enough faces were unreadable; else there is no split.
+    """
+
+    faces: pd.DataFrame
+    emotions: tuple[str, ...]
+    notes: list[str]
+    fingerprint: str
+    audit: dict[str, Any]
+    usable: bool
+
+    @classmethod
+    def make(
+        cls,
+        index: pd.DataFrame,
+        records: pd.DataFrame,
+        *,
+        place: Path | str,
+        top: str,
+        classes: tuple[str, ...] | None,
+        settings: Mapping[str, Any],
+        max_bad: float,
+        fold: tuple[int, int] | None,
+        together: Sequence[str],
+    ) -> Self:
+        """Excludes what cannot be read, draws the split where none is official, and audits the result.
+
+        Args:
+            index: see `checked`.
+            records: a row for each of the index: `problem` (why the face cannot be read, or None), `hash`, `phash` and
+                `constant`, as far as they are known; see `pack.write_pack`.
+            place: where the dataset lies, for errors.
+            top: taken off the paths in problems: results are shared, and name files below the dataset's folder.
+            classes: K classes by definition; None: those that occur.
+            settings: part of the fingerprint.
+            max_bad: share of unreadable faces above which the dataset is not split.
+            fold: see `split.complete`.
+            together: columns of which equal values never cross a split drawn here.
+
+        Raises:
+            DatasetError: see `split.complete`.
+        """
+        problems = records.get("problem", pd.Series(None, index.index, object))
+        problems = problems.map(lambda problem: problem.replace(top, ""), na_action="ignore")
+        good = problems.isna()
+        usable = float((~good).mean()) <= max_bad
+        index = index.assign(**records.drop(columns="problem", errors="ignore"))
+        emotions = classes or in_canonical_order(set(index["label"]))
+        faces = index.assign(split=EXCLUDED, label=index["label"].map(emotions.index).astype(np.int64))
+        notes: list[str] = []
+        if not good.all():
+            such = f"such as {problems[~good].iloc[0]}"
+            notes.append(f"{(~good).sum():,} of {len(index):,} faces cannot be read and are left out, {such}")
+        if usable:
+            split, more = complete(index[good].assign(twin=_twins(index[good], together)), place, fold)
+            faces.loc[good, "split"] = split
+            notes += more + _absent(faces, emotions)
+        found = findings(faces, emotions, dict(zip(index.loc[~good, "id"], problems[~good], strict=True)))
+        faces = faces.drop(columns=["phash", "constant"], errors="ignore")
+        return cls(faces, emotions, notes, digest([_content(faces), settings, emotions]), found, usable)
+
+    @property
+    def unreadable(self) -> float:
+        """Share of the faces that cannot be read."""
+        return float(self.audit["excluded"] / self.audit["faces"])
+
+    def write(self, folder: Path) -> None:
+        """Keep it in a folder, which appears whole or not at all."""
+        with published(folder) as scratch:
+            self.faces.to_parquet(scratch / "faces.parquet")
+            rest = {name: value for name, value in vars(self).items() if name != "faces"}
+            (scratch / "manifest.json").write_text(json.dumps(rest))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest that was written there."""
+        rest = json.loads((folder / "manifest.json").read_text())
+        return cls(faces=pd.read_parquet(folder / "faces.parquet"), **{**rest, "emotions": tuple(rest["emotions"])})
+
+
+def _twins(index: pd.DataFrame, together: Sequence[str]) -> np.ndarray:
+    """(n,) a number for each row, equal where rows must not cross a split: where any of `together` is equal."""
+    columns = [column for column in together if column in index]
+    if not columns:
+        return np.arange(len(index))
+    codes = [pd.factorize(index[column], sort=True)[0] for column in columns]
+    if len(codes) == 1:
+        return np.asarray(codes[0])
+    n, first, second = len(index), codes[0], codes[1] + codes[0].max() + 1
+    edges = coo_array((np.ones(n, np.int8), (first, second)), shape=(second.max() + 1,) * 2)
+    return np.asarray(connected_components(edges, directed=False)[1][first])
+
+
+def _absent(faces: pd.DataFrame, emotions: tuple[str, ...]) -> list[str]:
+    """A note for each split that lacks an emotion."""
+    notes = []
+    for name in SPLITS:
+        present = set(faces.loc[faces["split"] == name, "label"])
+        if absent := [emotion for k, emotion in enumerate(emotions) if k not in present]:
+            notes.append(f"{name} has no face of {', '.join(absent)}, which counts 0 in macro F1")
+    return notes
+
+
+def _content(faces: pd.DataFrame) -> str:
+    """SHA-256 of a table as CSV, a part at a time: a million rows at once would be gigabytes."""
+    found = hashlib.sha256()
+    for start in range(0, len(faces), 65_536):
+        found.update(faces.iloc[start : start + 65_536].to_csv(index=False).encode())
+    return found.hexdigest()
