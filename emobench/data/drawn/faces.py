@@ -1,4 +1,4 @@
-"""Faces drawn from action units of the Facial Action Coding System (FACS, Ekman & Friesen 1978).
+"""Faces rendered from their parameters.
 
 Every shape is an implicit function of the pixel's place on the face, painted with an edge as soft as a pixel is wide;
 a blurred picture is one with softer edges. So a face is the same at every size, only sharper, and pose is a change of
@@ -11,36 +11,16 @@ picture's edges at about ±1. All lengths below are in these units; half a pictu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emobench.data.drawn.canvas import Array, Patch, column, noise, pick, wave
+from emobench.data.drawn.facs import UNITS
+from emobench.data.drawn.parameters import FaceParameters
 
-Parameters = Mapping[str, Array]  # name -> (N,)
 Places = list[tuple[slice, slice]]  # rows and columns of a window of the canvas, one for each face
 
-# The action units that the drawing knows, by FACS number. Their last axis is (person's left, person's right).
-UNITS = {
-    1: "inner brow raiser",
-    2: "outer brow raiser",
-    4: "brow lowerer",
-    5: "upper lid raiser",
-    6: "cheek raiser",
-    7: "lid tightener",
-    9: "nose wrinkler",
-    10: "upper lip raiser",
-    12: "lip corner puller",
-    14: "dimpler",
-    15: "lip corner depressor",
-    16: "lower lip depressor",
-    17: "chin raiser",
-    20: "lip stretcher",
-    23: "lip tightener",
-    25: "lips part",
-    26: "jaw drop",
-}
 DEPTH = 0.95  # radius of the cylinder on which features turn with yaw and nod
 
 # Colours are RGB in 0..1; a tone t in 0..1 picks between neighbours of a palette.
@@ -52,48 +32,22 @@ BACKDROP = ((0.62, 0.70, 0.78), (0.80, 0.76, 0.68), (0.56, 0.66, 0.58), (0.74, 0
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-@dataclass(frozen=True)
-class Faces:
-    """What N faces look like, before a size is chosen.
+def render(faces: FaceParameters, size: int) -> NDArray[np.uint8]:
+    """Renders the faces: uint8 (N, 3, size, size), or (N, 1, size, size) when they are gray.
 
-    Args:
-        identity: what belongs to the person, the parameters of `synthetic.IDENTITY`, each (N,).
-        scene: what belongs to the photograph (pose, light, background, noise, occlusion), each (N,).
-        units: activations of `UNITS`, (N, U, 2), 0 is rest and 1 the strongest.
-        gray: one channel, an even background.
+    Works through chunks small enough to stay in a core's cache; the images do not depend on the chunks.
     """
-
-    identity: Parameters
-    scene: Parameters
-    units: Array
-    gray: bool = False
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def chunk(self, start: int, stop: int) -> Faces:
-        """The faces from `start` up to `stop`."""
-        identity = {name: values[start:stop] for name, values in self.identity.items()}
-        scene = {name: values[start:stop] for name, values in self.scene.items()}
-        return Faces(identity, scene, self.units[start:stop], self.gray)
-
-
-def draw(faces: Faces, size: int) -> NDArray[np.uint8]:
-    """Draws the faces: uint8 (N, 3, size, size), or (N, 1, size, size) when they are gray.
-
-    Works through chunks small enough to stay in a core's cache; the pictures do not depend on the chunks.
-    """
-    pictures = np.empty((len(faces), 1 if faces.gray else 3, size, size), np.uint8)
+    images = np.empty((len(faces), 1 if faces.gray else 3, size, size), np.uint8)
     step = max(1, 16 * 48 * 48 // (size * size))
     for start in range(0, len(faces), step):
-        pictures[start : start + step] = _Drawing(faces.chunk(start, start + step), size).picture()
-    return pictures
+        images[start : start + step] = _Renderer(faces.chunk(start, start + step), size).image()
+    return images
 
 
-class _Drawing:
+class _Renderer:
     """One chunk of faces on its way from parameters to pixels; the methods paint from the back to the front."""
 
-    def __init__(self, faces: Faces, size: int) -> None:
+    def __init__(self, faces: FaceParameters, size: int) -> None:
         self.n, self.size, self.gray = len(faces), size, faces.gray
         self.p = {name: column(values) for name, values in faces.identity.items()}  # each (n, 1, 1)
         self.s = {name: column(values) for name, values in faces.scene.items()}
@@ -113,7 +67,7 @@ class _Drawing:
         self.x = x
         self.canvas = Patch(np.empty((self.n, 1 if self.gray else 3, size, size), np.float32), u, v, self.sharpness)
 
-    def picture(self) -> NDArray[np.uint8]:
+    def image(self) -> NDArray[np.uint8]:
         """Paints everything: uint8 (n, C, size, size)."""
         self._background()
         self._behind()
