@@ -9,24 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from emobench.data.audit import FINDINGS
 from emobench.errors import DatasetError
 from emobench.report.markdown import code, escape, table
 from emobench.suite.overrides import apply, parsed
 from emobench.suite.rows import data_module
 
-_FINDINGS = {
-    "faces": "faces",
-    "excluded": "cannot be read, excluded",
-    "constant": "of one colour (kept)",
-    "duplicates": "surplus exact duplicates (kept)",
-    "duplicate_groups": "groups of exact duplicates",
-    "groups_across_splits": "of these across splits",
-    "groups_with_contradicting_labels": "of these with contradicting labels",
-    "test_faces_seen_in_training": "test faces that also occur in training or validation",
-    "near_pairs": "pairs of near duplicates (listed only)",
-    "near_pairs_across_splits": "of these across splits",
-    "near_pairs_with_contradicting_labels": "of these with contradicting labels",
-}
 _LISTED = 20  # faces of each finding that the report names
 
 
@@ -75,7 +63,7 @@ def report(name: str, module: Any, pixels: bool) -> str:
     if "subjects" in found:
         rows.append(["subjects", *(f"{found['subjects'].get(split, 0):,}" for split in splits)])
     lines += [*table(["faces", *splits], rows), ""]
-    lines += [*table(["finding", "n"], [[text, f"{found[key]:,}"] for key, text in _FINDINGS.items() if key in found])]
+    lines += [*table(["finding", "n"], [[text, f"{found[key]:,}"] for key, text in FINDINGS.items() if key in found])]
     lines += ["", *(f"- {escape(note)}" for note in module.notes)]
     for title, faces in (
         ("Cannot be read", [escape(problem) for problem in found["excluded_faces"].values()]),

@@ -17,17 +17,31 @@ import pandas as pd
 NEAR = 3  # bits of the 64 of a perceptual hash in which near duplicates may differ
 LISTED = 1000  # of each kind of finding, at most
 EXCLUDED = "excluded"  # the split of faces that cannot be read
+FINDINGS = {  # the counts among `findings`, and what each counts
+    "faces": "faces",
+    "excluded": "cannot be read, excluded",
+    "constant": "of one colour (kept)",
+    "duplicates": "surplus exact duplicates (kept)",
+    "duplicate_groups": "groups of exact duplicates",
+    "groups_across_splits": "of these across splits",
+    "groups_with_contradicting_labels": "of these with contradicting labels",
+    "test_faces_seen_in_training": "test faces that also occur in training or validation",
+    "near_pairs": "pairs of near duplicates (listed only)",
+    "near_pairs_across_splits": "of these across splits",
+    "near_pairs_with_contradicting_labels": "of these with contradicting labels",
+}
 
 
 def by_name_and_size(folder: Path, sources: pd.Series) -> pd.DataFrame:
-    """What names and sizes tell of each row: `problem` where its file is missing or empty, else None, and `hash`.
-
-    `hash` is equal for files of equal name and size, the candidates for duplicates where no pixel has been looked at;
-    rows that share a file are never candidates.
+    """The records of an audit that decodes nothing, by the names and sizes of files alone.
 
     Args:
         folder: of the dataset.
         sources: (n,) each row's file, relative to it.
+
+    Returns:
+        A row for each source: `problem`, why its file is missing or empty, else None; and `hash`, equal for files of
+        equal name and size, the candidates for duplicates. Rows that share a file are never candidates.
     """
     problems: dict[str, str | None] = {}
     names: dict[str, str] = {}
@@ -40,9 +54,8 @@ def by_name_and_size(folder: Path, sources: pd.Series) -> pd.DataFrame:
         if size == 0:
             problem = f"{folder / source}: not an intact image (0 bytes). Replace or remove the file."
         problems[source], names[source] = problem, f"{source.rpartition('/')[2]} {size}"
-    if not sources.is_unique:
-        return pd.DataFrame({"problem": sources.map(problems).astype(object), "hash": sources.index.astype(str)})
-    return pd.DataFrame({"problem": sources.map(problems).astype(object), "hash": sources.map(names)})
+    hashes = sources.map(names) if sources.is_unique else sources.index.astype(str)
+    return pd.DataFrame({"problem": sources.map(problems).astype(object), "hash": hashes})
 
 
 def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str, str]) -> dict[str, Any]:

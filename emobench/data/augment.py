@@ -1,8 +1,8 @@
-"""Random changes of training faces: drawn for a batch, made by albumentations one by one or by torch all at once.
+"""Augmentation: parameters sampled for a batch, applied by albumentations face by face or by torch to all at once.
 
-albumentations' own seeding gives every worker and every epoch the same changes. Here `draw` makes the parameters of all
-faces of a batch from (seed, epoch, step, rank), and whichever backend follows only applies them: the numbers depend on
-neither the number of workers nor what came before, and both backends change a face in the same way.
+albumentations' own seeding gives every worker and every epoch the same augmentations. Here `draw` samples the
+parameters of all faces of a batch from (seed, epoch, step, rank), and either backend only applies them: the numbers
+depend on neither the number of workers nor what came before, and both backends change a face in the same way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASPECT = (0.3, 3.3)  # its width over its height
 
 @dataclass(frozen=True)
 class Changes:
-    """What happens to each of n faces, in this order."""
+    """Augmentation parameters of n faces, in the order in which they are applied."""
 
     flip: np.ndarray  # (n,) bool: mirrored
     angle: np.ndarray  # (n,) degrees, counter-clockwise
@@ -40,7 +40,7 @@ class Changes:
 
 
 def active(augment: Augment) -> bool:
-    """Whether there is anything to change."""
+    """Whether a recipe's augmentation changes anything."""
     return bool(
         _moves(augment) or augment.hflip or augment.brightness or augment.contrast or augment.blur_p or augment.erase
     )
@@ -51,10 +51,14 @@ def _moves(augment: Augment) -> bool:
 
 
 def draw(augment: Augment, n: int, size: int, seed: Sequence[int], turn: np.ndarray | None = None) -> Changes:
-    """The changes of n faces of `size` px; equal `seed`, equal changes.
+    """Samples the changes of n faces; equal `seed`, equal changes.
 
     Args:
-        turn: (n,) further degrees by which a face may be turned either way; None: none.
+        augment: strengths and probabilities.
+        n: faces.
+        size: their side, px.
+        seed: of numpy's generator.
+        turn: (n,) degrees by which a face may be rotated further, either way; None: none.
     """
     random = np.random.default_rng(tuple(seed))
     u = random.random((14, n))  # a row for each number: an option switched off leaves the others as they are
@@ -103,9 +107,9 @@ def kernels(sigma: np.ndarray, side: int) -> np.ndarray:
 
 
 class Albumentations:
-    """Makes changes by albumentations, a face at a time.
+    """Applies changes by albumentations, a face at a time.
 
-    Its transforms apply parameters that were drawn before; built where it is used first, thus once in each worker.
+    Its transforms are given parameters that were sampled before; they are built at first use, once in each worker.
     """
 
     def __init__(self, augment: Augment) -> None:
@@ -167,10 +171,13 @@ def _matrices(changes: Changes, centre: float, side: int) -> np.ndarray:
 
 
 def batched(images: Tensor, changes: Changes) -> Tensor:
-    """All faces of a batch at once, wherever they lie; the same changes, other rounding and interpolation.
+    """Applies changes to all faces of a batch at once, on their device.
+
+    As `Albumentations` but for rounding and interpolation.
 
     Args:
         images: uint8 (n, C, S, S).
+        changes: of these n faces.
 
     Returns:
         uint8 (n, C, S, S).

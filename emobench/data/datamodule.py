@@ -91,6 +91,11 @@ class EmotionDataModule(Dataset, L.LightningDataModule):
         """Optimiser steps of one epoch under a recipe, on `world` processes."""
         return len(self._train_batches(recipe, seed=0, rank=0, world=world))
 
+    def faces_per_epoch(self, recipe: Recipe) -> int:
+        """Faces that training sees in one epoch under a recipe, on one process; repeated ones count each time."""
+        batches = self._train_batches(recipe, seed=0, rank=0, world=1)
+        return len(batches) * batches.batch
+
     def _train_batches(self, recipe: Recipe, seed: int, rank: int, world: int) -> TrainBatches:
         rows = self._rows("train")
         return TrainBatches(self._labels()[rows], rows, Balance.of(recipe), recipe.batch, seed, rank, world)
@@ -149,7 +154,7 @@ class EmotionDataModule(Dataset, L.LightningDataModule):
     # ---- on the device -------------------------------------------------------------------------------------------
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Lightning calls this where the batch has come to: what the loaders left to the device is done here."""
+        """Lightning calls this when a batch is on the device: augments and gathers there what the loader left."""
         if "image" in batch and "changes" not in batch and batch["image"].shape[1] == 3:
             return batch
         return finish(batch, None if "image" in batch else self._all_on(batch["index"].device))

@@ -14,7 +14,8 @@ import pandas as pd
 from annotated_types import Ge, Le
 
 from emobench.data.audit import by_name_and_size, leaked
-from emobench.data.content import code_of, digest, listing
+from emobench.data.content import digest, listing
+from emobench.definitions.roots import digest_of
 from emobench.data.manifest import Manifest, checked
 from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
 from emobench.data.readers.images import crop, is_archive, read_face
@@ -269,7 +270,7 @@ class Dataset(ABC):
     @classmethod
     def _code(cls) -> str:
         """The digest of the dataset's code, so that the cache never answers for a loader that has changed."""
-        return code_of(cls)
+        return digest_of(cls)
 
     # ---- what is known of it -------------------------------------------------------------------------------------
 

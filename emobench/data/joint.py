@@ -1,7 +1,7 @@
-"""Several datasets as one for a fit: labels over the union of their emotions, and whose they are.
+"""Joint training on several datasets: labels over the union of their emotions, and masks of what each knows.
 
-Choi et al. 2018, section 3.2. A batch is of one dataset; which one comes next is drawn, so that an epoch passes once
-over each.
+Choi et al. 2018 (StarGAN), section 3.2. A batch is of one dataset; the order of the datasets is random, and an epoch
+passes once over each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from emobench.recipe import Recipe
 
 
 class Joint(L.LightningDataModule):
-    """Batches as of one dataset, with `emotions` (N, K) over the union of the labels, and two masks.
+    """Batches as of one dataset, with `emotions` (N, K) over the union of their emotions, and two masks.
 
     `mask` (N, K) is 1 where the face's dataset knows the emotion; `dataset` (N, n) is one-hot over the n datasets.
 

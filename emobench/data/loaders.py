@@ -81,7 +81,7 @@ class PackedFaces(Dataset[Batch]):
 
 
 def finish(batch: Batch, pack: torch.Tensor | None = None) -> Batch:
-    """The batch as models see it: `image` uint8 (n, 3, S, S), changed where `changes` came with it.
+    """The batch as models see it: `image` uint8 (n, 3, S, S), augmented where `changes` came with it.
 
     Args:
         batch: of `PackedFaces`.

@@ -1,4 +1,4 @@
-"""Faces decoded once: what the audit wants to know of each, and all of them in a packed uint8 memory map."""
+"""The pack: every face decoded once, hashed for the audit, and kept at one size in a uint8 memory map."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Reader = Callable[[pd.DataFrame], Iterator[np.ndarray | RowError]]
 
 
 def default_cache() -> Path:
-    """Where packs and indices are kept: `EMOBENCH_CACHE`, else `~/.cache/emobench`."""
+    """Where packs and manifests are kept: `EMOBENCH_CACHE`, else `~/.cache/emobench`."""
     return Path(os.environ.get("EMOBENCH_CACHE") or Path.home() / ".cache" / "emobench")
 
 
@@ -47,7 +47,7 @@ def pixel_hash(face: np.ndarray) -> str:
 
 
 def small(face: np.ndarray) -> np.ndarray:
-    """uint8 (C, h, w) -> gray uint8 (32, 32), what `perceptual_hashes` sees."""
+    """uint8 (C, h, w) -> gray uint8 (32, 32), the input of `perceptual_hashes`."""
     gray = face[0] if len(face) == 1 else np.rint(face.mean(0)).astype(np.uint8)
     return np.asarray(Image.fromarray(gray).resize((_PHASH_SIDE, _PHASH_SIDE), Image.Resampling.BILINEAR))
 
@@ -94,7 +94,7 @@ def _publish(scratch: Path, folder: Path) -> None:
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """What the disk refuses in the block is a DatasetError that says what to do."""
+    """An OSError in the block, such as a full disk, becomes a DatasetError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -144,7 +144,13 @@ def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int, title:
 
 @contextmanager
 def alone(cache: Path, name: str, title: str) -> Iterator[None]:
-    """No other process is in a block of this name meanwhile; whoever comes second says so and waits."""
+    """A lock between processes, held during the block; a process that comes second says so and waits.
+
+    Args:
+        cache: below which the lock file lies.
+        name: of the lock.
+        title: of what is being done, for the message.
+    """
     lock = FileLock(cache / "locks" / f"{name}.lock")
     with writable(cache):
         (cache / "locks").mkdir(parents=True, exist_ok=True)
@@ -161,11 +167,11 @@ def alone(cache: Path, name: str, title: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Job:
-    partial: Path
+    partial: Path  # the folder that grows
     read: Reader
-    rows: pd.DataFrame
-    size: int
-    channels: int
+    rows: pd.DataFrame  # of the index
+    size: int  # px
+    channels: int  # 1 as long as all faces are gray, else 3
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -177,7 +183,7 @@ class _Job:
 
 
 def _decode(job: _Job, title: str) -> bool:
-    """Decode every part that is not done yet; False where a face needs more channels."""
+    """Decode every chunk that is not done yet; False where a face has more channels than the pack."""
     images = job.partial / "images.npy"
     if not images.exists():
         images.write_bytes(_header(job.shape))
@@ -197,7 +203,7 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 
 def _in_processes(job: _Job, starts: list[int]) -> Generator[bool]:
-    """Parts as they are done by a process per core.
+    """Decodes chunks by a process per core, and yields for each what `_decode_part` returned.
 
     Forked, so that what the reader holds (a parsed table of all faces) is there already; nothing of torch runs in them.
     """
@@ -231,7 +237,7 @@ def _decode_in_process(start: int) -> bool:
 
 
 def _decode_part(job: _Job, start: int) -> bool:
-    """Decode one part; its records appear when its pixels are written. False where a face needs more channels."""
+    """Decode one chunk; its records appear when its pixels are written. False where a face has too many channels."""
     rows = job.rows.iloc[start : start + CHUNK]
     n = len(rows)
     pixels = np.zeros((n, *job.shape[1:]), np.uint8)
@@ -261,7 +267,7 @@ def _decode_part(job: _Job, start: int) -> bool:
 
 
 def _gather(partial: Path) -> None:
-    """The parts' records in one table."""
+    """Joins the chunks' records in one table."""
     parts = [json.loads(path.read_text()) for path in sorted(partial.glob("*.json"))]
     columns = {name: [value for part in parts for value in part[name]] for name in _RECORD}
     pd.DataFrame(columns).astype(_RECORD).to_parquet(partial / "records.parquet")
@@ -276,5 +282,5 @@ def read_images(folder: Path) -> np.ndarray:
 
 
 def read_records(folder: Path) -> pd.DataFrame:
-    """The records of a pack."""
+    """The records of a pack: `hash`, `phash`, `constant` and `problem` of each face, see `write_pack`."""
     return pd.read_parquet(folder / "records.parquet")

@@ -15,8 +15,8 @@ from rich.progress import track
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
-from emobench.data.readers.images import SUFFIXES, crop, read_face
-from emobench.data.readers.layouts import named_below, the_only
+from emobench.data.readers.images import SUFFIXES, crop
+from emobench.data.readers.layouts import the_only
 from emobench.data.readers.tables import Inside, known, number, read_rows, read_words, table_names
 from emobench.data.readers.tree import SPLIT_NAMES, holds_faces, order_named, places, scan, visible
 from emobench.emotions import ORDERS, canonical, is_emotion
@@ -45,9 +45,10 @@ class AffectNet(EmotionDataModule):
     labelled none, uncertain or no face are left out and counted.
 
     Args:
-        layout: the file or folder to read, relative to the dataset's folder, where several are there; None: the only.
+        layout: the file or folder to read, below the dataset's folder, where several are there; None: the only one.
         automatic: train on the automatically annotated pictures too (CSV layout).
-        order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: refused.
+        order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: such
+            folders are refused.
     """
 
     name = "affectnet"
@@ -85,7 +86,7 @@ CSV files may end in .gz or .xz. From its authors, on request.
             if (place / "train_set").is_dir() or (place / "val_set").is_dir() or _is_yolo(place) or holds_faces(place):
                 found.append(place)
             found += [path for path in visible(place) if path.name.lower() == "yolo_format" and _is_yolo(path)]
-        return the_only(named_below(folder, found), self._chosen, folder, "AffectNet", self.expects)
+        return the_only(found, self._chosen, folder, "AffectNet", self.expects)
 
     def sources(self) -> list[Path]:
         """The tables and the folders of the pictures, or the one folder of all."""
@@ -132,7 +133,7 @@ CSV files may end in .gz or .xz. From its authors, on request.
         if not hasattr(row, "width"):
             return super().read(row)
         path = self.located() / row.source
-        picture = read_face(path, upright=False)
+        picture = self._picture(path)
         _, height, width = picture.shape
         centre, half = np.array([row.x * width, row.y * height]), np.array([row.width * width, row.height * height]) / 2
         return crop(path, picture, *np.rint([*(centre - half), *(centre + half)]).astype(int))
@@ -172,9 +173,8 @@ CSV files may end in .gz or .xz. From its authors, on request.
                 if path.suffix.lower() not in SUFFIXES:
                     continue
                 of = top / "annotations" / path.stem
-                label = known(
-                    Path(f"{of}_exp.npy"), 1, {"expression": str(int(_value(of, "exp")))}, "expression", _LABELS
-                )
+                row = {"expression": str(int(_value(of, "exp")))}
+                label = known(Path(f"{of}_exp.npy"), 1, row, "expression", _LABELS)
                 if label in _NO_EMOTION.values():
                     left_out[label] += 1
                     continue
@@ -241,6 +241,6 @@ def _disagreements(place: Path) -> list[str]:
     other = sum(
         is_emotion(folder) and is_emotion(label) and canonical(folder) != canonical(label) for folder, label in named
     )
-    return (
-        [f"labels.csv names another emotion than the folder for {other:,} of {len(rows):,} pictures"] if other else []
-    )
+    if not other:
+        return []
+    return [f"labels.csv names another emotion than the folder for {other:,} of {len(rows):,} pictures"]

@@ -14,7 +14,7 @@ from annotated_types import Ge
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import DataArguments
-from emobench.data.readers.layouts import named_below, the_only
+from emobench.data.readers.layouts import the_only
 from emobench.data.readers.pixel_table import PixelTable, public_as_test, read_pixel_tables
 from emobench.data.readers.tables import table_names
 from emobench.data.readers.tree import holds_faces, places, scan, visible
@@ -34,7 +34,7 @@ class CKPlus(EmotionDataModule):
     subject; ckextended.csv, which names no subjects, has splits of its own.
 
     Args:
-        layout: the file or folder to read, relative to the dataset's folder, where several are there; None: the only.
+        layout: the file or folder to read, below the dataset's folder, where several are there; None: the only one.
         frames: so many last frames of each sequence show its emotion; None: the peak alone, of CK+48 all three.
         neutral: take the first frames too; CK+48 has none.
         folds: split by subject into so many parts, of which one is the test split and the next one validation;
@@ -79,7 +79,7 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
             found += [path for path in visible(place) if path.name.lower() in _TABLES]
             if holds_faces(place) or _below(place, _IMAGES) is not None:
                 found.append(place)
-        return the_only(named_below(folder, found), self._chosen, folder, "CK+", self.expects)
+        return the_only(found, self._chosen, folder, "CK+", self.expects)
 
     @cached_property
     def _table(self) -> PixelTable:

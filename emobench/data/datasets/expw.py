@@ -13,7 +13,7 @@ from annotated_types import Ge, Le
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
 from emobench.data.readers.images import SUFFIXES
-from emobench.data.readers.layouts import named_below, the_only
+from emobench.data.readers.layouts import the_only
 from emobench.data.readers.tables import Inside, known, number, read_words
 from emobench.data.readers.tree import archives, places
 from emobench.emotions import ORDERS, in_canonical_order
@@ -31,7 +31,7 @@ class ExpW(EmotionDataModule):
     together.
 
     Args:
-        layout: the label file to read, relative to the dataset's folder, where several are there; None: the only.
+        layout: the label file to read, relative to the dataset's folder, where several are there; None: the only one.
         confidence: the face detector's least confidence, 0 to 100; faces below it are left out and counted.
     """
 
@@ -60,7 +60,7 @@ data/ may be on top. From its authors' page at the Multimedia Lab, CUHK.
         folder = self.located()
         inside = [place / name for place in places(folder) for name in ("label/label.lst", "label.lst")]
         found = [path for path in inside if path.is_file()]
-        return the_only(named_below(folder, found), self._chosen, folder, "ExpW", self.expects)
+        return the_only(found, self._chosen, folder, "ExpW", self.expects)
 
     @cached_property
     def _images(self) -> Path:

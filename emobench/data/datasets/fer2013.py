@@ -12,7 +12,7 @@ import pandas as pd
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import DataArguments
-from emobench.data.readers.layouts import named_below, the_only
+from emobench.data.readers.layouts import the_only
 from emobench.data.readers.pixel_table import USAGE, PixelTable, public_as_test, read_pixel_tables
 from emobench.data.readers.tables import table_names
 from emobench.data.readers.tree import Tree, holds_faces, order_named, places, scan, visible
@@ -29,8 +29,9 @@ class FER2013(EmotionDataModule):
     Where PrivateTest is missing, PublicTest is the test split and validation is carved from Training.
 
     Args:
-        layout: the file or folder to read, relative to the dataset's folder, where several are there; None: the only.
-        order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: refused.
+        layout: the file or folder to read, below the dataset's folder, where several are there; None: the only one.
+        order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: such
+            folders are refused.
     """
 
     name = "fer2013"
@@ -64,7 +65,7 @@ contest "Challenges in Representation Learning: Facial Expression Recognition Ch
             for place in places(folder)
             for path in (*[p for p in visible(place) if p.name.lower() in _TABLES], *[place] * holds_faces(place))
         ]
-        return the_only(named_below(folder, found), self._chosen, folder, "FER-2013", self.expects)
+        return the_only(found, self._chosen, folder, "FER-2013", self.expects)
 
     @cached_property
     def _tree(self) -> Tree:

@@ -13,7 +13,7 @@ import pandas as pd
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import SOFT, DataArguments
 from emobench.data.datasets.fer2013 import LABELS
-from emobench.data.readers.layouts import named_below, the_only
+from emobench.data.readers.layouts import the_only
 from emobench.data.readers.pixel_table import USAGE, PixelTable, public_as_test, read_pixel_tables
 from emobench.data.readers.tables import known, number, read_rows, table_names
 from emobench.data.readers.tree import places, visible
@@ -34,7 +34,7 @@ class FERPlus(EmotionDataModule):
 
     Args:
         labels: what training and validation see: the emotion of most votes, or the shares of the votes for emotions.
-        layout: fer2013.csv or its like, relative to the data root, where several are there; None: the only.
+        layout: fer2013.csv or its like, relative to the data root, where several are there; None: the only one.
     """
 
     name = "ferplus"
@@ -79,9 +79,8 @@ Both here or in <data root>/fer2013/. CSV files may end in .gz or .xz.
     def _files(self) -> tuple[Path, Path]:
         """Votes and faces."""
         root = self.located()
-        votes = the_only(named_below(root, self._named(_VOTES)), None, root, "fer2013new.csv", self.expects)
-        faces = named_below(root, self._named(_FACES))
-        return votes, the_only(faces, self._chosen, root, "fer2013.csv", self.expects)
+        votes = the_only(self._named(_VOTES), None, root, "fer2013new.csv", self.expects)
+        return votes, the_only(self._named(_FACES), self._chosen, root, "fer2013.csv", self.expects)
 
     @cached_property
     def _table(self) -> PixelTable:

@@ -23,7 +23,8 @@ class Folder(EmotionDataModule):
 
     Args:
         dataset: the folder's name below the data root.
-        order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: refused.
+        order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: such
+            folders are refused.
     """
 
     name = "folder"

@@ -1,4 +1,4 @@
-"""One image file -> one face, decoded right or refused by name."""
+"""Image files decoded to uint8 arrays; one that is not intact is an error with its name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_archive(path: Path) -> bool:
 
 
 def read_face(path: Path, upright: bool = True) -> np.ndarray:
-    """The picture as uint8 (C, h, w): one channel where the file is gray, else RGB.
+    """An image file as uint8 (C, h, w): one channel where it is gray, else RGB.
 
     Transparent pixels are shown on white, 16-bit values are rescaled (65,535 becomes 255); of several frames the first
     counts.
@@ -51,10 +51,15 @@ def read_face(path: Path, upright: bool = True) -> np.ndarray:
 
 
 def crop(path: Path, picture: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-    """What a picture, uint8 (C, h, w), has within a box, px: its right and bottom edges are not in it.
+    """The part of a picture, uint8 (C, h, w), within a box, px; its right and bottom edges are exclusive.
+
+    A box that reaches over the picture's edge is cut off there.
+
+    Args:
+        path: of the picture, for errors.
 
     Raises:
-        RowError: nothing.
+        RowError: the box and the picture have no pixel in common.
     """
     _, height, width = picture.shape
     part = picture[:, max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
@@ -65,7 +70,7 @@ def crop(path: Path, picture: np.ndarray, left: int, top: int, right: int, botto
 
 
 def resized(face: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (C, h, w) -> (C, size, size)."""
+    """uint8 (C, h, w) -> (C, size, size), by Pillow's antialiased bilinear interpolation, whatever the aspect ratio."""
     if face.shape[1:] == (size, size):
         return face
     planes = [Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR) for plane in face]

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 from emobench.data.readers.tree import archives
 from emobench.errors import DatasetError, DatasetMissing
 
-T = TypeVar("T")
 
-
-def the_only(found: Mapping[str, T], chosen: str | None, folder: Path, title: str, expects: str) -> T:
-    """The layout that was found, or the chosen one.
+def the_only(layouts: Iterable[Path], chosen: str | None, folder: Path, title: str, expects: str) -> Path:
+    """The one layout that was found, or the chosen one.
 
     Args:
-        found: name -> layout, as `layout` chooses among them.
-        chosen: the user's choice; None: there must be one only.
-        title: of the dataset.
-        expects: what may lie there.
+        layouts: the files and folders below `folder` that are a layout of the dataset, or the folder itself.
+        chosen: the user's choice, a path relative to the folder, "." for itself; None: there must be one only.
+        folder: where they were looked for.
+        title: of what was looked for, for errors.
+        expects: what may lie there, for errors.
 
     Raises:
         DatasetMissing: none was found.
         DatasetError: several were found, which are named, or not the chosen one.
     """
+    found = {path.relative_to(folder).as_posix(): path for path in layouts}
     if chosen is not None:
         if chosen not in found:
             raise DatasetError(f"{folder}: no layout '{chosen}'. Found: {', '.join(found) or 'none'}")
@@ -37,8 +36,3 @@ def the_only(found: Mapping[str, T], chosen: str | None, folder: Path, title: st
         remedy = f"Unpack {packed} first" if packed else f"Expected there: {expects}"
         raise DatasetMissing(f"{folder}: no {title} there. {remedy}")
     return next(iter(found.values()))
-
-
-def named_below(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
-    """Paths under the names by which `layout` chooses among them: relative to the folder, "." for itself."""
-    return {path.relative_to(folder).as_posix(): path for path in paths}

@@ -1,4 +1,4 @@
-"""Label files: text tables, packed or not, whose every complaint names the row as an editor counts lines."""
+"""Label files: CSV and blank-separated text, compressed or not. Errors name the row as an editor counts lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from emobench.errors import RowError
 
-PACKED = ("", ".gz", ".xz")  # what may follow .csv
+PACKED = ("", ".gz", ".xz")  # suffixes that may follow .csv
 _AGAIN = "Fetch the file again."
 
 
