@@ -15,13 +15,12 @@ from emobench.errors import DatasetError
 
 
 def fill(folder: Path, n: int, suffix: str = ".jpg", start: int = 0) -> None:
-    """n different 20 px faces."""
+    """n different 20 px faces, other ones in each folder, wherever the temporary folder of the test lies."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(start, start + n):
-        level = np.random.default_rng([number, len(str(folder))]).integers(0, 256)
-        face = np.full((20, 20, 3), level, np.uint8)
-        face[:number] = 255 - level
-        Image.fromarray(face).save(folder / f"face {number:02}{suffix}")
+        random = np.random.default_rng([number, *"/".join(folder.parts[-2:]).encode()])
+        blocks = random.integers(0, 256, (5, 5, 3), np.uint8)
+        Image.fromarray(blocks.repeat(4, 0).repeat(4, 1)).save(folder / f"face {number:02}{suffix}")
 
 
 def folder(place: Path, **arguments: Any) -> Folder:
