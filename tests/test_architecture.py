@@ -37,7 +37,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", MAY)
 def test_rooms_import_only_what_they_may(room: str) -> None:
-    files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).glob("*.py"))
+    files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).rglob("*.py"))
     assert files
     for path in files:
         for module in imports(path):
