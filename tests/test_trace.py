@@ -12,13 +12,13 @@ from types import CodeType, FrameType
 import pytest
 
 from emobench.definitions import PACKAGE, Code, Root
+from emobench.definitions.roots import EVALUATION, EXEMPT, FIT, JOINT, catalogue, current
 from emobench.runner import evaluate, fit, generation
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
 from emobench.suite.expand import expand
 from emobench.suite.file import Cell, load
 from emobench.suite.keys import datasets_in, name_of
-from emobench.definitions.roots import EVALUATION, EXEMPT, FIT, JOINT, catalogue, current
 
 SUITE = """
 seeds = [0]

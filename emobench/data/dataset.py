@@ -15,11 +15,11 @@ from annotated_types import Ge, Le
 
 from emobench.data.audit import by_name_and_size, leaked
 from emobench.data.content import digest, listing
-from emobench.definitions.roots import digest_of
 from emobench.data.manifest import Manifest, checked
 from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
 from emobench.data.readers.images import crop, is_archive, read_face
 from emobench.data.split import SPLITS
+from emobench.definitions.roots import digest_of
 from emobench.errors import DatasetError, DatasetMissing, RowError
 
 BOX = ("left", "top", "right", "bottom")  # columns of an index whose faces are cropped out of larger pictures, px

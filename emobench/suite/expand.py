@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emobench.definitions.roots import evaluation_code, fit_code, root_of
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.runner.store import PROTOCOL
@@ -18,7 +19,6 @@ from emobench.suite import plugins
 from emobench.suite.file import Cell, Plan, Skipped, Suite
 from emobench.suite.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
 from emobench.suite.keys import contents_of_files, key, listings_of_files, with_global_batch
-from emobench.definitions.roots import evaluation_code, fit_code, root_of
 from emobench.suite.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
 
 
