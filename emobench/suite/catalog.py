@@ -1,8 +1,8 @@
 """Finds models and datasets, and reads and checks their arguments.
 
 A new model or dataset is one new file with one class, and nothing registers it. It lies in the package or anywhere
-else, see `emobench.suite.plugins`. A class says under which names it goes: `name`; `variants`, further names that preset
-some arguments; `family`, the argument that follows `name` and a colon.
+else, see `emobench.suite.plugins`. A class says under which names it goes: `name`; `variants`, further names that
+preset some arguments; `family`, the argument that follows `name` and a colon.
 
 A file that cannot be imported is passed over, and named to whoever lists what there is or wants what it may hold.
 """
