@@ -31,14 +31,20 @@ from emobench.runner.store import (
     Store,
     adopt,
     cards,
+    committed_cells,
     committed_judge,
     finished,
     read_json,
     write_json,
 )
+<<<<<<< HEAD:emobench/runner/sweep.py
 from emobench.runner.store import committed as committed_cells
 from emobench.suite.file import Cell, Plan
 from emobench.suite.keys import in_todays_form, key
+=======
+from emobench.errors import StoreError
+from emobench.suite import Cell, Plan
+>>>>>>> e37fd47 (A lost judge is put back from the committed ones; README: how boards are named, files of one's own):emobench/bench/schedule.py
 
 if TYPE_CHECKING:
     from emobench.runner.run import Job
