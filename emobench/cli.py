@@ -88,7 +88,7 @@ def bench(
     loaded = load(suite, set_ or [], name)
     check_owner(results, loaded)
     show_overrides(loaded)
-    plan = plan_of(loaded, data, store)
+    plan = plan_of(loaded, data, store.cells)
     if on_existing is OnExisting.trust:
         plan = trusting(results, plan)
     chosen = to_run(results, plan, on_existing.value)
@@ -180,7 +180,7 @@ def report(
     results: Results = Path("results"),
 ) -> None:
     """Write a suite's boards again from its stored results."""
-    from emobench.report.leaderboard import write
+    from emobench.report.write import write
     from emobench.report.written import mark_unwritten
     from emobench.runner.store import load_board
     from emobench.suite.file import stem
@@ -304,8 +304,8 @@ def doctor(data: Data = Path("data"), results: Results = Path("results")) -> Non
 @app.command(hidden=True)
 def cell(job: Path) -> None:
     """Run one cell in this process: how a cell on several devices is started."""
+    from emobench.files import read_json
     from emobench.runner.run import Job, start
-    from emobench.runner.store import read_json
 
     start(Job.of(read_json(job)))
 

@@ -8,6 +8,7 @@ EmobenchError
 ├── WeightsError          a weight file is missing, unreadable or not what its name says
 ├── SizeError             an image size that the architecture cannot take
 ├── StoreError            the results folder cannot be used
+├── RawError              raw results of a cell are missing, broken or implausible
 ├── Diverged              a loss became NaN or infinite: the cell's state, not ranked
 ├── NotFinite             an output of a finished model is NaN or infinite
 └── Interrupted           a signal asked the cell to stop
@@ -63,6 +64,21 @@ class SizeError(EmobenchError):
 
 class StoreError(EmobenchError):
     """The results folder cannot be used."""
+
+
+class RawError(EmobenchError):
+    """The raw results of a cell are missing, broken or implausible.
+
+    Args:
+        path: of the file.
+        found: what is wrong with it.
+    """
+
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(
+            f"{path}: {found}. Delete the result.json beside it and run the suite again: the cell is then measured "
+            "anew."
+        )
 
 
 class Diverged(EmobenchError):

@@ -1,11 +1,17 @@
-"""Files that appear whole under their names or not at all."""
+"""Files that appear whole under their names or not at all; JSON in the one form in which all of it is kept."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from emobench.errors import StoreError
+
+SCHEMA_VERSION = 1  # of JSON files that are no records (see `emobench.runner.record`)
 
 
 @contextmanager
@@ -20,3 +26,50 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write strict JSON beside its place and move it there, so that a reader sees all of it or nothing.
+
+    Raises:
+        ValueError: `content` holds NaN or an infinity, which JSON cannot.
+        OSError: the disk is full or the folder is read-only; the old file is untouched.
+    """
+    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text likewise, to the disk before it takes its place."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is not whole; the message names the file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreError(f"{path}: not a whole result file ({error}). Delete it; the cell can run again.") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path}: holds {type(content).__name__}, not a record. Delete it; the cell can run again.")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote with today's `schema_version`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is not whole, or of another version; the message names the file.
+    """
+    content = read_object(path)
+    if (found := content.get("schema_version")) != SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema version {found}, this emobench reads {SCHEMA_VERSION}. Run the suite again.")
+    return content

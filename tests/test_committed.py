@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from emobench.runner.build import build_model
 from emobench.runner.store import JUDGE, JUDGES_BYTES, Store, cards, commit_judges, read_json, write_table
-from emobench.suite.file import Cell
+from emobench.suite.cell import Cell
 
 RESULTS = Path(__file__).parents[1] / "results"
 KEPT = ("demo", "reference-generation", "reference-generation-fer2013")  # boards whose panel and reader are committed

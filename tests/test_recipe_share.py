@@ -13,8 +13,9 @@ from emobench.generators.stargan import StarGAN
 from emobench.runner import fit as fitting
 from emobench.runner.build import build_data
 from emobench.runner.store import Store, read_json
+from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
-from emobench.suite.file import Cell, load
+from emobench.suite.file import load
 
 SUITE = """
 [data.synthetic-plain]

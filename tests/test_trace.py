@@ -16,8 +16,9 @@ from emobench.definitions.roots import EVALUATION, EXEMPT, FIT, JOINT, catalogue
 from emobench.runner import evaluate, fit, generation
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
+from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
-from emobench.suite.file import Cell, load
+from emobench.suite.file import load
 from emobench.suite.keys import datasets_in, name_of
 
 SUITE = """

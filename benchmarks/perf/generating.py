@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch_fidelity
+from emobench.evaluation.judging import Real, Yardstick
 from random_inception import write_faces, write_weights
 from timing import paired, ratio
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.datasets.synthetic import Synthetic
-from emobench.evaluation.judging import Real, Yardstick
 from emobench.generators.diffusion import Diffusion
 from emobench.metrics import inception
 from emobench.runner.build import build_data, build_model
 from emobench.runner.fit import fit
 from emobench.runner.store import Store
+from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
-from emobench.suite.file import Cell, load
+from emobench.suite.file import load
 
 EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 REFERENCE = Path(__file__).parents[1] / "reference-generation.toml"

@@ -23,8 +23,9 @@ from emobench.runner.build import build_data
 from emobench.runner.fit import fit
 from emobench.runner.store import Store
 from emobench.runner.sweep import preload
+from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
-from emobench.suite.file import PACKAGED, Cell, load
+from emobench.suite.file import PACKAGED, load
 
 FIT = """
 [data.synthetic]

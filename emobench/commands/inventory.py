@@ -88,14 +88,14 @@ def doctor(data_root: Path, results: Path) -> None:
     from emobench.runner.machine import hardware, versions
 
     print("Versions")
-    print(f"  emobench {versions()['emobench']} (commit {versions()['commit']}), Python {platform.python_version()}")
+    print(f"  emobench {versions().emobench} (commit {versions().commit}), Python {platform.python_version()}")
     for library in _LIBRARIES:
         try:
             print(f"  {library} {version(library)}")
         except PackageNotFoundError:
             print(f"  {library} MISSING: run `make` in the checkout, or `pip install -e .`")
     machine = hardware()
-    print(f"Hardware\n  {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GiB")
+    print(f"Hardware\n  {machine.cpu}, {machine.cores} cores, {machine.memory_gb} GiB")
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     print(f"  GPU: {', '.join(gpus) or 'none; `make bench` runs the demo suite'}")
     print(f"Places\n  results {results.resolve()} ({'there' if results.is_dir() else 'made at the first run'})")

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from emobench.runner.store import Store
 from emobench.runner.sweep import Sweep, alike, like_seconds
-from emobench.suite.file import Cell, Plan, Suite
+from emobench.suite.cell import Cell, Plan
+from emobench.suite.file import Suite
 
 _STYLES = {"done": "green", "failed": "red", "diverged": "red", "interrupted": "yellow", "running": "bold cyan"}
 

@@ -21,7 +21,8 @@ from emobench.data.readers.tree import visible
 from emobench.errors import DatasetError, RowError, StoreError, unknown
 from emobench.report.markdown import csv_cell, one_line
 from emobench.runner.build import load_model
-from emobench.runner.store import Row, Store, load_board, read_json
+from emobench.runner.record import read_record
+from emobench.runner.store import Store, StoredCell, load_board
 
 _BATCH = 64  # pictures
 
@@ -60,25 +61,26 @@ def choose(results: Path, run: str) -> Chosen:
     if len(keys) != 1:
         found_ = f"{len(keys)} cells begin with '{run}'" if keys else f"no cell '{run}' in {Store(results).cells}"
         raise StoreError(f"{found_}. Name one as <suite>/<dataset>/<row>, best:<suite>/<dataset>, or by its key")
-    cell = read_json(Store(results).fit_folder(keys[0]) / "fit.json")["cell"]
-    if cell["track"] != "recognition":
-        raise StoreError(f"{cell['row']} makes faces and reads none. Name a classifier")
-    return Chosen(f"{cell['row']} on {cell['dataset']}, seed {cell['seed']}", keys[0], cell["size"])
+    cell = read_record(Store(results).fit_folder(keys[0]) / "fit.json").cell
+    if cell.track != "recognition":
+        raise StoreError(f"{cell.row} makes faces and reads none. Name a classifier")
+    return Chosen(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size)
 
 
-def _best(results: Path, suite: str, dataset: str) -> Row:
+def _best(results: Path, suite: str, dataset: str) -> StoredCell:
     """The row of the board with the best validation macro F1, all seeds apart; controls and ensembles have none."""
     scored = [
-        (each.result["validation"]["macro_f1"], each)
+        (each.record.fit.validation.macro_f1, each)
         for each in load_board(results, suite)
-        if each.result is not None and each.state == "done" and each.control is None and each.result.get("validation")
+        if each.state == "done" and each.control is None
+        if each.record is not None and each.record.fit is not None and each.record.fit.validation is not None
     ]
     if not any(each.dataset == dataset for _, each in scored):
         raise StoreError(unknown("dataset with a finished cell", dataset, {each.dataset for _, each in scored}))
     return max(((score, each) for score, each in scored if each.dataset == dataset), key=lambda pair: pair[0])[1]
 
 
-def _of(row: Row) -> Chosen:
+def _of(row: StoredCell) -> Chosen:
     return Chosen(f"{row.row} on {row.dataset}, seed {row.seed}", row.fit_key, row.size)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from emobench.definitions import PACKAGE, Code, NoDefinition, Root
 
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "track"]
 
 BASES: Mapping[Kind, tuple[Root, ...]] = {  # of all classes of a kind
     "model": (
@@ -23,16 +23,16 @@ BASES: Mapping[Kind, tuple[Root, ...]] = {  # of all classes of a kind
         ("emobench.generators.generator", "EmotionGenerator"),
     ),
     "dataset": (("emobench.data.datamodule", "EmotionDataModule"),),
+    "track": (("emobench.evaluation.tracks.track", "Track"),),
 }
 FIT: tuple[Root, ...] = (
     ("emobench.runner.fit", "fit"),
     ("emobench.runner.build", "build_data"),
 )
 JOINT: tuple[Root, ...] = (("emobench.runner.build", "build_joint_data"),)
-EVALUATION: Mapping[str, tuple[Root, ...]] = {  # by track
-    "recognition": (("emobench.runner.evaluate", "evaluate"),),
-    "generation": (("emobench.runner.generation", "evaluate_generator"),),
-}
+READING: Root = ("emobench.runner.evaluate", "measure_classifier")
+JUDGED: Root = ("emobench.runner.evaluate", "measure_judged")
+MEASURE = "measure"  # what the module of each track calls the function that draws and judges
 
 # Code that runs in a fit or an evaluation and can change no number: "module:name", or a whole module.
 EXEMPT: Mapping[str, str] = {
@@ -41,9 +41,14 @@ EXEMPT: Mapping[str, str] = {
     "emobench.suite.catalog:names": "the same",
     "emobench.suite.catalog:module_names": "the same",
     "emobench.suite.catalog:resolve": "the same",
+    "emobench.suite.catalog:tracks": "the same",
+    "emobench.suite.catalog:tracks_of": "the same",
+    "emobench.suite.catalog:metrics_of": "the same",
     "emobench.runner.store": "where results lie, and how their files are written and read",
     "emobench.files": "how files are written",
-    "emobench.suite.file:Cell": "carries plain values, and all that determine a number are in the keys",
+    "emobench.runner.record": "what a result looks like on disk",
+    "emobench.runner.evaluate:evaluate": "hands a cell to one of the roots above",
+    "emobench.suite.cell:Cell": "carries plain values, and all that determine a number are in the keys",
     "emobench.runner.machine": "says what a number was measured on",
     "emobench.runner.logging:Progress": "progress for whoever watches",
     "emobench.runner.fit:_peak_memory_gb": "a cost of this machine",
@@ -87,9 +92,26 @@ def fit_code(model: Root, datasets: Iterable[Root], joint: bool) -> str:
     return current().digest([model, *datasets, *FIT, *(JOINT if joint else ())])
 
 
-def evaluation_code(track: str) -> str:
-    """The digest of the code behind an evaluation; that of its model and its datasets is in the fit's key."""
-    return current().digest(EVALUATION[track])
+def evaluation_code(tracks: Mapping[str, Root], metrics: Iterable[Root] = ()) -> str:
+    """The digest of the code behind an evaluation; that of its model and its datasets is in the fit's key.
+
+    Args:
+        tracks: name -> the function that measures it.
+        metrics: files of the user's own that add metrics.
+    """
+    whole = READING if list(tracks) == ["recognition"] else JUDGED
+    return current().digest([whole, *(tracks[name] for name in sorted(tracks)), *metrics])
+
+
+def measure_of(track: Any) -> Root:
+    """The function of a track, an object, that draws and judges."""
+    return Path(str(sys.modules[type(track).__module__].__file__)).resolve(), MEASURE
+
+
+def catalogued(tracks: Iterable[str]) -> dict[str, Root]:
+    """The same for tracks of the package by their names, found without importing anything."""
+    known = catalogue("track")
+    return {name: (known[name][0], MEASURE) for name in tracks}
 
 
 @functools.cache

@@ -1,42 +1,36 @@
-"""A board in numbers: from the rows of a suite and their raw predictions to values, intervals, ranks and controls.
+"""A board in numbers: from stored cells and their raw results to values, intervals, ranks and controls.
 
-Reads `bench/store.py`'s files and nothing else; the same files give the same board.
+One `Section` for each track and dataset, whatever the track. A pure function of the stored files: the same files give
+the same board.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
-from emobench.metrics import intervals as stats
-from emobench.metrics.recognition import Floats, class_measures, measures, tally
-from emobench.report.raw import Measured, comparable
-from emobench.runner.store import PROTOCOL, Row
+from emobench.errors import RawError
+from emobench.evaluation.protocol import MEMORISED, UNDER_TRAINED
+from emobench.evaluation.tracks.track import Check, ControlRow, Estimates, Key, MeasuredCell, Ranking, Track
+from emobench.evaluation.values import Value
+from emobench.metrics import intervals
+from emobench.runner.record import Card, Record
+from emobench.runner.store import StoredCell
+from emobench.suite.keys import PROTOCOL
 
-if TYPE_CHECKING:
-    from emobench.report.judged import JudgedSection
-
-COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "faces_per_s", "peak_memory_gb", "recipe_share")
+COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
 FIT_COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb")  # measured where the fit ran, which may be elsewhere
-UNDER_TRAINED = 0.5  # share of the recipe's steps (PROTOCOL.md 6)
-WHOLE = ("accuracy", "accuracy_unleaked", "macro_f1", "weighted_f1", "precision", "recall", "ece", "nll")
-SINGLE = ("accuracy", "precision", "recall", "f1")
-UNDEFINED = {
-    "accuracy_unleaked": "every test face also occurs in training or validation",
-    "accuracy": "no test face of it",
-    "recall": "no test face of it",
-    "precision": "never predicted",
-    "f1": "no test face of it, and never predicted",
-}
+EVERYWHERE = ("params", "flops", "recipe_share")  # the same on any hardware
 
 
 class Number(NamedTuple):
-    """One number; the fields are the columns of metrics.csv (PROTOCOL.md 9)."""
+    """One number; the fields are the columns of metrics.csv (see docs/protocol.md, Names)."""
 
     suite: str
     dataset: str
@@ -60,74 +54,90 @@ class Number(NamedTuple):
 
 @dataclass
 class Entry:
-    """One model on one dataset, over its seeds."""
+    """One model on one track and dataset, over its seeds.
+
+    Attributes:
+        numbers: over all seeds.
+        single: the same for each seed.
+        costs: of the row, whatever the track, over all seeds and for each.
+        missing: why a seed has no numbers.
+        seeds: those measured.
+        ranks: ranking -> best and worst possible rank.
+        behind: the first of the table minus this one, in the first ranking.
+        shares: (K, K) mean over seeds of P(read as j | emotion i); NaN rows: no such face.
+        units: how many units its intervals resample, and what they are.
+    """
 
     name: str
-    rows: list[Row]
-    numbers: dict[tuple[str, str], Number] = field(default_factory=dict)  # (metric, emotion) -> over all seeds
-    single: list[Number] = field(default_factory=list)  # the same for each seed
-    missing: list[Number] = field(default_factory=list)  # why a seed has none
-    seeds: list[int] = field(default_factory=list)  # those measured
+    cells: list[StoredCell]
+    numbers: dict[Key, Number] = field(default_factory=dict)
+    single: list[Number] = field(default_factory=list)
+    costs: dict[str, Number] = field(default_factory=dict)
+    single_costs: list[Number] = field(default_factory=list)
+    missing: list[Number] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
-    shares: Floats | None = None  # (K, K) mean over seeds of P(read as j | emotion i); NaN rows: no such face
-    rank: tuple[int, int] | None = None
-    behind: stats.Comparison | None = None  # the first of the table minus this one, in macro F1
+    ranks: dict[str, tuple[int, int]] = field(default_factory=dict)
+    behind: intervals.Comparison | None = None
+    shares: NDArray[np.floating] | None = None
+    units: tuple[int, str] = (0, "faces")
+
+    @property
+    def control(self) -> bool:
+        """Whether it is no model but a control."""
+        return self.name.startswith("control:")
 
     @property
     def ranked(self) -> bool:
-        return bool(self.seeds) and self.rows[0].control is None and "diverged" not in self.flags
+        return bool(self.seeds) and not self.control and "diverged" not in self.flags
 
-    def value(self, metric: str, emotion: str = "") -> float | None:
-        number = self.numbers.get((metric, emotion))
+    def value(self, key: Key) -> float | None:
+        number = self.numbers.get(key)
         return None if number is None else number.value
-
-
-@dataclass(frozen=True)
-class Check:
-    """The outcome of a control: where its number must lie, and whether it does."""
-
-    name: str
-    seed: int
-    what: str
-    value: float | None  # None: not available, `reason` says why; nothing failed
-    low: float | None
-    high: float | None  # None: as high as it likes
-    reason: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        if self.value is None or self.low is None:
-            return True
-        return self.low - 1e-9 <= self.value and (self.high is None or self.value <= self.high + 1e-9)
-
-    @property
-    def bounds(self) -> str:
-        if self.low is None:
-            return "n/a"
-        return f"at least {self.low:.3f}" if self.high is None else f"{self.low:.3f}–{self.high:.3f}".replace("-", "−")
 
 
 @dataclass
 class Section:
-    """One dataset at one size: models that were measured on the same faces."""
+    """One track on one dataset at one size: models that were measured on the same faces.
 
+    Attributes:
+        entries: ranked ones first, the best first.
+        comparisons: ranking -> pairs, by place among `compared`.
+        compared: ranking -> the rows that were compared, the best first.
+        ranked_by: ranking -> the number that it goes by.
+        order_only: rankings without ranks: too few seeds for an interval.
+        data: of the raw results, by identity of the cell; None where nothing is usable.
+    """
+
+    track: Track
     dataset: str
     size: int
-    entries: list[Entry]  # ranked ones first, best macro F1 first
-    controls: list[Entry]
+    entries: list[Entry]
+    controls: list[Entry] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
-    comparisons: list[stats.Comparison] = field(default_factory=list)  # by place among the ranked entries
+    comparisons: dict[str, list[intervals.Comparison]] = field(default_factory=dict)
+    compared: dict[str, list[Entry]] = field(default_factory=dict)
+    ranked_by: dict[str, Key] = field(default_factory=dict)
+    order_only: list[str] = field(default_factory=list)
     emotions: tuple[str, ...] = ()
-    faces: int = 0
-    subjects: int | None = None  # people among the test faces, where they are known
-    leaked: int = 0
-    majority: str | None = None
-    usable: list[Row] = field(default_factory=list)  # the cells behind the numbers
-    notes: list[str] = field(default_factory=list)
+    usable: list[StoredCell] = field(default_factory=list)
+    data: list[Any] = field(default_factory=list)  # what the track read of each usable cell
+    without_weights: list[Card] = field(default_factory=list)  # judges, readers, guides: not committed
 
     @property
-    def ranked(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.ranked]
+    def measured(self) -> list[Entry]:
+        """The models with numbers."""
+        return [entry for entry in self.entries if entry.seeds]
+
+    @property
+    def records(self) -> list[Record]:
+        """Of the usable cells."""
+        return [cell.record for cell in self.usable if cell.record is not None]
+
+    def data_of(self, entry: Entry) -> list[Any]:
+        """What the track read of an entry's usable cells."""
+        mine = {id(cell) for cell in entry.cells}
+        return [data for cell, data in zip(self.usable, self.data, strict=True) if id(cell) in mine]
 
 
 @dataclass(frozen=True)
@@ -136,267 +146,367 @@ class Board:
 
     suite: str
     path: Path  # leaderboard.md
-    rows: list[Row]
+    cells: list[StoredCell]
     sections: list[Section]
-    judged: list[JudgedSection] = field(default_factory=list)
-    command: str = ""  # that runs its suite again
+    command: str  # that runs it again
 
     @property
-    def all_sections(self) -> list[Section | JudgedSection]:
-        """Those of classifiers, then those of generators."""
-        return [*self.sections, *self.judged]
-
-    @property
-    def wanted(self) -> list[Row]:
+    def wanted(self) -> list[StoredCell]:
         """The cells that can run here: all but the skipped ones."""
-        return [row for row in self.rows if row.state != "skipped"]
+        return [cell for cell in self.cells if cell.state != "skipped"]
 
     @property
     def missing(self) -> list[Number]:
-        """The cells without numbers, each with its reason; skipped ones are not among them."""
-        entries = (entry for section in self.all_sections for entry in (*section.entries, *section.controls))
-        return [number for entry in entries for number in entry.missing if not _says(number, "skipped")]
+        """The cells without numbers, each once and with its reason; skipped ones are not among them."""
+        found = (number for section in self.sections for entry in section.entries for number in entry.missing)
+        kept = {(n.dataset, n.size, n.model, n.variant, n.seed): n for n in found if not says(n, "skipped")}
+        return list(kept.values())
 
     @property
     def failed(self) -> list[Number]:
         """Those of them that ended badly or cannot be read, pending ones aside."""
-        return [number for number in self.missing if not _says(number, "pending")]
+        return [number for number in self.missing if not says(number, "pending")]
 
     @property
     def checks(self) -> list[Check]:
         """The outcomes of all controls."""
-        return [check for section in self.all_sections for check in section.checks]
+        return [check for section in self.sections for check in section.checks]
 
 
-def _says(number: Number, state: str) -> bool:
+def says(number: Number, state: str) -> bool:
+    """Whether a missing number's cell is in a state."""
     return (number.reason or "").split(":")[0] == state
 
 
-def hardware(record: Mapping[str, Any] | None) -> str:
-    """One line for a machine: what did the work."""
-    if not record:
-        return "unknown"
-    if record.get("gpu"):
-        return str(record["gpu"])
-    return f"{record.get('cpu') or 'CPU'}, {record.get('cores', '?')} cores"
-
-
-def sections(suite: str, rows: Sequence[Row]) -> list[Section]:
-    """All datasets of a board, in the suite's order."""
+def sections(suite: str, cells: Sequence[StoredCell], tracks: Sequence[Track]) -> list[Section]:
+    """All tracks and datasets of a board: tracks as given, datasets in the suite's order."""
     found = []
-    for dataset, size in dict.fromkeys((row.dataset, row.size) for row in rows):
-        mine = [row for row in rows if (row.dataset, row.size) == (dataset, size)]
-        found.append(_section(suite, dataset, size, mine, *comparable(mine)))
+    for track in tracks:
+        mine = [cell for cell in cells if track.name in tracks_of(cell)]
+        for place in dict.fromkeys((cell.dataset, cell.size) for cell in mine):
+            found.append(section(suite, track, *place, [cell for cell in mine if (cell.dataset, cell.size) == place]))
     return found
 
 
-def _section(
-    suite: str, dataset: str, size: int, rows: Sequence[Row], cells: list[Measured], trouble: Mapping[int, str]
-) -> Section:
-    entries = [Entry(name, [row for row in rows if row.row == name]) for name in dict.fromkeys(row.row for row in rows)]
-    section = Section(dataset, size, entries, [])
-    if cells:
-        _describe(section, cells)
-        majority = _majority(section, cells)
-        crowd = _Crowd.of([*cells, *([] if majority is None else [majority])], section)
+def tracks_of(cell: StoredCell) -> tuple[str, ...]:
+    """The tracks that a cell was measured on; of one that was not, the first that it is meant for."""
+    if cell.record is None or cell.record.evaluation is None:
+        return (cell.track,)
+    return tuple(cell.record.evaluation.tracks)
+
+
+def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[StoredCell]) -> Section:
+    """All models of a track and dataset; those that were measured on something else are explained as missing."""
+    names = dict.fromkeys(cell.row for cell in cells)
+    entries = [Entry(name, [cell for cell in cells if cell.row == name]) for name in names]
+    found = Section(track, dataset, size, entries)
+    data, trouble = comparable(track, cells)
+    if data:
+        found.usable, found.data = [cell for cell, _ in data], [each for _, each in data]
+        found.emotions = found.data[0].emotions
+        estimates = {id(cell): each for (cell, _), each in zip(data, track.estimates(found.data), strict=True)}
         for entry in entries:
-            _measure(entry, crowd, suite)
-        if majority is not None:
-            section.controls.append(_majority_entry(crowd, majority, suite))
-        section.checks = [_permuted(cell) for cell in cells if cell.row.control == "permuted"]
-        _rank(section, crowd)
+            _measure(found, entry, estimates, suite)
+        for control in track.controls(found.data):
+            _control(found, control, suite)
+        for ranking in track.rankings:
+            _rank(found, ranking, estimates)
     for entry in entries:
-        _explain(entry, {id(rows[place]): reason for place, reason in trouble.items()}, suite)
-    section.controls += [entry for entry in entries if entry.rows[0].control is not None]
-    section.entries = [entry for entry in section.entries if entry.rows[0].control is None]
-    return section
+        _explain(found, entry, trouble, suite)
+    found.controls += [entry for entry in entries if entry.control]
+    found.entries = [entry for entry in entries if not entry.control]
+    first = track.rankings[0] if track.rankings else None
+    if first is not None and first.name in found.ranked_by:
+        found.entries.sort(key=lambda entry: _order(entry, first, found.ranked_by[first.name]))
+    return found
 
 
-def _describe(section: Section, cells: Sequence[Measured]) -> None:
-    """What the section says of its test faces."""
-    first = cells[0]
-    subjects = first.faces["subject"]
-    section.usable = [cell.row for cell in cells]
-    section.emotions, section.faces = first.emotions, len(first.faces)
-    section.subjects = None if subjects.isna().all() else int(subjects.nunique())
-    section.leaked = int(first.faces["leaked"].sum())
-    notes = (note for cell in cells for note in (cell.row.result or {})["dataset"].get("notes", []))
-    section.notes = list(dict.fromkeys(notes))
+def _order(entry: Entry, ranking: Ranking, key: Key) -> tuple[bool, bool, float]:
+    value = entry.value(key)
+    worse = 0.0 if value is None else -value if ranking.better == "higher" else value
+    return not entry.ranked, value is None, worse
 
 
-class _Crowd:
-    """All networks of a section on the same faces, and the same faces resampled."""
-
-    def __init__(self, cells: Sequence[Measured], section: Section, values: Floats, draws: Floats, groups: int) -> None:
-        self.cells, self.section, self.groups = cells, section, groups
-        self.values, self.draws = values, draws  # (M, Q), (R, M, Q)
-        emotions = section.emotions
-        self.names = [(metric, "macro" if metric in ("precision", "recall") else "") for metric in WHOLE]
-        self.names += [(metric, emotion) for metric in SINGLE for emotion in emotions]
-        support = np.bincount(cells[0].faces["label"], minlength=len(emotions))
-        whole = {"accuracy_unleaked": section.faces - section.leaked}
-        self.counts = [whole.get(metric, section.faces) for metric in WHOLE] + [int(n) for n in support] * len(SINGLE)
-        self.upper = [np.inf if metric == "nll" else 1.0 for metric, _ in self.names]
-
-    @classmethod
-    def of(cls, cells: Sequence[Measured], section: Section) -> _Crowd:
-        """Measure and resample: whole people where they are known, each other face for itself."""
-        classes = len(section.emotions)
-
-        def statistic(sums: Floats) -> Floats:
-            whole, single = measures(sums, classes), class_measures(sums, classes)
-            joint = np.stack([whole[name] for name in WHOLE], -1)
-            return np.concatenate([joint, *(single[name] for name in SINGLE)], -1)
-
-        subjects = cells[0].faces["subject"]
-        codes = np.asarray(pd.factorize(subjects)[0], np.int64)
-        codes[codes < 0] = codes.max() + 1 + np.arange((codes < 0).sum())
-        groups = None if subjects.isna().all() else codes
-        units = np.stack([stats.grouped(cell.tally, groups).astype(np.float32) for cell in cells])
-        values = statistic(np.stack([cell.tally.sum(0) for cell in cells]))  # in float64; the resamples need less
-        return cls(cells, section, values, stats.bootstrap(units, statistic), units.shape[1])
-
-    def places(self, entry: Entry) -> list[int]:
-        """Where the networks of a model stand."""
-        return [place for place, cell in enumerate(self.cells) if any(cell.row is row for row in entry.rows)]
-
-    def numbers(self, which: Sequence[int], base: Number) -> Iterator[Number]:
-        """The numbers of some networks of one model, with their interval."""
-        of = stats.spread(self.values[which], self.draws[:, which], self.groups)
-        for (metric, emotion), n, mean, interval in zip(
-            self.names, self.counts, of.mean, stats.intervals(of, self.upper), strict=True
-        ):
-            if metric == "accuracy_unleaked" and not self.section.leaked:
-                continue
-            number = base._replace(metric=metric, emotion=emotion, n=n)
-            if np.isnan(mean):
-                yield number._replace(reason=UNDEFINED[metric])
-            else:
-                yield number._replace(value=float(mean), low=interval.low, high=interval.high, reason=interval.note)
+def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[tuple[StoredCell, Any]], dict[int, str]]:
+    """The cells that were measured on the same faces, and why others (by identity) are left out."""
+    read: list[tuple[StoredCell, Any]] = []
+    trouble: dict[int, str] = {}
+    for cell in cells:
+        if cell.state == "done" and cell.record is not None and cell.folder is not None:
+            try:
+                read.append((cell, track.read(measured_cell(track, cell, cell.record, cell.folder))))
+            except RawError as error:
+                trouble[id(cell)] = str(error)
+    same = [track.same(data) for _, data in read]
+    usual = Counter(same).most_common(1)[0][0] if same else None
+    for (cell, _), of in zip(read, same, strict=True):
+        if of != usual:
+            trouble[id(cell)] = (
+                "measured on other test faces, by another panel or under another protocol than most of this board. "
+                "Run the suite again with --on-existing redo."
+            )
+    return [(cell, data) for cell, data in read if id(cell) not in trouble], trouble
 
 
-def base_number(suite: str, row: Row, seed: int | None, flags: Sequence[str], machine: str) -> Number:
+def measured_cell(track: Track, cell: StoredCell, record: Record, folder: Path) -> MeasuredCell:
+    """A finished cell as its track reads it."""
+    evaluation = record.evaluation
+    assert evaluation is not None
+    of = evaluation.tracks[track.name]
+    return MeasuredCell(
+        row=cell.row,
+        seed=cell.seed,
+        control=cell.control,
+        emotions=tuple(evaluation.dataset.emotions),
+        path=folder / evaluation.raw.get(track.raw, f"{track.raw}.parquet"),
+        same=(record.protocol,),
+        counts=evaluation.dataset.counts.get("train", {}),
+        values=of.values,
+        references=evaluation.references,
+        panel=tuple((judge.row, judge.sha256) for judge in evaluation.panel),
+        draws=evaluation.draws,
+    )
+
+
+# Numbers
+
+
+def base_number(section: Section, cell: StoredCell, suite: str, seed: int | None, flags: Iterable[str]) -> Number:
     """A number of a row with everything but the number."""
-    protocol = (row.result or {}).get("protocol", PROTOCOL)
-    place = (suite, row.dataset, row.size, row.track, row.model, row.variant, seed)
-    return Number(*place, "", "", None, None, None, None, None, "", machine, protocol, ";".join(flags))
+    protocol = PROTOCOL if cell.record is None else cell.record.protocol
+    place = (suite, cell.dataset, cell.size, section.track.name, cell.model, cell.variant, seed)
+    return Number(*place, "", "", None, None, None, None, None, "", "", protocol, ";".join(flags))
 
 
-def _cost_of(row: Row) -> Mapping[str, Any]:
-    return (row.result or {}).get("cost") or {}
+def flags_of(cells: Sequence[StoredCell]) -> list[str]:
+    """What is to be said of measured cells of one row beside their numbers."""
+    flags, copied = [], []
+    for cell in cells:
+        record = cell.record
+        cost = None if record is None or record.fit is None else record.fit.cost
+        if cost is not None and cost.recipe_share < UNDER_TRAINED:
+            flags.append("under-trained")
+        if record is not None and record.evaluation is not None and "generation" in record.evaluation.tracks:
+            share = record.evaluation.tracks["generation"].values.get("memorisation")
+            copied += [] if share is None or share.value is None else [share.value]
+        if cell.stale:
+            flags.append("stale")
+    if copied and np.mean(copied) > MEMORISED:
+        flags.append("memorised")
+    return list(dict.fromkeys(flags))
 
 
-def flags_of(row: Row) -> list[str]:
-    """What is to be said of a cell beside its numbers."""
-    share = _cost_of(row).get("recipe_share")
-    flags = ["under-trained"] if share is not None and share < UNDER_TRAINED else []
-    return flags + (["stale"] if row.stale else [])
-
-
-def _measure(entry: Entry, crowd: _Crowd, suite: str) -> None:
+def _measure(section: Section, entry: Entry, estimates: Mapping[int, list[Estimates]], suite: str) -> None:
     """Fill an entry with what its cells gave, each seed and all of them."""
-    which = crowd.places(entry)
-    if not which:
+    done = [cell for cell in entry.cells if id(cell) in estimates]
+    if not done:
         return
-    done = [crowd.cells[place].row for place in which]
-    entry.seeds = [row.seed for row in done]
-    entry.flags = list(dict.fromkeys(flag for row in done for flag in flags_of(row)))
-    if any(row.state == "diverged" for row in entry.rows):
+    entry.seeds = [cell.seed for cell in done]
+    entry.flags = flags_of(done)
+    if any(cell.state == "diverged" for cell in entry.cells):
         entry.flags.append("diverged")
-    if len(done) < len(entry.rows):
+    if len(done) < len(entry.cells):
         entry.flags.append("incomplete")
-    machines = [hardware((row.result or {}).get("hardware")) for row in done]
-    base = base_number(suite, done[0], None, entry.flags, " + ".join(dict.fromkeys(machines)))
-    entry.numbers = {(number.metric, number.emotion): number for number in crowd.numbers(which, base)}
-    entry.numbers |= {(number.metric, ""): number for number in costs(done, base)}
-    for place, row, machine in zip(which, done, machines, strict=True):
-        base = base_number(suite, row, row.seed, flags_of(row), machine)
-        entry.single += [*crowd.numbers([place], base), *costs([row], base)]
-    confusions = np.stack([crowd.cells[place].confusion for place in which]).astype(np.float64)
-    support = confusions.sum(-1, keepdims=True)
-    shares = np.divide(confusions, support, out=np.full_like(confusions, np.nan), where=support > 0)
-    entry.shares = shares.mean(0)
+    base = base_number(section, done[0], suite, None, entry.flags)._replace(hardware=_machines(done))
+    of = [estimates[id(cell)] for cell in done]
+    entry.units = (of[0][0].units, of[0][0].unit) if of[0] else entry.units
+    entry.numbers = {key_of(number): number for number in _numbers(section, done, of, base)}
+    entry.costs = {number.metric: number for number in costs(done, base)}
+    for cell, each in zip(done, of, strict=True):
+        base = base_number(section, cell, suite, cell.seed, flags_of([cell]))._replace(hardware=_machines([cell]))
+        entry.single += _numbers(section, [cell], [each], base)
+        entry.single_costs += costs([cell], base)
+    matrices = [data.confusion for data in section.data_of(entry) if hasattr(data, "confusion")]
+    if matrices:
+        confusions = np.stack(matrices).astype(np.float64)
+        support = confusions.sum(-1, keepdims=True)
+        entry.shares = np.divide(confusions, support, out=np.full_like(confusions, np.nan), where=support > 0).mean(0)
 
 
-def costs(rows: Sequence[Row], base: Number) -> Iterator[Number]:
+def key_of(number: Number) -> Key:
+    """Where a number stands in its entry."""
+    return Key(number.metric, number.emotion, number.judge)
+
+
+def _numbers(
+    section: Section, cells: Sequence[StoredCell], estimates: Sequence[list[Estimates]], base: Number
+) -> list[Number]:
+    """All numbers of some cells of one row: resampled ones, those of whole samples, and the speed."""
+    found: list[Number] = []
+    for of in zip(*estimates, strict=False):  # the same numbers of each seed
+        found += resampled(of, base)
+    name = section.track.name
+    values = [cell.record.evaluation.tracks[name] for cell in cells if cell.record and cell.record.evaluation]
+    if section.track.whole_samples:
+        found += whole_samples([of.values for of in values], base)
+    if any(of.faces_per_s is not None for of in values):
+        found.append(_cost(cells, "faces_per_s", [of.faces_per_s for of in values], base))
+    return found
+
+
+def resampled(of: Sequence[Estimates], base: Number, *, trained: bool = True) -> Iterator[Number]:
+    """Numbers with their intervals from the estimates of one row's seeds; `trained`: a seed stands behind each."""
+    first = of[0]
+    spread = intervals.spread(
+        np.stack([each.values for each in of]), np.stack([each.draws for each in of], 1), first.units
+    )
+    bounds = intervals.intervals(spread, first.high, first.low)
+    for place, (key, mean, interval) in enumerate(zip(first.keys, spread.mean, bounds, strict=True)):
+        number = base._replace(metric=key.metric, emotion=key.emotion, judge=key.judge, n=first.faces[place])
+        note = next((each.notes[place] for each in of if each.notes[place]), None)
+        if np.isnan(mean):
+            yield number._replace(reason=note or "undefined")
+            continue
+        said = [f"without {note}"] if note else []
+        said += [interval.note] if interval.note and (trained or interval.low is None) else []
+        yield number._replace(value=float(mean), low=interval.low, high=interval.high, reason="; ".join(said) or None)
+
+
+def whole_samples(cells: Sequence[Mapping[str, Value]], base: Number, *, trained: bool = True) -> Iterator[Number]:
+    """What belongs to whole samples: mean over seeds, an interval by t from three on, none by resampling faces."""
+    for name in dict.fromkeys(name for cell in cells for name in cell):
+        each = [cell.get(name) for cell in cells]
+        number = base._replace(metric=name, n=None if each[0] is None else each[0].n)
+        values = np.array([one.value for one in each if one is not None and one.value is not None])
+        if len(values) < len(cells):
+            reasons = dict.fromkeys(one.reason for one in each if one is not None and one.value is None)
+            yield number._replace(reason="; ".join(filter(None, reasons)) or "not measured for every seed")
+        elif len(values) < intervals.SEEDS_NEEDED:
+            reason = "order only: fewer than three seeds" if trained else None
+            yield number._replace(value=float(values.mean()), reason=reason)
+        else:
+            half = float(intervals.half_width([(np.array(values.var(ddof=1) / len(values)), len(values) - 1)]))
+            mean = float(values.mean())
+            yield number._replace(value=mean, low=mean - half, high=mean + half)
+
+
+def _machines(cells: Sequence[StoredCell]) -> str:
+    found = (cell.record.hardware for cell in cells if cell.record is not None)
+    return " + ".join(dict.fromkeys("unknown" if machine is None else machine.named for machine in found))
+
+
+def costs(cells: Sequence[StoredCell], base: Number) -> Iterator[Number]:
     """Costs have no interval; means over seeds only where all ran on like machines."""
     for name in COSTS:
-        machines: set[str] = set()
-        values: list[Any] = []
-        for row in rows:
-            result = row.result or {}
-            where = result.get("fitted_on") if name in FIT_COSTS else None
-            machines.add(hardware(where or result.get("hardware")))
-            values.append(_cost_of(row).get(name))
-        number = base._replace(metric=name, hardware=" + ".join(sorted(machines)))
-        if any(value is None for value in values):
-            of_fit = name in FIT_COSTS or name == "recipe_share"
-            untrained = of_fit and all((row.result or {}).get("recipe", "unknown") is None for row in rows)
-            yield number._replace(reason="nothing is trained" if untrained else "not measured")
-        elif len(machines) > 1 and name not in ("params", "flops", "recipe_share"):
-            yield number._replace(reason="seeds ran on different hardware")
-        else:
-            yield number._replace(value=values[0] if len(set(values)) == 1 else sum(values) / len(values))
+        values = [_cost_of(cell, name) for cell in cells]
+        yield _cost(cells, name, values, base)
 
 
-def _explain(entry: Entry, trouble: Mapping[int, str], suite: str) -> None:
-    """A number for each cell that has none, so that nothing that failed is out of sight."""
-    for row in entry.rows:
-        reason = trouble.get(id(row))
-        if row.state != "done" or reason is not None:
-            state = "not usable" if reason else row.state
-            said = reason or row.reason
-            base = base_number(suite, row, row.seed, flags_of(row), hardware((row.result or {}).get("hardware")))
-            entry.missing.append(base._replace(metric="macro_f1", reason=f"{state}: {said}" if said else state))
-    if not entry.seeds:
-        reasons = dict.fromkeys(number.reason for number in entry.missing)
-        base = base_number(suite, entry.rows[0], None, [], "unknown")._replace(metric="macro_f1")
-        entry.numbers["macro_f1", ""] = base._replace(reason="; ".join(reason or "" for reason in reasons))
-
-
-def _majority(section: Section, cells: Sequence[Measured]) -> Measured | None:
-    """The control that always answers the most frequent emotion of the training split, first of equal ones."""
-    first = cells[0]
-    result = first.row.result or {}
-    counts = result["dataset"].get("counts", {}).get("train", {})
-    if not counts:
+def _cost_of(cell: StoredCell, name: str) -> float | None:
+    record = cell.record
+    if record is None or record.evaluation is None or record.fit is None:
         return None
-    section.majority = max(section.emotions, key=lambda emotion: counts.get(emotion, 0))
-    certain = np.zeros((section.faces, len(section.emotions)))
-    certain[:, section.emotions.index(section.majority)] = 1
-    faces = first.faces.assign(prediction=certain.argmax(1))
-    name = "control:majority"
-    row = replace(first.row, row=name, model=name, variant="", control="majority", stale=None)
-    return Measured(row, first.emotions, faces, tally(certain, faces["label"], leaked=faces["leaked"]))
+    if name in ("params", "flops"):
+        return float(getattr(record.evaluation, name))
+    found: float | None = getattr(record.fit.cost, name, None)
+    return found
 
 
-def _majority_entry(crowd: _Crowd, majority: Measured, suite: str) -> Entry:
-    entry = Entry(majority.row.row, [majority.row])
-    for number in crowd.numbers(crowd.places(entry), base_number(suite, majority.row, None, [], "")):
-        if number.metric in ("ece", "nll"):
-            reason = "the majority class gives no probabilities"
-            number = number._replace(value=None, low=None, high=None, reason=reason)
-        elif number.low is not None:
-            number = number._replace(reason=None)  # it has no seed that the interval could leave out
-        entry.numbers[number.metric, number.emotion] = number
-    return entry
+def _cost(cells: Sequence[StoredCell], name: str, values: Sequence[float | None], base: Number) -> Number:
+    records = [cell.record for cell in cells if cell.record is not None]
+    of_fit = name in FIT_COSTS
+    machines = {
+        machine.named
+        for record in records
+        for machine in [record.fit.hardware if of_fit and record.fit is not None else record.hardware]
+        if machine is not None
+    }
+    number = base._replace(metric=name, hardware=" + ".join(sorted(machines)))
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        untrained = all(record.fit is not None and record.fit.cost is None for record in records)
+        nothing = untrained and (of_fit or name == "recipe_share")
+        return number._replace(reason="nothing is trained" if nothing else "not measured")
+    if len(machines) > 1 and name not in EVERYWHERE:
+        return number._replace(reason="seeds ran on different hardware")
+    return number._replace(value=known[0] if len(set(known)) == 1 else sum(known) / len(known))
 
 
-def _permuted(cell: Measured) -> Check:
-    value, low, high = stats.renamed(cell.confusion)
-    return Check(cell.row.row, cell.row.seed, "balanced accuracy", value, low, high)
+def _explain(section: Section, entry: Entry, trouble: Mapping[int, str], suite: str) -> None:
+    """A number for each cell that has none, so that nothing that failed is out of sight."""
+    key = section.track.rankings[0].metrics[0] if section.track.rankings else Key("")
+    for cell in entry.cells:
+        reason = trouble.get(id(cell))
+        if cell.state != "done" or reason is not None:
+            state, said = "not usable" if reason else cell.state, reason or cell.reason
+            base = base_number(section, cell, suite, cell.seed, flags_of([cell]))._replace(hardware=_machines([cell]))
+            told = f"{state}: {said}" if said else state
+            entry.missing.append(base._replace(metric=key.metric, emotion=key.emotion, reason=told))
+    if not entry.seeds and entry.missing:
+        reasons = dict.fromkeys(number.reason or "" for number in entry.missing)
+        number = entry.missing[0]._replace(seed=None, reason="; ".join(reasons))
+        entry.numbers[key] = number
 
 
-def _rank(section: Section, crowd: _Crowd) -> None:
-    """Order by macro F1; compare all pairs on the same faces; equal ranks where nothing tells two apart."""
-    metric = crowd.names.index(("macro_f1", ""))
-    section.entries.sort(key=lambda entry: (not entry.ranked, -(entry.value("macro_f1") or 0.0)))
-    ranked = section.ranked
-    values = [crowd.values[crowd.places(entry), metric] for entry in ranked]
-    draws = [crowd.draws[:, crowd.places(entry), metric] for entry in ranked]
-    section.comparisons = stats.compare(values, draws, crowd.groups)
-    for entry, rank in zip(ranked, stats.rank_ranges(len(ranked), section.comparisons), strict=True):
-        entry.rank = rank
-    for pair in section.comparisons:
-        if pair.first == 0:
-            ranked[pair.second].behind = pair
+# Controls and ranks
+
+
+def _control(section: Section, control: ControlRow, suite: str) -> None:
+    """A control's checks, and its row unless a trained network is the row already."""
+    section.checks += control.checks
+    if control.trained:
+        return
+    cell = section.usable[0]
+    base = base_number(section, cell, suite, None, [])._replace(model=control.name, variant="")
+    entry = Entry(control.name, [cell])
+    numbers = [number for of in control.estimates for number in resampled([of], base, trained=False)]
+    numbers += whole_samples([control.values], base, trained=False)
+    entry.numbers = {key_of(number): number for number in numbers}
+    section.controls.append(entry)
+
+
+def _rank(section: Section, ranking: Ranking, estimates: Mapping[int, list[Estimates]]) -> None:
+    """Compare all pairs; equal ranks where nothing tells two apart."""
+    ranked = [entry for entry in section.entries if entry.ranked]
+    key = _ranked_by(ranked, ranking)
+    if key is None:
+        return
+    with_value = [entry for entry in ranked if entry.value(key) is not None]
+    ordered = sorted(with_value, key=lambda entry: _order(entry, ranking, key))
+    section.ranked_by[ranking.name], section.compared[ranking.name] = key, ordered
+    if ranking.by == "faces":
+        pairs = _compared_on_faces(ordered, key, estimates)
+    else:
+        values = [[_of_seed(entry, key, seed) for seed in entry.seeds] for entry in ordered]
+        if any(len(each) < intervals.SEEDS_NEEDED for each in values):
+            section.order_only.append(ranking.name)
+            for place, entry in enumerate(ordered):
+                entry.ranks[ranking.name] = (place + 1, place + 1)
+            return
+        sign = 1 if ranking.better == "higher" else -1
+        pairs = intervals.compare_means([sign * np.array(each) for each in values])
+    section.comparisons[ranking.name] = pairs
+    for entry, rank in zip(ordered, intervals.rank_ranges(len(ordered), pairs), strict=True):
+        entry.ranks[ranking.name] = rank
+    if ranking is section.track.rankings[0]:
+        for pair in pairs:
+            if pair.first == 0:
+                ordered[pair.second].behind = pair
+
+
+def _ranked_by(entries: Sequence[Entry], ranking: Ranking) -> Key | None:
+    """The first of a ranking's numbers that all entries have, else the last that any has."""
+    for key in ranking.metrics:
+        if entries and all(entry.value(key) is not None for entry in entries):
+            return key
+    return next((key for key in ranking.metrics[::-1] if any(entry.value(key) is not None for entry in entries)), None)
+
+
+def _compared_on_faces(
+    entries: Sequence[Entry], key: Key, estimates: Mapping[int, list[Estimates]]
+) -> list[intervals.Comparison]:
+    values, draws, units = [], [], []
+    for entry in entries:
+        of = [_with(key, estimates[id(cell)]) for cell in entry.cells if id(cell) in estimates]
+        values.append(np.array([each.values[each.keys.index(key)] for each in of]))
+        draws.append(np.stack([each.draws[:, each.keys.index(key)] for each in of], 1))
+        units += [each.units for each in of]
+    return intervals.compare(values, draws, min(units))
+
+
+def _with(key: Key, estimates: Sequence[Estimates]) -> Estimates:
+    return next(each for each in estimates if key in each.keys)
+
+
+def _of_seed(entry: Entry, key: Key, seed: int) -> float:
+    return next(n.value or 0.0 for n in entry.single if n.seed == seed and key_of(n) == key)

@@ -1,9 +1,30 @@
-"""Markdown and CSV that foreign names cannot break out of."""
+"""A page as Markdown, and CSV cells, that foreign names cannot break out of."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+
+from emobench.evaluation.tracks.track import Name
+from emobench.metrics.intervals import Comparison
+from emobench.report.page import (
+    Block,
+    Bullets,
+    Code,
+    Cost,
+    Gallery,
+    Heading,
+    Paragraph,
+    Part,
+    Picture,
+    Rank,
+    Score,
+    Strong,
+    Table,
+    Text,
+    Warning,
+)
+from emobench.report.readable import cost, gap, score
 
 # A backslash before these makes them text in every Markdown; the underscore inside a word is text already.
 _ACTIVE = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -54,3 +75,74 @@ def one_line(text: object) -> str:
     """Printable characters on one line; also without the marks that turn the direction of text."""
     kept = "".join(each if each.isprintable() else " " for each in str(text))
     return " ".join(kept.split())
+
+
+# A page
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """The page as one Markdown file."""
+    lines: list[str] = []
+    for block in blocks:
+        lines += [*_block(block), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _block(block: Block) -> Iterator[str]:
+    match block:
+        case Heading(level, text):
+            yield f"{'#' * level} {written(text)}"
+        case Paragraph(text):
+            yield written(text)
+        case Warning(text):
+            yield f"> {written(text)}"
+        case Bullets(items):
+            yield from (f"- {written(item)}" for item in items)
+        case Table(header, rows, left):
+            yield from table(
+                [written(cell) for cell in header], [[written(cell) for cell in row] for row in rows], left
+            )
+        case Picture(path, shows, caption):
+            if caption:
+                yield from (written(caption), "")
+            yield f"![{written(shows)}]({path})"
+        case Gallery(pictures, across):
+            shown = [f"![{written(each.shows)}]({each.path})" for each in pictures]
+            width = min(across, len(shown))
+            lines = [shown[start : start + across] for start in range(0, len(shown), across)]
+            yield from table([" "] * width, [[*line, *[""] * (width - len(line))] for line in lines], range(width))
+
+
+def written(text: Text) -> str:
+    """A text in one line."""
+    return "".join(_part(part) for part in text)
+
+
+def _part(part: Part) -> str:
+    match part:
+        case str():
+            return part
+        case Name(text):
+            return escape(text)
+        case Code(text):
+            return code(text)
+        case Strong(inner):
+            return f"**{_part(inner)}**"
+        case Score(number, bare):
+            missing = number is not None and number.value is None
+            return "n/a" if bare and (missing or number is None) else score(number, escape)
+        case Cost(number):
+            return cost(number, escape)
+        case Rank(places, order_only):
+            return _rank(places, order_only)
+        case Comparison():
+            return gap(part)
+    raise TypeError(f"no way to write {part!r}")
+
+
+def _rank(places: tuple[int, int] | None, order_only: bool) -> str:
+    if places is None:
+        return "–"
+    best, worst = places
+    shown = str(best) if best == worst else f"{best}–{worst}"
+    return f"({shown})" if order_only else shown

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from emobench.metrics.intervals import Comparison
 from emobench.report.board import Number
-from emobench.report.markdown import escape
+
+Escape = Callable[[object], str]  # what makes a foreign text harmless in the form that is written
 
 _BY_DIGITS = ("content_loss", "style_loss", "total_loss", "kid")  # of any magnitude: decimals would show zeros
 
 
-def score(number: Number | None) -> str:
+def score(number: Number | None, escape: Escape = str) -> str:
     """0.874 (0.861–0.887)"""
     if number is None:
         return "n/a"
     if number.value is None:
         return f"n/a ({escape(number.reason)})"
-    shown = significant if number.metric.rpartition(":")[2] in _BY_DIGITS else signed
+    shown = significant if number.metric in _BY_DIGITS else signed
     if number.low is None or number.high is None:
         return shown(number.value)
     return f"{shown(number.value)} ({shown(number.low)}–{shown(number.high)})"
 
 
-def cost(number: Number) -> str:
+def cost(number: Number, escape: Escape = str) -> str:
     """A count or a time as people read it."""
     if number.value is None:
         return f"n/a ({escape(number.reason)})"
@@ -40,11 +41,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def signed(value: float) -> str:

@@ -11,16 +11,16 @@ from pathlib import Path
 from emobench.errors import EmobenchError
 from emobench.files import replacing
 from emobench.report.markdown import escape
-from emobench.runner.store import Row, load_board
+from emobench.runner.store import StoredCell, load_board
 
 PAGE = "leaderboard.md"
 _LAST = "<!-- below: the last board that could be written -->"
 
 
-def stamp(rows: Sequence[Row]) -> str:
+def stamp(cells: Sequence[StoredCell]) -> str:
     """The line that ends a board's page, and says of which results it was written."""
-    known = [[row.eval_key, row.state, row.reason, row.result] for row in rows]
-    return f"<!-- results {hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()} -->"
+    known = [[cell.eval_key, cell.state, cell.reason, cell.record and cell.record.text()] for cell in cells]
+    return f"<!-- results {hashlib.sha256(json.dumps(known).encode()).hexdigest()} -->"
 
 
 def is_written(results: Path, suite: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.store import Origin, load_board
 from emobench.runner.sweep import suite_is_written, write_suite
-from emobench.suite.file import Plan
+from emobench.suite.cell import Plan
 
 
 class BoardFile:
@@ -32,7 +32,7 @@ class BoardFile:
 
     def write(self) -> None:
         """Write it; where that fails, whatever the reason, say so once and in the board itself."""
-        from emobench.report.leaderboard import write
+        from emobench.report.write import write
 
         try:
             write_suite(self.results, self.plan, self.origin)

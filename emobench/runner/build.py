@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor
 
 from emobench.classifiers.classifier import untrained
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
 from emobench.errors import EmobenchError, StoreError
+from emobench.evaluation.judge import Judge
+from emobench.files import replacing
 from emobench.recipe import Augment, Recipe
-from emobench.runner.store import Store, finished, intact, read_json
+from emobench.runner.record import Card, Record, finished, read_record
+from emobench.runner.store import JUDGE, Store, intact, is_current, sha256_of
 from emobench.suite.catalog import Kind, checked, parameters, resolve
-from emobench.suite.file import Cell
+from emobench.suite.cell import Cell
 from emobench.suite.keys import batch_of_one, datasets_in, name_of
 from emobench.suite.plugins import class_of
 from emobench.suite.rows import dataset_folder
@@ -85,7 +90,7 @@ def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset
     path = store.fit_folder(fit_key) / "fit.json"
     if not finished(path):
         raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
-    cell = Cell.from_record(read_json(path))
+    cell = read_record(path).planned
     masked = bool(cell.datasets)
     if masked and datasets:
         cell = dataclasses.replace(cell, datasets=list(datasets))
@@ -101,6 +106,62 @@ def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset
     if masked and dataset is not None:
         model.dataset = dataset
     return model.eval().requires_grad_(False)
+
+
+def load_judges(store: Store, fit_keys: Sequence[str], device: torch.device) -> list[Judge]:
+    """Finished classifiers as they judge: their weights in float16, written beside the full ones at the first time.
+
+    Raises:
+        StoreError: one is not finished here, or its weights are gone.
+    """
+    return [_load_judge(store, fit_key, device) for fit_key in fit_keys]
+
+
+def _load_judge(store: Store, fit_key: str, device: torch.device) -> Judge:
+    path = store.fit_folder(fit_key) / "fit.json"
+    if not finished(path):
+        raise StoreError(f"{path}: the judge {fit_key} is not finished here. Run its suite first")
+    record, weights = read_record(path), store.fit_folder(fit_key) / JUDGE
+    if not is_current(weights, store.weights(fit_key)):
+        _write_judge(store, fit_key, weights)
+    state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()}
+    network = build_model(record.planned, store, pretrained=False)
+    network.load_state_dict(state)
+    card = _card(record, sha256_of(weights), network.name)
+    return Judge(record.cell.row, network.to(device).eval().requires_grad_(False), card)
+
+
+def _card(record: Record, sha256: str, architecture: str) -> Card:
+    """What results say of a judge: its weights and its lineage."""
+    cell = record.cell
+    return Card(
+        row=cell.row,
+        fit_key=record.fit_key,
+        sha256=sha256,
+        architecture=architecture,
+        seed=cell.seed,
+        data=datasets_in(record.made_of.fit)[0]["fingerprint"],
+        needs=cell.needs,
+    )
+
+
+def _write_judge(store: Store, fit_key: str, path: Path) -> None:
+    weights = store.weights(fit_key)
+    if not intact(weights):
+        raise StoreError(f"{weights}: the weights are gone or cut short. Run the suite again with --on-existing redo")
+    with replacing(path) as temporary:
+        save_file(_half(weights), temporary)
+
+
+def judging_sha256(weights: Path) -> str:
+    """SHA-256 that a classifier's weights have in the form in which they judge."""
+    return hashlib.sha256(save(_half(weights))).hexdigest()
+
+
+def _half(weights: Path) -> dict[str, Tensor]:
+    """Weights in float16; counters stay what they are."""
+    state = load_file(weights)
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
 
 
 def model_class(cell: Cell) -> Any:

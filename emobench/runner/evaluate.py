@@ -1,157 +1,206 @@
-"""Measuring one finished cell on the test split, in one process."""
+"""Measuring one finished cell on its tracks, in one process, and keeping what was measured."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from emobench.classifiers.classifier import EmotionClassifier, flops_of, parameters_of
 from emobench.data.datamodule import EmotionDataModule
-from emobench.errors import EmobenchError, NotFinite
-from emobench.metrics.intervals import Interval, bootstrap, grouped, intervals, spread
+from emobench.errors import WeightsError
+from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.protocol import DRAW_BATCH, READ_BATCH
+from emobench.evaluation.reference import RealFaces
+from emobench.evaluation.sampler import Sampler
+from emobench.evaluation.task import Task
+from emobench.evaluation.tracks import recognition
+from emobench.evaluation.values import Value
+from emobench.files import replacing
+from emobench.metrics import inception
+from emobench.metrics.identity import Embedding, Lpips
 from emobench.metrics.recognition import class_measures, measures, tally
-from emobench.runner.build import load_model
-from emobench.runner.machine import identity
+from emobench.runner.build import load_judges, load_model, model_class
+from emobench.runner.machine import record_of
+from emobench.runner.record import Dataset, Evaluation, Record, TrackValues, read_record
 from emobench.runner.reuse import made_with
-from emobench.runner.store import Store, read_json, write_json, write_table
-from emobench.suite.file import Cell
+from emobench.runner.store import WEBP, Store, write_table
+from emobench.suite.catalog import metrics_of, tracks_of
+from emobench.suite.cell import Cell
+
+_SPEED_OF = {"generation": "control", "stylization": "stylization at 256 px"}  # track -> what is timed, else its name
 
 
-def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
-    """Read the test split once, in this one process, and keep predictions and metrics."""
-    compute_in_float32()
-    fit_record = read_json(store.fit_folder(cell.fit_key) / "fit.json")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(store, cell.fit_key).to(device)
-    test = data.faces[data.faces["split"] == "test"]
-    images = np.asarray(data.images[test.index.to_numpy()])
-    batch = 256
-    predict(model, images[:batch], batch)  # libraries choose their kernels at the first call: not part of the speed
-    probabilities, seconds = predict(model, images, batch)
-    _check_batches(model, images, probabilities)
-    labels = test["label"].to_numpy()
-    leaked = data.leaked()[test.index.to_numpy()]
-    predictions = pd.DataFrame(
-        {
-            "index": test.index.to_numpy(),
-            "id": test["id"].to_numpy(),
-            "subject": test["subject"].to_numpy(),
-            "label": labels,
-            "prediction": probabilities.argmax(1),
-            "leaked": leaked,
-            **{f"p_{emotion}": probabilities[:, k].astype(np.float32) for k, emotion in enumerate(data.emotions)},
-        }
-    )
-    folder = store.eval_folder(cell.fit_key, cell.eval_key)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder / "predictions.parquet", predictions)
-    metrics, per_emotion = measured(predictions, data.emotions)
-    cost = {
-        "params": parameters_of(model),
-        **fit_record["cost"],
-        "flops": flops_of(model),
-        "faces_per_s": len(images) / seconds,
-        "batch": batch,
-    }
-    record = {
-        **identity(cell),
-        "state": "done",
-        "reason": None,
-        "dataset": data.described(cell.dataset),
-        "metrics": metrics,
-        "per_emotion": per_emotion,
-        "cost": cost,
-        "validation": fit_record["validation"],
-        "made_with": made_with(store, cell),
-        "fitted_with": fit_record["versions"],
-        "fitted_on": fit_record["hardware"],
-        "raw": {"predictions": "predictions.parquet"},
-    }
-    write_json(folder / "result.json", record)
+def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> Record:
+    """Measure a finished cell; raw results and pictures are written, the record is returned.
+
+    Raises:
+        NotFinite: an output, a face or a feature is NaN or infinite.
+        StoreError, WeightsError: a judge or a weight file is gone, or the file is another one than was planned with.
+    """
+    fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
+    store.eval_folder(cell.fit_key, cell.eval_key).mkdir(parents=True, exist_ok=True)
+    measure = measure_classifier if issubclass(model_class(cell), EmotionClassifier) else measure_judged
+    evaluation = measure(cell, store, data)
+    return record_of(cell, "done", fit=fit, evaluation=evaluation, made_with=made_with(store, cell))
 
 
-def compute_in_float32() -> None:
-    """Switch TF32 off, which makes answers depend on the batch."""
+def _loaded(cell: Cell, store: Store) -> tuple[Any, torch.device]:
+    """The cell's network where it is measured."""
+    # float32 is measured in: TF32 makes answers depend on the batch.
     torch.backends.cudnn.allow_tf32 = False
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return load_model(store, cell.fit_key, cell.datasets, cell.dataset).to(device), device
 
 
-def measured(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values with n and the interval of this one seed, of all faces and of each emotion, from raw predictions."""
-    classes = len(emotions)
-    labels = predictions["label"].to_numpy()
-    faces = tally(
-        predictions[[f"p_{emotion}" for emotion in emotions]].to_numpy(),
-        labels,
-        leaked=predictions["leaked"].to_numpy(),
+def _described(cell: Cell, data: EmotionDataModule) -> Dataset:
+    return Dataset.model_validate(data.described(cell.dataset))
+
+
+def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule) -> Evaluation:
+    """Read the test split once."""
+    model, _ = _loaded(cell, store)
+    predictions, speed = recognition.measure(model, data, metrics_of("recognition"))
+    write_table(store.eval_folder(cell.fit_key, cell.eval_key) / "predictions.parquet", predictions)
+    values, per_emotion = summary(predictions, data.emotions)
+    return Evaluation(
+        dataset=_described(cell, data),
+        tracks={"recognition": TrackValues(values=values, per_emotion=per_emotion, faces_per_s=speed)},
+        params=parameters_of(model),
+        flops=float(flops_of(model)),
+        batch=READ_BATCH,
+        raw={"predictions": "predictions.parquet"},
     )
-    subjects = predictions["subject"]
-    groups = None if subjects.isna().any() else pd.factorize(subjects)[0].astype(np.int64)
 
-    def statistic(sums: np.ndarray) -> np.ndarray:
-        whole, single = measures(sums, classes), class_measures(sums, classes)
-        return np.concatenate([np.stack(list(whole.values()), -1), *single.values()], -1)
 
-    units = grouped(faces[None], groups)
-    values = statistic(units.sum(1))
-    names = list(measures(units.sum(1)[0], classes))
-    upper = [np.inf if name == "nll" else 1.0 for name in names] + [1.0] * (values.shape[1] - len(names))
-    found = intervals(spread(values[:1], bootstrap(units, statistic), units.shape[1]), upper)
-    support = np.bincount(labels, minlength=classes)
+def summary(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values with their n, of all faces and of each emotion, from raw predictions: what a reader of a record looks for.
+
+    Intervals are the report's, which computes the values again.
+    """
+    classes, labels = len(emotions), predictions["label"].to_numpy()
+    shares = predictions[[f"p_{emotion}" for emotion in emotions]].to_numpy()
+    sums = tally(shares, labels, leaked=predictions["leaked"].to_numpy()).sum(0)
     counts = {"accuracy_unleaked": int((~predictions["leaked"]).sum())}
-    rows = iter(zip(values[0], found, strict=True))
-    whole = {name: _entry(*next(rows), counts.get(name, len(labels))) for name in names}
-    per_emotion = {
-        name: {emotion: _entry(*next(rows), int(n)) for emotion, n in zip(emotions, support, strict=True)}
-        for name in class_measures(units.sum(1)[0], classes)
+    support = np.bincount(labels, minlength=classes)
+
+    def value(number: Any, n: int) -> Value:
+        return Value(float(number), n) if np.isfinite(number) else Value(None, n, "undefined: no such faces")
+
+    whole = {name: value(of, counts.get(name, len(labels))) for name, of in measures(sums, classes).items()}
+    single = {
+        name: {emotion: value(of[k], int(support[k])) for k, emotion in enumerate(emotions)}
+        for name, of in class_measures(sums, classes).items()
     }
-    return whole, per_emotion
+    return whole, single
 
 
-def _entry(value: float, interval: Interval, n: int) -> dict[str, Any]:
-    if not np.isfinite(value):
-        return {"value": None, "low": None, "high": None, "n": n, "reason": "undefined: no such faces"}
-    return {"value": float(value), "low": interval.low, "high": interval.high, "n": n, "reason": interval.note}
+def measure_judged(cell: Cell, store: Store, data: EmotionDataModule) -> Evaluation:
+    """Have the model do what its tracks ask for, and the panel read it."""
+    model, device = _loaded(cell, store)
+    folder = store.eval_folder(cell.fit_key, cell.eval_key)
+    settings = cell.evaluation["faces"]
+    judges, (reader,) = (load_judges(store, cell.panel[role], device) for role in ("judges", "reader"))
+    guides = load_judges(store, _classifiers(store, cell.needs), device)
+    real = RealFaces.of(data, settings["fidelity"])
+    fidelity = _fidelity(cell, real, reader, data.cache, device)
+    tracks = tracks_of(type(model))
+    sampler = Sampler(model, data.emotions, data.size, real, device)
+    metrics = {name: metrics_of(name) for name in tracks}
+    task = Task(sampler, judges, guides, real, fidelity, settings, data, _networks(cell, device), metrics, device)
+    task.judge_real_faces()
+    references: dict[str, dict[str, Any]] = {"floor": fidelity.measure(real.faces(real.floor), "floor", again=True)}
+    task.copies["copies"] = real.faces(real.reference)
+    values = {name: dict(track.measure(task)) for name, track in tracks.items()}
+    references["copies"] = {}
+    for name, share in fidelity.copied(task.copies).items():
+        (references if name in references else values)[name]["memorisation"] = share
+    write_table(folder / "verdicts.parquet", pd.concat(task.tables, ignore_index=True))
+    raw = {"verdicts": "verdicts.parquet"}
+    for kind, (faces, real_people) in task.pictures.items():
+        _write_picture(faces, folder / f"{kind}.webp")
+        raw |= {} if real_people else {kind: f"{kind}.webp"}
+    speeds = {name: sampler.speed.get(_SPEED_OF.get(name, name)) for name in tracks}
+    return Evaluation(
+        dataset=_described(cell, data),
+        tracks={name: TrackValues(values=values[name], faces_per_s=speeds[name]) for name in tracks},
+        references=references,
+        params=_parameters(model, cell, store),
+        flops=_flops(model, device),
+        batch=DRAW_BATCH,
+        own_size=model.size,
+        draws=hasattr(model, "sample"),
+        panel=[judge.card for judge in judges],
+        reader=reader.card,
+        guides=[guide.card for guide in guides],
+        raw=raw,
+    )
 
 
-@torch.inference_mode()
-def predict(model: EmotionClassifier, images: np.ndarray, batch: int) -> tuple[np.ndarray, float]:
-    """Class probabilities in float64 `(N, K)`, networks in float32, and the seconds that it took.
-
-    Args:
-        images: uint8 `(N, C, H, W)`, C 1 or 3.
-
-    Raises:
-        NotFinite: an output is NaN or infinite; names the face's place among `images`.
-    """
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    started = time.perf_counter()
-    outputs = []
-    for first in range(0, len(images), batch):
-        faces = torch.from_numpy(images[first : first + batch]).to(device)
-        outputs.append(model(faces.expand(-1, 3, -1, -1)).double().softmax(1).cpu())
-    probabilities = torch.cat(outputs).numpy()
-    seconds = time.perf_counter() - started
-    broken = np.flatnonzero(~np.isfinite(probabilities).all(1))
-    if len(broken):
-        raise NotFinite(f"the model's output for test face {broken[0]} is not finite ({len(broken)} such faces)")
-    return probabilities, seconds
+def _write_picture(faces: np.ndarray, path: Path) -> None:
+    """A picture of faces uint8 (rows, columns, 3, S, S), small ones enlarged."""
+    rows, columns, _, side, _ = faces.shape
+    canvas = faces.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)
+    times = max(1, round(48 / side))
+    picture = Image.fromarray(np.ascontiguousarray(canvas))
+    with replacing(path) as temporary:
+        large = picture.resize((columns * side * times, rows * side * times), Image.Resampling.NEAREST)
+        large.save(temporary, "WEBP", **WEBP)
 
 
-def _check_batches(model: EmotionClassifier, images: np.ndarray, probabilities: np.ndarray) -> None:
-    """Predictions must not depend on the batch that a face is in: another size and order give the same.
+def _parameters(model: Any, cell: Cell, store: Store) -> int:
+    """Of what makes the faces: a search has none of its own, but those of the networks that it is run through."""
+    if cell.trains:
+        return parameters_of(model)
+    return sum(parameters_of(load_model(store, key)) for keys in cell.needs.values() for key in keys)
 
-    Raises:
-        EmobenchError: they do, as with a batch norm left in training mode.
-    """
-    few = np.arange(min(len(images), 96))[::-1]
-    again, _ = predict(model, images[few], 7)
-    difference = float(np.abs(again - probabilities[few]).max())
-    if difference > 1e-3:
-        raise EmobenchError(
-            f"predictions change with batch size and order, by up to {difference:.2g}: not a classifier"
-        )
+
+def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of the needs that read emotions."""
+    keys = [key for keys in needs.values() for key in keys]
+    cells = {key: read_record(store.fit_folder(key) / "fit.json").planned for key in keys}
+    return [key for key in keys if issubclass(model_class(cells[key]), EmotionClassifier)]
+
+
+def _fidelity(cell: Cell, real: RealFaces, reader: Any, cache: Path, device: torch.device) -> Fidelity:
+    """With Inception where the suite was planned with its file."""
+    planned = cell.evaluation["files"]["inception"]
+    network = None
+    if planned["reason"] is None:
+        found = inception.find(planned["sha256"])
+        if found.path is None or found.reason is not None:
+            raise WeightsError(f"{inception.FILE} changed while the sweep ran. Run the same command again")
+        network = inception.Inception(found.path, device)
+    return Fidelity(real, reader, network, planned["sha256"], planned["reason"], cache)
+
+
+def _networks(cell: Cell, device: torch.device) -> dict[str, Any]:
+    """The further networks that the suite names, by use."""
+    files = cell.evaluation["files"]
+    found: dict[str, Any] = {}
+    if files["identity"] is not None:
+        found["identity"] = Embedding(Path(cell.files["identity"]))
+    if files["lpips"] is not None:
+        found["lpips"] = Lpips(cell.files["lpips"], device)
+    return found
+
+
+def _flops(model: Any, device: torch.device) -> float:
+    """FLOPs of one face, drawn, edited or stylized."""
+    emotions = torch.eye(len(model.emotions), device=device)[:1]
+    seeds = torch.zeros(1, dtype=torch.int64, device=device)
+    with FlopCounterMode(display=False) as counter:
+        face = torch.zeros(1, 3, model.size, model.size, dtype=torch.uint8, device=device)
+        if hasattr(model, "sample"):
+            model.sample(emotions, seeds)
+        elif hasattr(model, "edit"):
+            model.edit(face, emotions, seeds)
+        else:
+            model.stylize(face, emotions)
+    return float(counter.get_total_flops())

@@ -29,16 +29,16 @@ from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
 from emobench.errors import Diverged, EmobenchError, StoreError
-from emobench.files import replacing
+from emobench.files import SCHEMA_VERSION, read_json, replacing, write_json
 from emobench.generators.generator import EmotionGenerator
 from emobench.recipe import Recipe
-from emobench.runner.build import build_model, model_class, recipe_of
-from emobench.runner.judges import judging_sha256
+from emobench.runner.build import build_model, judging_sha256, model_class, recipe_of
 from emobench.runner.logging import History, Progress
-from emobench.runner.machine import identity
+from emobench.runner.machine import hardware, record_of, versions
+from emobench.runner.record import Fit, FitCost, Validation, Weights
 from emobench.runner.reuse import made_with
-from emobench.runner.store import JUDGE, SCHEMA_VERSION, Store, read_json, sha256_of, write_json
-from emobench.suite.file import Cell
+from emobench.runner.store import JUDGE, Store, sha256_of
+from emobench.suite.cell import Cell
 
 CHECKPOINT_MINUTES = 10  # within an epoch that takes longer than this
 MADE_WITH = "made_with.json"  # beside checkpoints: SHA-256 of the networks that the fit was handed
@@ -241,33 +241,37 @@ def fit(
         return
     if not history.rows:
         raise EmobenchError("no epoch was finished: the budget is smaller than one epoch. Raise `epochs` or `steps`")
-    validation: dict[str, Any] | None = None
+    validation = None
     if best is None:
         state = model.state_dict()
     else:
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         chosen = (min if best.mode == "min" else max)(history.rows, key=lambda row: row[f"val_{recipe.monitor}"])
-        validation = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")}
-        validation["epoch"] = chosen["epoch"]
+        scores = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")}
+        validation = Validation(**scores, epoch=chosen["epoch"])
     weights = store.weights(cell.fit_key)
     (folder / JUDGE).unlink(missing_ok=True)  # of the weights that these replace
     _save_weights(state, weights)
-    steps = trainer.global_step // _turns(model)
     stopped_early = recipe.patience is not None and recipe.epochs is not None and len(history.rows) < recipe.epochs
-    cost = {
-        "params": parameters_of(model),
-        "fit_seconds": stopwatch.seconds,
-        "fit_faces_per_s": stopwatch.faces / stopwatch.seconds,
-        "peak_memory_gb": _peak_memory_gb(),
-        "steps": steps,
-        "epochs": len(history.rows),
-        "recipe_share": 1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
-        "precision": str(trainer.precision),
-    }
+    cost = FitCost(
+        params=parameters_of(model),
+        fit_seconds=stopwatch.seconds,
+        fit_faces_per_s=stopwatch.faces / stopwatch.seconds,
+        peak_memory_gb=_peak_memory_gb(),
+        steps=trainer.global_step // _turns(model),
+        epochs=len(history.rows),
+        recipe_share=1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
+        precision=str(trainer.precision),
+    )
     judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
-    record = {**identity(cell), "state": "done", "reason": None, "cost": cost, "validation": validation}
-    record |= {"weights": {"sha256": sha256_of(weights), "judge": judge}, "made_with": networks}
-    write_json(folder / "fit.json", record)
+    made = Fit(
+        cost=cost,
+        validation=validation,
+        versions=versions(),
+        hardware=hardware(),
+        weights=Weights(sha256=sha256_of(weights), judge=judge),
+    )
+    record_of(cell, "done", fit=made, made_with=networks).write(folder / "fit.json")
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
     (folder / MADE_WITH).unlink(missing_ok=True)
 

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import WandbLogger
 
 from emobench.files import replacing
-from emobench.metrics.recognition import confusion_matrix
-from emobench.runner.store import read_json
-from emobench.suite.file import Cell
+from emobench.runner.record import read_record
+from emobench.suite.cell import Cell
 
 _REACH_SECONDS = 3.0  # for the first answer of the W&B server; wandb itself would wait for a minute and a half
 
@@ -168,23 +166,21 @@ def log_result(logger: WandbLogger, cell: Cell, folder: Path) -> None:
     import wandb
     from PIL import Image
 
-    from emobench.report.figures import confusion
-
-    record, run = read_json(folder / "result.json"), logger.experiment
-    if cell.track != "recognition":
-        numbers = {
-            f"{group}_{name}": each["value"] for group, of in record["metrics"].items() for name, each in of.items()
-        }
-        run.summary.update({name: value for name, value in numbers.items() if value is not None})
-        pictures = {kind: file for kind, file in record["raw"].items() if file.endswith((".webp", ".png"))}
-        run.log({kind: wandb.Image(Image.open(folder / file)) for kind, file in pictures.items()})
+    evaluation, run = read_record(folder / "result.json").evaluation, logger.experiment
+    if evaluation is None:
         return
-    metrics = record["metrics"]
-    predictions = pd.read_parquet(folder / "predictions.parquet", columns=["label", "prediction"])
-    counts = confusion_matrix(predictions["label"], predictions["prediction"], len(cell.emotions))
-    with np.errstate(invalid="ignore"):
-        shares = counts / counts.sum(1, keepdims=True)
-    picture = folder / "confusion.png"
-    confusion(picture, shares, cell.emotions, cell.label)
-    run.summary.update({f"test_{name}": each["value"] for name, each in metrics.items()})
-    run.log({"confusion matrix": wandb.Image(str(picture))})
+    for track, of in evaluation.tracks.items():
+        prefix = "test" if track == "recognition" else track
+        run.summary.update(
+            {f"{prefix}_{name}": each.value for name, each in of.values.items() if each.value is not None}
+        )
+    pictures = {kind: file for kind, file in evaluation.raw.items() if file.endswith((".webp", ".png"))}
+    if pictures:
+        run.log({kind: wandb.Image(Image.open(folder / file)) for kind, file in pictures.items()})
+    if "predictions" in evaluation.raw:
+        read = pd.read_parquet(folder / evaluation.raw["predictions"], columns=["label", "prediction"])
+        labels, predictions = read["label"].tolist(), read["prediction"].tolist()
+        matrix = wandb.plot.confusion_matrix(
+            y_true=labels, preds=predictions, class_names=list(cell.emotions), title=cell.label
+        )
+        run.log({"confusion matrix": matrix})

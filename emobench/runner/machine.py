@@ -11,23 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emobench.runner.store import PROTOCOL, SCHEMA_VERSION
-from emobench.suite.file import Cell
-from emobench.suite.keys import name_of
+from emobench.runner.record import Hardware, Record, State, Versions
+from emobench.suite.cell import Cell
 
 
 @functools.cache
-def versions() -> dict[str, Any]:
+def versions() -> Versions:
     """Versions of emobench (and the git commit of its checkout, if it is one), torch, lightning and Python."""
     commit, dirty = _git()
-    return {
-        "emobench": importlib.metadata.version("emobench"),
-        "commit": commit,
-        "dirty": dirty,
-        "torch": importlib.metadata.version("torch"),
-        "lightning": importlib.metadata.version("lightning"),
-        "python": platform.python_version(),
-    }
+    return Versions(
+        emobench=importlib.metadata.version("emobench"),
+        commit=commit,
+        dirty=dirty,
+        torch=importlib.metadata.version("torch"),
+        lightning=importlib.metadata.version("lightning"),
+        python=platform.python_version(),
+    )
 
 
 def _git() -> tuple[str | None, bool | None]:
@@ -49,18 +48,18 @@ def _git() -> tuple[str | None, bool | None]:
 
 
 @functools.cache
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """The machine as results name it. `device` is "cpu" or "cuda"; memory in GiB."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "device": "cuda" if gpu else "cpu",
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
-        "gpu": gpu,
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-    }
+    return Hardware(
+        device="cuda" if gpu else "cpu",
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        gpu=gpu,
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    )
 
 
 def _cpu() -> str:
@@ -71,24 +70,7 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def identity(cell: Cell) -> dict[str, Any]:
-    """What a record says of its cell before any number."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "protocol": PROTOCOL,
-        "fit_key": cell.fit_key,
-        "eval_key": cell.eval_key,
-        "made_of": {"fit": cell.fit, "eval": cell.evaluation},
-        "model": cell.model,
-        "class": name_of(cell.fit),
-        "track": cell.track,
-        "arguments": cell.fit["arguments"],
-        "recipe": cell.fit["recipe"],
-        "trainer": cell.trainer,
-        "seed": cell.seed,
-        "control": cell.control,
-        "cell": cell.record(),
-        "versions": versions(),
-        "hardware": hardware(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def record_of(cell: Cell, state: State, reason: str | None = None, **more: Any) -> Record:
+    """A cell's record, made in this process now; `more`: further fields."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Record.of(cell, state, reason, versions=versions(), hardware=hardware(), finished=now, **more)

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from emobench.errors import StoreError
-from emobench.runner.store import FINISHED, JUDGE, Store, find, finished, intact, is_current, read_json, sha256_of
-from emobench.suite.file import Cell, Plan
+from emobench.runner.record import Card, Record, Weights, finished, read_record
+from emobench.runner.store import FINISHED, JUDGE, Store, find, intact, is_current, sha256_of
+from emobench.suite.cell import Cell, Plan
 
 OnExisting = Literal["skip", "redo", "trust"]
 
@@ -31,15 +32,11 @@ def made_with(store: Store, cell: Cell, *, own: bool = True) -> dict[str, str]:
     todo = [cell.fit_key] if own else [key for keys in cell.needs.values() for key in keys]
     while todo:
         fit_key = todo.pop()
-        fit = read_json(store.fit_folder(fit_key) / "fit.json")
-        todo += [key for keys in fit["cell"]["needs"].values() for key in keys]
-        if _trains(fit):
+        fit = read_record(store.fit_folder(fit_key) / "fit.json")
+        todo += [key for keys in fit.cell.needs.values() for key in keys]
+        if fit.trains:
             found[fit_key] = sha256_of(store.weights(fit_key))
     return found
-
-
-def _trains(fit: dict[str, Any]) -> bool:
-    return fit["made_of"]["fit"]["recipe"] is not None
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Reuse:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._fits: dict[str, dict[str, Any] | None] = {}
+        self._fits: dict[str, Record | None] = {}
         self._hashes: dict[str, str | None] = {}
 
     def needed(self, cells: Iterable[Cell]) -> Needed:
@@ -124,18 +121,18 @@ class Reuse:
 
     def _needs(self, fit_key: str) -> list[str]:
         fit = self._fit(fit_key)
-        return [] if fit is None else [key for keys in fit["cell"]["needs"].values() for key in keys]
+        return [] if fit is None else [key for keys in fit.cell.needs.values() for key in keys]
 
-    def _fit(self, fit_key: str) -> dict[str, Any] | None:
+    def _fit(self, fit_key: str) -> Record | None:
         """The record of a finished fit."""
         if fit_key not in self._fits:
             path = self.store.fit_folder(fit_key) / "fit.json"
-            self._fits[fit_key] = read_json(path) if finished(path) else None
+            self._fits[fit_key] = read_record(path) if finished(path) else None
         return self._fits[fit_key]
 
-    def _result(self, cell: Cell) -> dict[str, Any] | None:
+    def _result(self, cell: Cell) -> Record | None:
         path = self.store.eval_folder(cell.fit_key, cell.eval_key) / "result.json"
-        return read_json(path) if finished(path) else None
+        return read_record(path) if finished(path) else None
 
     def _is_whole(self, fit_key: str) -> bool:
         return intact(self.store.weights(fit_key))
@@ -143,54 +140,59 @@ class Reuse:
     def _sha256(self, fit_key: str) -> str | None:
         """Of the weights that are here; None where there are none."""
         if fit_key not in self._hashes:
-            known = ((self._fit(fit_key) or {}).get("weights") or {}).get("sha256")
+            weights = self._weights(fit_key)
+            known = None if weights is None else weights.sha256
             if known is None or not self._untouched(fit_key):
                 known = sha256_of(self.store.weights(fit_key)) if self._is_whole(fit_key) else None
             self._hashes[fit_key] = known
         return self._hashes[fit_key]
+
+    def _weights(self, fit_key: str) -> Weights | None:
+        """What the fit's record says of its weights."""
+        fit = self._fit(fit_key)
+        return None if fit is None or fit.fit is None else fit.fit.weights
 
     def _untouched(self, fit_key: str) -> bool:
         """Whether the weights are no younger than the fit's record, which was written after them."""
         record = self.store.fit_folder(fit_key) / "fit.json"
         return self._is_whole(fit_key) and self.store.weights(fit_key).stat().st_mtime_ns <= record.stat().st_mtime_ns
 
-    def _fitted_with_others(self, cell: Cell, fit: dict[str, Any]) -> str | None:
+    def _fitted_with_others(self, cell: Cell, fit: Record) -> str | None:
         return _said("was trained", self._others(fit, self._behind(cell)))
 
-    def _evaluated_with_others(self, cell: Cell, result: dict[str, Any]) -> str | None:
+    def _evaluated_with_others(self, cell: Cell, result: Record) -> str | None:
         others = self._others(result, {cell.fit_key, *self._behind(cell)})
-        cards = [*result.get("panel", []), *([result["reader"]] if "reader" in result else [])]
-        return _said("was evaluated", [*others, *(card["row"] for card in cards if self._judges_otherwise(card))])
+        of = result.evaluation
+        cards = [] if of is None else [*of.panel, *([] if of.reader is None else [of.reader])]
+        return _said("was evaluated", [*others, *(card.row for card in cards if self._judges_otherwise(card))])
 
-    def _others(self, record: dict[str, Any], fit_keys: Iterable[str]) -> list[str]:
+    def _others(self, record: Record, fit_keys: Iterable[str]) -> list[str]:
         """Rows whose weights are not those that a record was made with."""
         found = []
         for fit_key in sorted(fit_keys):
             fit = self._fit(fit_key)
-            if fit is None or not _trains(fit):
+            if fit is None or not fit.trains:
                 continue  # one that is to be trained is compared when it ends
-            then = record.get("made_with", {}).get(fit_key)
+            then = record.made_with.get(fit_key)
             if then is None:  # of an older emobench: what was made before the network was trained is not of it
-                differs = fit["finished"] > record["finished"]
+                differs = (fit.finished or "") > (record.finished or "")
             else:
                 differs = self._sha256(fit_key) not in (None, then)
             if differs:
-                found.append(fit["cell"]["row"])
+                found.append(fit.cell.row)
         return found
 
-    def _judges_otherwise(self, card: dict[str, Any]) -> bool:
+    def _judges_otherwise(self, card: Card) -> bool:
         """Whether a judge has other weights now than a result says."""
-        fit_key = card["fit_key"]
-        fit = self._fit(fit_key)
-        if fit is None:
+        fit_key, known = card.fit_key, self._weights(card.fit_key)
+        if self._fit(fit_key) is None:
             return False
-        known = fit.get("weights") or {}
-        if known.get("judge") is not None and self._untouched(fit_key):
-            return bool(known["judge"] != card["sha256"])
+        if known is not None and known.judge is not None and self._untouched(fit_key):
+            return known.judge != card.sha256
         path = self.store.fit_folder(fit_key) / JUDGE
         if is_current(path, self.store.weights(fit_key)):
-            return bool(sha256_of(path) != card["sha256"])
-        return "sha256" in known and self._sha256(fit_key) not in (None, known["sha256"])
+            return sha256_of(path) != card.sha256
+        return known is not None and self._sha256(fit_key) not in (None, known.sha256)
 
 
 def _said(how: str, rows: Sequence[str]) -> str | None:
@@ -205,10 +207,10 @@ def stored(results: Path, suite: str, cell: Cell, on_existing: OnExisting) -> bo
     if on_existing == "trust" and find(results, suite, cell.fit_key, cell.eval_key)[0] in FINISHED:
         return True
     folder = Store(results).fit_folder(cell.fit_key)
-    states = []
+    states: list[str] = []
     for path in (folder / "fit.json", folder / cell.eval_key / "result.json"):
         try:
-            states.append(read_json(path)["state"])
+            states.append(read_record(path).state)
         except (FileNotFoundError, StoreError):
             states.append("pending")
     return "diverged" in states or states == ["done", "done"]

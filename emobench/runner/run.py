@@ -22,13 +22,13 @@ from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.runner.build import build_data, build_joint_data
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit
-from emobench.runner.generation import evaluate_generator
 from emobench.runner.logging import log_result, wandb_logger
-from emobench.runner.machine import identity
+from emobench.runner.machine import hardware, record_of, versions
+from emobench.runner.record import Fit, State, finished
 from emobench.runner.reuse import Reuse
-from emobench.runner.store import HELD, Store, finished, write_json
+from emobench.runner.store import HELD, Store
 from emobench.suite import plugins
-from emobench.suite.file import Cell
+from emobench.suite.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -138,15 +138,10 @@ def describe(error: BaseException) -> str:
 
 
 def _keep_failure(store: Store, cell: Cell, error: BaseException) -> None:
-    """Write the state of a fit or evaluation that did not end well; what was finished before stays finished."""
-    state = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
-    path = store.fit_folder(cell.fit_key) / "fit.json"
-    if finished(path):
-        path = store.eval_folder(cell.fit_key, cell.eval_key) / "result.json"
+    """Write how a fit or evaluation ended that did not end well."""
+    states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
     try:
-        if not finished(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {**identity(cell), "state": state, "reason": describe(error)})
+        store.keep_failure(record_of(cell, states.get(type(error), "failed"), describe(error)))
     except OSError as problem:  # a full disk: the sweep sees the exit code and says so
         print(f"the state could not be written: {problem}", file=sys.stderr)
 
@@ -181,13 +176,10 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
             fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:
-            record = {**identity(cell), "state": "done", "reason": None, "cost": {}, "validation": None}
-            write_json(folder / "fit.json", record)
+            nothing = Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
+            record_of(cell, "done", fit=nothing).write(folder / "fit.json")
         if not helper and (anew or not Reuse(store).evaluated(cell)):
-            if cell.track == "recognition":
-                evaluate(cell, store, data)
-            else:
-                evaluate_generator(cell, store, data)
+            evaluate(cell, store, data).write(folder / cell.eval_key / "result.json")
             if logger is not None:
                 log_result(logger, cell, folder / cell.eval_key)
 

@@ -17,14 +17,16 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emobench.errors import StoreError
-from emobench.files import replacing
+from emobench.files import read_json, replacing
+from emobench.runner.record import Card, Record, finished, read_record
+from emobench.runner.record import State as Ended
 from emobench.suite.file import Suite, is_file, packaged, stem
 from emobench.suite.keys import is_current as made_by_todays_code
 from emobench.suite.overrides import board_name, parsed
@@ -32,30 +34,14 @@ from emobench.suite.overrides import board_name, parsed
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
-PROTOCOL = 1
 JUDGES_BYTES = 4 * 2**20  # of the weights of panel, reader and guides that a board commits
 WEBP: dict[str, Any] = {"lossless": True, "quality": 80, "method": 4}  # Pillow's; 80: effort, of which more gains 2 %
 _FEW = 256  # distinct values of a column up to which a dictionary of them is shorter
 JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
 
-State = Literal["done", "failed", "diverged", "interrupted", "pending", "skipped"]
+State = Ended | Literal["pending", "skipped"]
 HELD = 75  # exit code (EX_TEMPFAIL) of a cell's process where another sweep holds the cell
 FINISHED = ("done", "diverged")  # running such a cell again would give the same
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write strict JSON beside its place and move it there, so that a reader sees all of it or nothing.
-
-    Raises:
-        ValueError: `content` holds NaN or an infinity, which JSON cannot.
-        OSError: the disk is full or the folder is read-only; the old file is untouched.
-    """
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
@@ -97,33 +83,6 @@ def _text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a record that `write_json` wrote.
-
-    Raises:
-        FileNotFoundError: there is none.
-        StoreError: it is not whole; the message names the file.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: not a whole result file ({error}). Delete it; the cell can run again.") from error
-    if not isinstance(content, dict):
-        raise StoreError(f"{path}: holds {type(content).__name__}, not a record. Delete it; the cell can run again.")
-    if content.get("schema_version") != SCHEMA_VERSION:
-        found = content.get("schema_version")
-        raise StoreError(f"{path}: schema version {found}, this emobench reads {SCHEMA_VERSION}. Run the cell again.")
-    return content
-
-
-def finished(path: Path) -> bool:
-    """Whether a whole record lies there whose state is `done`."""
-    try:
-        return bool(read_json(path)["state"] == "done")
-    except (FileNotFoundError, StoreError):
-        return False
-
-
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
@@ -152,7 +111,7 @@ def is_current(judge: Path, weights: Path) -> bool:
 def _ended_badly(path: Path) -> bool:
     """Whether a whole record lies there whose state is not `done`."""
     try:
-        return bool(read_json(path)["state"] != "done")
+        return read_record(path).state != "done"
     except (FileNotFoundError, StoreError):
         return False
 
@@ -190,6 +149,19 @@ class Store:
     def weights(self, fit_key: str) -> Path:
         return self.fit_folder(fit_key) / "weights.safetensors"
 
+    def keep_failure(self, record: Record) -> None:
+        """Write the state of a fit or evaluation that did not end well; what was finished before stays finished.
+
+        Raises:
+            OSError: the disk is full, or the folder is read-only.
+        """
+        path = self.fit_folder(record.fit_key) / "fit.json"
+        if finished(path):
+            path = self.eval_folder(record.fit_key, record.eval_key) / "result.json"
+        if not finished(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record.write(path)
+
     @contextmanager
     def lock(self, fit_key: str) -> Iterator[bool]:
         """Hold the cell for this process; yields False at once where another process holds it.
@@ -208,7 +180,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Row:
+class StoredCell:
     """One cell of a board, with what the store knows about it."""
 
     row: str
@@ -223,8 +195,8 @@ class Row:
     eval_key: str
     state: State
     reason: str | None
-    result: dict[str, Any] | None  # the evaluation's record, or the fit's where it did not end well
-    folder: Path | None  # where the raw files of `result` lie
+    record: Record | None  # of the evaluation, or of the fit where that did not end well
+    folder: Path | None  # where the record's raw files lie
     stale: str | None  # the commit that made it, where today's code would key it differently
 
 
@@ -301,9 +273,7 @@ def committed_cells(results: Path, board: str, eval_key: str = "*") -> list[Path
     return [folder for each in boards for folder in sorted((results / each / "cells").glob(eval_key))]
 
 
-def find(
-    results: Path, suite: str, fit_key: str, eval_key: str
-) -> tuple[State, str | None, dict[str, Any] | None, Path]:
+def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State, str | None, Record | None, Path]:
     """State, reason, record and folder of one cell: the own store first, then what is committed with the board.
 
     A fit that did not end well is the state of its cell, whatever was measured before it was lost.
@@ -312,26 +282,26 @@ def find(
     places = (store.eval_folder(fit_key, eval_key), *committed_cells(results, suite, eval_key))
     for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json") else places:
         try:
-            record = read_json(folder / "result.json")
+            record = read_record(folder / "result.json")
         except FileNotFoundError:
             continue
         except StoreError as error:
             return "failed", f"corrupt result: {error}", None, folder
-        return record["state"], record.get("reason"), record, folder
+        return record.state, record.reason, record, folder
     folder = store.fit_folder(fit_key)
     try:
-        record = read_json(folder / "fit.json")
+        record = read_record(folder / "fit.json")
     except FileNotFoundError:
         return "pending", None, None, folder
     except StoreError as error:
         return "failed", f"corrupt result: {error}", None, folder
-    if record["state"] == "done":
+    if record.state == "done":
         return "pending", "trained, not yet evaluated", record, folder
-    return record["state"], record.get("reason"), record, folder
+    return record.state, record.reason, record, folder
 
 
-def load_board(results: Path, suite: str) -> list[Row]:
-    """The rows of a board in the suite's order.
+def load_board(results: Path, suite: str) -> list[StoredCell]:
+    """The cells of a board in the suite's order.
 
     Raises:
         StoreError: the suite has never been run, or its `suite.json` is not whole.
@@ -344,36 +314,38 @@ def load_board(results: Path, suite: str) -> list[Row]:
             f"{results / suite}: no suite.json, so this suite was never run here. Run `emobench bench` with it first. "
             f"Boards that are here: {boards}"
         ) from None
-    rows = []
+    cells = []
     for entry in board["rows"]:
         entry = dict(entry)
         skipped = entry.pop("skipped", None)
         if skipped is not None:
-            rows.append(Row(**entry, state="skipped", reason=skipped, result=None, folder=None, stale=None))
+            cells.append(StoredCell(**entry, state="skipped", reason=skipped, record=None, folder=None, stale=None))
             continue
         state, reason, record, folder = find(results, suite, entry["fit_key"], entry["eval_key"])
-        rows.append(Row(**entry, state=state, reason=reason, result=record, folder=folder, stale=_stale(record)))
-    return rows
+        cells.append(
+            StoredCell(**entry, state=state, reason=reason, record=record, folder=folder, stale=_stale(record))
+        )
+    return cells
 
 
-def _stale(record: dict[str, Any] | None) -> str | None:
+def _stale(record: Record | None) -> str | None:
     """The commit that made a record, where the code that determined its numbers reads differently today."""
-    if record is None or made_by_todays_code(record):
+    if record is None or made_by_todays_code(record.made_of.fit, record.made_of.eval):
         return None
-    versions = record.get("versions", {})
-    return f"{versions.get('commit') or 'unknown'}{' + changes' if versions.get('dirty') else ''}"
+    return "unknown" if record.versions is None else record.versions.named
 
 
-def adopt(store: Store, record: dict[str, Any], judge: Path) -> None:
+def adopt(store: Store, record: Record, judge: Path) -> None:
     """Put a committed judge into the store: its fit, as its evaluation's record has it, and the weights that judge.
 
     Raises:
         StoreError: the file is not what its name says, such as a pointer of Git LFS or half a download.
     """
-    folder = store.fit_folder(record["fit_key"])
+    folder = store.fit_folder(record.fit_key)
     if finished(folder / "fit.json"):
-        known = read_json(folder / "fit.json").get("weights", {}).get("judge")
-        lost = not intact(folder / JUDGE) and not intact(store.weights(record["fit_key"]))
+        fit = read_record(folder / "fit.json").fit
+        known = None if fit is None or fit.weights is None else fit.weights.judge
+        lost = not intact(folder / JUDGE) and not intact(store.weights(record.fit_key))
         if lost and known == sha256_of(judge):
             with replacing(folder / JUDGE) as temporary:
                 shutil.copyfile(judge, temporary)
@@ -383,15 +355,8 @@ def adopt(store: Store, record: dict[str, Any], judge: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / JUDGE) as temporary:
         shutil.copyfile(judge, temporary)
-    fit = {name: value for name, value in record.items() if name not in ("metrics", "per_emotion", "dataset", "raw")}
-    made = {"versions": record["fitted_with"], "hardware": record["fitted_on"]}
-    write_json(folder / "fit.json", {**fit, **made})
-
-
-def cards(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The cards of the judges, the reader and the guides in a generator's record; none in a classifier's."""
-    reader = record.get("reader")
-    return [*record.get("panel", []), *([] if reader is None else [reader]), *record.get("guides", [])]
+    made = {"versions": record.fit.versions, "hardware": record.fit.hardware} if record.fit is not None else {}
+    record.model_copy(update={"evaluation": None, **made}).write(folder / "fit.json")
 
 
 def judge_file(results: Path, sha256: str) -> Path:
@@ -412,7 +377,7 @@ def committed_judge(results: Path, folder: Path, sha256: str | None) -> Path | N
     return path if path.exists() else None
 
 
-def commit_judges(results: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def commit_judges(results: Path, records: Sequence[Record]) -> None:
     """Copy the weights of a board's judges and readers, then of its guides, to where a later clone finds them.
 
     Small networks only, so that a clone is quick: together at most `JUDGES_BYTES`. A panel and its reader are
@@ -423,9 +388,10 @@ def commit_judges(results: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """
     kept: set[str] = set()
     total = 0
-    panels = [[*record["panel"], record["reader"]] for record in records]
-    for group in [*panels, *([guide] for record in records for guide in record.get("guides", []))]:
-        files = {card["sha256"]: _weights(results, card) for card in group if card["sha256"] not in kept}
+    judged = [record.evaluation for record in records if record.evaluation is not None and record.evaluation.reader]
+    panels = [[*of.panel, of.reader] for of in judged if of.reader is not None]
+    for group in [*panels, *([guide] for of in judged for guide in of.guides)]:
+        files = {card.sha256: _weights(results, card) for card in group if card.sha256 not in kept}
         found = {sha256: path for sha256, path in files.items() if path is not None}
         size = sum(path.stat().st_size for path in found.values())
         if len(found) < len(files) or total + size > JUDGES_BYTES:
@@ -440,25 +406,25 @@ def commit_judges(results: Path, records: Sequence[Mapping[str, Any]]) -> None:
                     shutil.copyfile(path, temporary)
 
 
-def _weights(results: Path, card: Mapping[str, Any]) -> Path | None:
+def _weights(results: Path, card: Card) -> Path | None:
     """The file with the very weights of a card: the committed one, or else the store's."""
-    target = judge_file(results, card["sha256"])
+    target = judge_file(results, card.sha256)
     if target.exists():
         return target
-    source = Store(results).fit_folder(card["fit_key"]) / JUDGE
-    return source if source.exists() and sha256_of(source) == card["sha256"] else None
+    source = Store(results).fit_folder(card.fit_key) / JUDGE
+    return source if source.exists() and sha256_of(source) == card.sha256 else None
 
 
-def commit_cell(results: Path, suite: str, row: Row) -> Path | None:
+def commit_cell(results: Path, suite: str, cell: StoredCell) -> Path | None:
     """Copy what a committed board needs of a finished cell beside the board; returns the copy's folder, or None."""
-    if row.state != "done" or row.result is None or row.folder is None:
+    if cell.state != "done" or cell.record is None or cell.record.evaluation is None or cell.folder is None:
         return None
-    target = results / suite / "cells" / row.eval_key
-    if row.folder == target:
+    target = results / suite / "cells" / cell.eval_key
+    if cell.folder == target:
         return target
     target.mkdir(parents=True, exist_ok=True)
-    for name in (*row.result.get("raw", {}).values(), "result.json"):  # the record last: with it the copy is whole
-        if not (target / name).exists() or (target / name).stat().st_mtime < (row.folder / name).stat().st_mtime:
+    for name in (*cell.record.evaluation.raw.values(), "result.json"):  # the record last: with it the copy is whole
+        if not (target / name).exists() or (target / name).stat().st_mtime < (cell.folder / name).stat().st_mtime:
             with replacing(target / name) as temporary:
-                shutil.copyfile(row.folder / name, temporary)
+                shutil.copyfile(cell.folder / name, temporary)
     return target

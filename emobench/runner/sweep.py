@@ -21,30 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.errors import StoreError
+from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
-from emobench.runner.store import (
-    FINISHED,
-    HELD,
-    PROTOCOL,
-    SCHEMA_VERSION,
-    Origin,
-    Store,
-    adopt,
-    cards,
-    committed_cells,
-    committed_judge,
-    finished,
-    read_json,
-    write_json,
-)
-<<<<<<< HEAD:emobench/runner/sweep.py
-from emobench.runner.store import committed as committed_cells
-from emobench.suite.file import Cell, Plan
-from emobench.suite.keys import in_todays_form, key
-=======
-from emobench.errors import StoreError
-from emobench.suite import Cell, Plan
->>>>>>> e37fd47 (A lost judge is put back from the committed ones; README: how boards are named, files of one's own):emobench/bench/schedule.py
+from emobench.runner.store import FINISHED, HELD, Origin, Store, adopt, committed_cells, committed_judge
+from emobench.suite.cell import Cell, Plan
+from emobench.suite.keys import PROTOCOL, in_todays_form, key
 
 if TYPE_CHECKING:
     from emobench.runner.run import Job
@@ -97,21 +79,22 @@ def trusting(results: Path, plan: Plan) -> Plan:
     A cell whose network another, not committed one needs is not among them; one that judges is where the board holds
     its weights, which are put into the store.
     """
-    committed: dict[str, dict[str, Any]] = {}
+    committed: dict[str, Record] = {}
     places: dict[str, Path] = {}  # eval_key -> where it is committed
     weights: dict[str, str] = {}  # fit_key of a committed judge -> sha256 of its weights
     for folder in committed_cells(results, plan.suite):
         try:
-            record = read_json(folder / "result.json")
+            record = read_record(folder / "result.json")
         except FileNotFoundError:
             continue
         except StoreError as error:
             print(error)
             continue
-        weights |= {card["fit_key"]: card["sha256"] for card in cards(record)}
-        if record["state"] in FINISHED:
-            committed.setdefault(_but_for_code(record["made_of"]["fit"], record["made_of"]["eval"]), record)
-            places.setdefault(record["eval_key"], folder)
+        if record.evaluation is not None:
+            weights |= {card.fit_key: card.sha256 for card in record.evaluation.cards}
+        if record.state in FINISHED:
+            committed.setdefault(_but_for_code(record.made_of.fit, record.made_of.eval), record)
+            places.setdefault(record.eval_key, folder)
     cells: list[Cell] = []
     needed: set[str] = set()
     judging: set[str] = set()
@@ -120,16 +103,16 @@ def trusting(results: Path, plan: Plan) -> Plan:
         found = committed.get(_but_for_code(cell.fit, cell.evaluation))
         judge = None
         if found is not None and cell.fit_key in judging:
-            judge = committed_judge(results, places[found["eval_key"]], weights.get(found["fit_key"]))
+            judge = committed_judge(results, places[found.eval_key], weights.get(found.fit_key))
         if found is None or cell.fit_key in needed or (cell.fit_key in judging and judge is None):
             needed |= {each for keys in cell.needs.values() for each in keys}
             judging |= {each for keys in cell.panel.values() for each in keys}
             cells.append(cell)
             continue
-        cells.append(replace(cell, fit=found["made_of"]["fit"], evaluation=found["made_of"]["eval"]))
+        cells.append(replace(cell, fit=found.made_of.fit, evaluation=found.made_of.eval))
         if judge is not None:
             adopt(Store(results), found, judge)
-            known[cell.fit_key] = found["fit_key"]
+            known[cell.fit_key] = found.fit_key
     return replace(plan, cells=[_judged_by(cell, known) for cell in cells[::-1]])
 
 
@@ -145,7 +128,7 @@ def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """What two cells have in common that differ in the code alone."""
     fit = in_todays_form(fit)
     fit["needs"] = {role: len(keys) for role, keys in fit["needs"].items()}
-    made_by_code = ("code", "fit_key", "judges", "reader")
+    made_by_code = ("code", "fit_key", "judges", "reader", "tracks")
     return key([fit, {name: value for name, value in evaluation.items() if name not in made_by_code}])
 
 
@@ -170,7 +153,7 @@ def write_suite(results: Path, plan: Plan, origin: Origin) -> None:
         return
     folder = results / plan.suite
     folder.mkdir(parents=True, exist_ok=True)
-    head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions()["commit"]}
+    head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions().commit}
     write_json(folder / "suite.json", {**head, **asdict(origin), "rows": _rows(plan)})
 
 
@@ -380,13 +363,13 @@ def _outcome(store: Store, cell: Cell) -> tuple[str, str | None]:
     outcome: tuple[str, str | None] = ("pending", None)
     for path in (store.fit_folder(cell.fit_key), store.eval_folder(cell.fit_key, cell.eval_key)):
         try:
-            record = read_json(path / ("fit.json" if path.name == cell.fit_key else "result.json"))
+            record = read_record(path / ("fit.json" if path.name == cell.fit_key else "result.json"))
         except FileNotFoundError:
             return "pending", None
         except StoreError as error:
             return "failed", f"corrupt result: {error}"
-        outcome = record["state"], record.get("reason")
-        if record["state"] != "done":
+        outcome = record.state, record.reason
+        if record.state != "done":
             break
     return outcome
 
@@ -394,24 +377,8 @@ def _outcome(store: Store, cell: Cell) -> tuple[str, str | None]:
 def _fail(state: Sweep, cell: Cell, reason: str) -> None:
     """Write the failure of a cell that could not write it itself."""
     state.states[_place(cell)] = ("failed", reason)
-    folder = state.store.fit_folder(cell.fit_key)
-    path = folder / "fit.json"
-    if finished(path):
-        path = folder / cell.eval_key / "result.json"
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "protocol": PROTOCOL,
-        "fit_key": cell.fit_key,
-        "eval_key": cell.eval_key,
-        "made_of": {"fit": cell.fit, "eval": cell.evaluation},
-        "cell": cell.record(),
-        "state": "failed",
-        "reason": reason,
-    }
     try:
-        if not finished(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, record)
+        state.store.keep_failure(Record.of(cell, "failed", reason))
     except OSError as error:
         state.states[_place(cell)] = ("failed", f"{reason}; the state could not be written ({error})")
 
@@ -450,12 +417,11 @@ def like_seconds(store: Store) -> dict[str, float]:
     measured: dict[str, list[float]] = {}
     for path in store.cells.glob("*/fit.json"):
         try:
-            record = read_json(path)
+            record = read_record(path)
         except (StoreError, OSError):
             continue
-        seconds = record.get("cost", {}).get("fit_seconds")
-        if record["state"] == "done" and seconds is not None:
-            measured.setdefault(alike(record["made_of"]["fit"]), []).append(seconds)
+        if record.fit is not None and record.fit.cost is not None:
+            measured.setdefault(alike(record.made_of.fit), []).append(record.fit.cost.fit_seconds)
     return {name: sum(values) / len(values) for name, values in measured.items()}
 
 

@@ -19,7 +19,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -28,8 +28,12 @@ from emobench.recipe import Augment, Recipe
 from emobench.suite import plugins
 from emobench.suite.plugins import Broken
 
-Kind = Literal["model", "dataset"]
+if TYPE_CHECKING:
+    from emobench.evaluation.tracks.track import Metric, Track
+
+Kind = Literal["model", "dataset", "track"]
 _PACKAGES = {"model": ("emobench.classifiers", "emobench.generators"), "dataset": ("emobench.data.datasets",)}
+_PACKAGES["track"] = ("emobench.evaluation.tracks",)
 _MARKS = {"model": "recipe", "dataset": "expects"}  # what every class of a kind has, and none of the other kind
 
 
@@ -99,6 +103,56 @@ def _problem(cls: Any) -> Broken | None:
 def _place(cls: type) -> str:
     """Class, file and line of a class."""
     return f"{cls.__qualname__} in {inspect.getsourcefile(cls)}, line {inspect.getsourcelines(cls)[1]}"
+
+
+_ORDER = ("recognition", "generation", "editing", "stylization")  # of tracks on boards; then the user's own
+
+
+@functools.cache
+def _tracks(state: object) -> dict[str, Track]:
+    from emobench.evaluation.tracks.track import Track
+
+    found: dict[str, Track] = {}
+    for module in _modules("track", []):
+        for member in list(vars(module).values()):
+            own = inspect.isclass(member) and member.__module__ == module.__name__
+            if own and issubclass(member, Track) and "name" in vars(member):
+                if (other := found.get(member.name)) is not None:
+                    where = f"{_place(type(other))} and {_place(member)}"
+                    raise SuiteError(f"two tracks are called '{member.name}': {where}. Rename one of them")
+                found[member.name] = member()
+    first = [name for name in _ORDER if name in found]
+    return {name: found[name] for name in (*first, *(name for name in found if name not in first))}
+
+
+def tracks() -> dict[str, Track]:
+    """Every track by its name, of the package and of the user's own files; nothing heavy is imported for it."""
+    return _tracks(plugins.state())
+
+
+def tracks_of(model: type) -> dict[str, Track]:
+    """The tracks that a class of models is measured on."""
+    return {name: track for name, track in tracks().items() if track.measures(model)}
+
+
+def metrics_of(track: str) -> tuple[Metric, ...]:
+    """The means over faces of a track: its own, then those of the user's own files."""
+    from emobench.evaluation.tracks.track import Metric
+
+    added = (value for module in plugins.modules([]) for value in list(vars(module).values()))
+    mine = [metric for metric in added if isinstance(metric, Metric) and metric.track == track]
+    return (*tracks()[track].metrics, *mine)
+
+
+def files_of_metrics(track: str) -> list[Path]:
+    """The user's own files that add metrics to a track."""
+    from emobench.evaluation.tracks.track import Metric
+
+    return [
+        Path(str(module.__file__)).resolve()
+        for module in plugins.modules([])
+        if any(isinstance(value, Metric) and value.track == track for value in vars(module).values())
+    ]
 
 
 def module_names(kind: Kind) -> list[str]:

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emobench.definitions.roots import evaluation_code, fit_code, root_of
+from emobench.definitions.roots import evaluation_code, fit_code, measure_of, root_of
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
-from emobench.runner.store import PROTOCOL
 from emobench.suite import plugins
-from emobench.suite.file import Cell, Plan, Skipped, Suite
+from emobench.suite.catalog import files_of_metrics, tracks_of
+from emobench.suite.cell import Cell, Plan, Skipped
+from emobench.suite.file import Suite
 from emobench.suite.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
-from emobench.suite.keys import contents_of_files, key, listings_of_files, with_global_batch
+from emobench.suite.keys import PROTOCOL, contents_of_files, key, listings_of_files, with_global_batch
 from emobench.suite.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
 
 
@@ -200,7 +201,7 @@ class _Builder:
             "fit_key": key(made_of_fit),
             "protocol": PROTOCOL,
             "size": data.module.size,
-            "code": {"digest": evaluation_code("recognition")},
+            **self._measured(row),
         }
         if parts:
             evaluation["part"] = [part.name for part in parts].index(data.name)
@@ -210,7 +211,7 @@ class _Builder:
             dataset=data.name,
             size=data.module.size,
             seed=seed,
-            track="recognition",
+            track=next(iter(tracks_of(row.cls)), ""),
             control=control,
             fit=made_of_fit,
             evaluation=evaluation,
@@ -222,6 +223,16 @@ class _Builder:
             datasets=datasets,
         )
         return self._judged(cell) if row.generates else cell
+
+    def _measured(self, row: ModelRow) -> dict[str, Any]:
+        """What an evaluation's key holds of a row's tracks: their names and their code."""
+        measured = tracks_of(row.cls)
+        own = {file for name in measured for file in files_of_metrics(name)}
+        roots = {name: measure_of(track) for name, track in measured.items()}
+        return {
+            "tracks": list(measured),
+            "code": {"digest": evaluation_code(roots, [(file, "*") for file in sorted(own)])},
+        }
 
     def _judged(self, cell: Cell) -> Cell:
         """A generator's cell with its judges and reader, of the suite's first seed, and how many faces they see."""
@@ -241,9 +252,8 @@ class _Builder:
             **panel,
             "faces": self.suite.evaluation.faces,
             "files": self.files.hashes,
-            "code": {"digest": evaluation_code("generation")},
         }
-        return dataclasses.replace(cell, track="generation", panel=panel, files=self.files.paths, evaluation=evaluation)
+        return dataclasses.replace(cell, panel=panel, files=self.files.paths, evaluation=evaluation)
 
     def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str], datasets: Sequence[str]) -> int:
         """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""

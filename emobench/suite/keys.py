@@ -10,8 +10,9 @@ from typing import Any
 
 from emobench.data.content import contents, listing
 from emobench.definitions import PACKAGE, NoDefinition
-from emobench.definitions.roots import catalogue, evaluation_code, fit_code
+from emobench.definitions.roots import catalogue, catalogued, evaluation_code, fit_code
 
+PROTOCOL = 1  # of docs/protocol.md: what the numbers mean
 KEY_LENGTH = 20  # hex digits of the SHA-256 that name a folder: 80 bits, no chance of a collision among cells
 
 
@@ -91,19 +92,13 @@ def in_todays_form(fit: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "model": name_of(fit), "data": data, **with_global_batch(fit["recipe"], fit["trainer"])}
 
 
-def is_current(record: Mapping[str, Any]) -> bool:
-    """Whether today's code is that which determined a record's numbers."""
-    made_of = record.get("made_of", {})
-    for part, made in made_of.items():
-        if "code" not in made:
-            continue
-        try:
-            today = _code_of_fit(made) if part == "fit" else evaluation_code(record["track"])
-        except (KeyError, NoDefinition):  # a class that is gone, or was never of the package
-            return False
-        if made["code"]["digest"] != today:
-            return False
-    return True
+def is_current(fit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
+    """Whether today's code is that which determined a record's numbers, from what its keys are made of."""
+    try:
+        today = _code_of_fit(fit), evaluation_code(catalogued(evaluation.get("tracks", ())))
+    except (KeyError, NoDefinition):  # a class that is gone, or was never of the package
+        return False
+    return (fit["code"]["digest"], evaluation["code"]["digest"]) == today
 
 
 def _code_of_fit(fit: Mapping[str, Any]) -> str:

@@ -10,23 +10,27 @@ from pathlib import Path
 
 from emobench.data.content import listing
 from emobench.errors import StoreError
-from emobench.runner.store import SCHEMA_VERSION, Store, read_json, write_json
+from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.suite import plugins
 from emobench.suite.catalog import broken
+from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
-from emobench.suite.file import Cell, Plan, Suite
+from emobench.suite.file import Suite
 from emobench.suite.keys import key, package_digest
 from emobench.suite.rows import datasets_of
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "timm", "transformers", "diffusers", "albumentations")
 
 
-def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
+def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
     """The expanded suite. A plan that skips nothing is taken from the store while suite, code, libraries and the names,
     sizes and times of the datasets' files are the same.
 
+    Args:
+        cells: folder of the store, where plans are kept.
+
     Raises:
-        EmobenchError: what is wrong with the suite (see `emobench.expand.expand`).
+        EmobenchError: what is wrong with the suite (see `emobench.suite.expand.expand`).
     """
     made_of = {
         "suite": suite.model_dump(exclude={"name", "file", "overrides"}),  # two boards may share a plan
@@ -35,12 +39,12 @@ def plan_of(suite: Suite, data_root: Path, store: Store) -> Plan:
         "plugins": [os.environ.get(plugins.VARIABLE), *((str(file), listing(file)) for file in plugins.files())],
         "data": [str(data_root.resolve()), *datasets_of(suite, data_root)],
     }
-    path = store.cells / "plans" / f"{key(made_of)}.json"
+    path = cells / "plans" / f"{key(made_of)}.json"
     try:
         found = read_json(path)
         if all(listing(Path(source)) == digest for source, digest in found["listings"].items()):
-            cells = [Cell(**cell) for cell in found["cells"]]
-            return Plan(suite.name, cells, [], found["downloads"], found["data_notes"], found["listings"])
+            planned = [Cell(**cell) for cell in found["cells"]]
+            return Plan(suite.name, planned, [], found["downloads"], found["data_notes"], found["listings"])
     except (FileNotFoundError, StoreError):
         pass
     plan = expand(suite, data_root)

@@ -1,0 +1,87 @@
+"""Asks a model for faces, a batch at a time, at the evaluation size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from emobench.data.readers.images import resized
+from emobench.errors import NotFinite
+from emobench.evaluation.protocol import CHOICE_SEED, DRAW_BATCH
+from emobench.evaluation.reference import RealFaces
+
+
+class Sampler:
+    """Samples, edits and stylizes with one model; remembers how fast that was.
+
+    Args:
+        model: a generator, an editor, a stylizer, or several of these.
+        emotions: of the dataset, in its order; the model may know more of them.
+        size: evaluation size, px.
+        real: whose validation faces an editor is given where it must generate.
+
+    Attributes:
+        speed: faces per second by what they were asked for.
+    """
+
+    def __init__(self, model: Any, emotions: Sequence[str], size: int, real: RealFaces, device: torch.device) -> None:
+        self.model, self.size, self.real, self.device = model, size, real, device
+        self.known_as = np.array([[own == emotion for own in model.emotions] for emotion in emotions], np.float32)
+        self.speed: dict[str, float] = {}
+
+    def sample(self, emotions: np.ndarray, seeds: np.ndarray, what: str) -> np.ndarray:
+        """uint8 (N, 3, size, size) of emotions (N, K); an editor edits validation faces that the seeds pick."""
+        if hasattr(self.model, "sample"):
+            return self._in_batches(lambda e, s, _: self.model.sample(e, s), emotions, seeds, None, what)
+        return self.edit(self.real.faces(self.picked(seeds)), emotions, seeds, what)
+
+    def picked(self, seeds: np.ndarray) -> np.ndarray:
+        """(N,) rows of the validation faces that seeds (N,) stand for, where an editor must generate."""
+        val = self.real.val
+        return np.asarray(val[np.random.default_rng(CHOICE_SEED).permutation(len(val))[seeds % len(val)]])
+
+    def begin(self, emotions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """The faces uint8 (N, 3, size, size) from which a search for emotions (N, K) starts."""
+        return self._in_batches(lambda e, s, _: self.model.begin(e, s), emotions, seeds, None, "start")
+
+    def edit(self, images: np.ndarray, emotions: np.ndarray, seeds: np.ndarray, what: str) -> np.ndarray:
+        """uint8 (N, 3, size, size) of faces (N, C, size, size) towards emotions (N, K)."""
+        return self._in_batches(lambda e, s, faces: self.model.edit(faces, e, s), emotions, seeds, images, what)
+
+    def stylize(self, images: np.ndarray, emotions: np.ndarray | None, what: str) -> np.ndarray:
+        """uint8 (N, 3, S, S) of faces (N, C, S, S), as they are; emotions (N, K), None: the model's own label."""
+        none = np.zeros((len(images), len(self.known_as)))
+
+        def draw(e: torch.Tensor, _: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.model.stylize(faces, None if emotions is None else e)
+            return made
+
+        asked = none if emotions is None else emotions
+        return self._in_batches(draw, asked, np.arange(len(images)), images, what, images.shape[-1])
+
+    def _in_batches(
+        self, draw: Any, emotions: np.ndarray, seeds: np.ndarray, images: Any, what: str, size: int | None = None
+    ) -> np.ndarray:
+        made, spent = [], 0.0
+        for start in range(0, len(seeds), DRAW_BATCH):
+            rows = slice(start, start + DRAW_BATCH)
+            asked = torch.from_numpy(emotions[rows].astype(np.float32) @ self.known_as).to(self.device)
+            noise = torch.from_numpy(seeds[rows]).to(self.device)
+            faces = None
+            if images is not None:  # perhaps a memory map, of which a batch is read at a time
+                faces = torch.from_numpy(np.ascontiguousarray(images[rows])).to(self.device).expand(-1, 3, -1, -1)
+            started = time.perf_counter()
+            try:
+                drawn = draw(asked, noise, faces).cpu().numpy()
+            except NotFinite as error:
+                index = None if error.index is None else start + error.index
+                place = "" if index is None else f" {index}"
+                raise NotFinite(f"{what}: face{place} is not finite ({error})", index) from error
+            spent += time.perf_counter() - started
+            made.append(np.stack([resized(face, size or self.size) for face in drawn]))
+        self.speed[what] = len(seeds) / spent
+        return np.concatenate(made)

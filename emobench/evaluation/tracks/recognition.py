@@ -1,0 +1,261 @@
+"""Recognition: a face in, its emotion out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from emobench.errors import RawError
+from emobench.evaluation.protocol import READ_BATCH
+from emobench.evaluation.tracks.track import (
+    Check,
+    Column,
+    ControlRow,
+    Estimates,
+    Floats,
+    Key,
+    Made,
+    MeasuredCell,
+    Metric,
+    Ranking,
+    Track,
+    means,
+)
+from emobench.metrics import intervals
+from emobench.metrics.recognition import class_measures, confusion_matrix, measures, tally
+
+if TYPE_CHECKING:
+    from emobench.data.datamodule import EmotionDataModule
+
+WHOLE = ("accuracy", "accuracy_unleaked", "macro_f1", "weighted_f1", "precision", "recall", "ece", "nll")
+SINGLE = ("accuracy", "precision", "recall", "f1")
+MACRO = ("precision", "recall")  # of WHOLE those that are a mean over emotions
+_UNDEFINED = {
+    "accuracy_unleaked": "every test face also occurs in training or validation",
+    "accuracy": "no test face of it",
+    "recall": "no test face of it",
+    "precision": "never predicted",
+    "f1": "no test face of it, and never predicted",
+}
+_MAJORITY = "control:majority"
+
+METRICS: tuple[Metric, ...] = ()
+
+
+def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = METRICS) -> tuple[pd.DataFrame, float]:
+    """Reads the test split once: a row a face with its label and the probability of every emotion.
+
+    Args:
+        metrics: further ones, whose `Made` holds the faces that were read, their labels as `asked`, and `columns` with
+            the probability of each emotion.
+
+    Returns:
+        The raw predictions, and faces per second.
+
+    Raises:
+        NotFinite: an output is NaN or infinite; names the face.
+        EmobenchError: predictions depend on the batch.
+    """
+    from emobench.evaluation.predict import check_batches, predict
+
+    test = data.faces[data.faces["split"] == "test"]
+    rows = test.index.to_numpy()
+    images = np.asarray(data.images[rows])
+    predict(model, images[:READ_BATCH], READ_BATCH)  # libraries choose their kernels at the first call
+    probabilities, seconds = predict(model, images, READ_BATCH)
+    check_batches(model, images, probabilities)
+    shares = {f"p_{emotion}": probabilities[:, k].astype(np.float32) for k, emotion in enumerate(data.emotions)}
+    coloured = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
+    labels = test["label"].to_numpy()
+    made = Made(coloured, labels, tuple(data.emotions), rows=rows, data=data, columns=shares)
+    further = {metric.name: metric.compute(made) for metric in metrics}
+    table = pd.DataFrame(
+        {
+            "index": rows,
+            "id": test["id"].to_numpy(),
+            "subject": test["subject"].to_numpy(),
+            "label": labels,
+            "prediction": probabilities.argmax(1),
+            "leaked": data.leaked()[rows],
+            **shares,
+            **{name: values for name, values in further.items() if values is not None},
+        }
+    )
+    return table, len(images) / seconds
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One cell's raw predictions, whole and plausible."""
+
+    cell: MeasuredCell
+    faces: pd.DataFrame  # sorted by index
+    tally: Floats  # (N, K² + 18), see `emobench.metrics.recognition.tally`
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        return self.cell.emotions
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K) faces of emotion i that are read as j."""
+        return confusion_matrix(self.faces["label"], self.faces["prediction"], len(self.emotions))
+
+
+class Recognition(Track):
+    """Every test face read once; ranked by macro F1 over all K emotions."""
+
+    name = "recognition"
+    title = "Recognition: a face in, its emotion out"
+    raw = "predictions"
+    whole_samples = False
+    measure = staticmethod(measure)  # type: ignore[assignment]
+    metrics = METRICS
+    rankings = (Ranking("macro_f1", "macro F1", (Key("macro_f1"),), "is best, macro F1"),)
+    columns = (
+        Column("macro F1", Key("macro_f1")),
+        Column("behind the first", Key("macro_f1"), shows="behind"),
+        Column("accuracy", Key("accuracy")),
+        Column("accuracy, unleaked", Key("accuracy_unleaked"), optional=True),
+        Column("weighted F1", Key("weighted_f1")),
+        Column("ECE", Key("ece")),
+    )
+    by_emotion = (("accuracy", "accuracy"), ("f1", "F1"))
+
+    meaning = (
+        "Recognition is ranked by macro F1: an absent or never predicted emotion counts 0. ECE: expected calibration "
+        "error in 15 bins. `control:permuted` was trained on permuted labels: its balanced accuracy must lie among "
+        "those of the same predictions under random names, or something but the faces gives the labels away.",
+    )
+
+    @classmethod
+    def measures(cls, model: type) -> bool:
+        return hasattr(model, "logits")
+
+    def read(self, cell: MeasuredCell) -> Predictions:
+        try:
+            faces = pd.read_parquet(cell.path).sort_values("index", ignore_index=True)
+            probabilities = faces[[f"p_{emotion}" for emotion in cell.emotions]].to_numpy(np.float64)
+            predictions = faces["prediction"].to_numpy(np.int64)
+            table = tally(probabilities, faces["label"], predictions=predictions, leaked=faces["leaked"])
+            likely = np.take_along_axis(probabilities, predictions[:, None], 1)[:, 0]
+        except FileNotFoundError:
+            raise RawError(cell.path, "missing") from None
+        except Exception as error:  # whatever a broken file makes Parquet, pandas or the tally raise
+            raise RawError(cell.path, f"cannot be read ({type(error).__name__}: {error})") from error
+        if len(faces) == 0 or faces["index"].duplicated().any():
+            raise RawError(cell.path, "no test faces, or one twice")
+        if (likely < probabilities.max(1) - 1e-6).any():
+            raise RawError(cell.path, "predictions are not the most probable emotion")
+        found = measures(table.sum(0), len(cell.emotions))
+        for name in ("accuracy", "macro_f1"):
+            claimed = cell.values[name].value if name in cell.values else None
+            if claimed is not None and abs(claimed - float(found[name])) > 1e-6:
+                said = f"gives {name} {float(found[name]):.6f}, but result.json says {claimed:.6f}"
+                raise RawError(cell.path, said)
+        return Predictions(cell, faces, table)
+
+    def same(self, faces: Predictions) -> object:
+        """Protocol, emotions, faces and their labels."""
+        digest = hashlib.sha256(faces.faces["label"].to_numpy(np.int64).tobytes())
+        digest.update("\0".join(faces.faces["id"].astype(str)).encode())
+        return faces.cell.same, faces.emotions, digest.hexdigest()
+
+    def estimates(self, cells: Sequence[Predictions]) -> list[list[Estimates]]:
+        """Whole people are resampled where they are known, each other face for itself; the same ones for all cells."""
+        first = cells[0]
+        classes, leaked = len(first.emotions), int(first.faces["leaked"].sum())
+        keys = [Key(name, "macro" if name in MACRO else "") for name in WHOLE]
+        keys += [Key(name, emotion) for name in SINGLE for emotion in first.emotions]
+        kept = [place for place, key in enumerate(keys) if leaked or key.metric != "accuracy_unleaked"]
+
+        def statistic(sums: intervals.Floats) -> intervals.Floats:
+            whole, single = measures(sums, classes), class_measures(sums, classes)
+            joint = np.stack([whole[name] for name in WHOLE], -1)
+            return np.concatenate([joint, *(single[name] for name in SINGLE)], -1)[..., kept]
+
+        subjects = first.faces["subject"]
+        groups = None if subjects.isna().all() else _people(subjects)
+        unit = "faces" if groups is None else "people"
+        units = np.stack([intervals.grouped(cell.tally, groups).astype(np.float32) for cell in cells])
+        values = statistic(np.stack([cell.tally.sum(0) for cell in cells]))  # in float64; the resamples need less
+        draws = intervals.bootstrap(units, statistic)
+        support = np.bincount(first.faces["label"], minlength=classes).tolist()
+        counts = [len(first.faces) - (leaked if name == "accuracy_unleaked" else 0) for name in WHOLE]
+        counts += support * len(SINGLE)
+        keys, counts = [keys[place] for place in kept], [counts[place] for place in kept]
+        low, high = np.zeros(len(keys)), np.array([np.inf if key.metric == "nll" else 1.0 for key in keys])
+        found = []
+        for place, cell in enumerate(cells):
+            notes = tuple(
+                _UNDEFINED.get(key.metric) if np.isnan(value) else None
+                for key, value in zip(keys, values[place], strict=True)
+            )
+            of = [
+                Estimates(
+                    tuple(keys), values[place], draws[:, place], units.shape[1], unit, tuple(counts), low, high, notes
+                )
+            ]
+            if self.metrics:
+                group = np.arange(len(cell.faces)) if groups is None else groups
+                of.append(means(cell.faces, group, unit, self.metrics))
+            found.append(of)
+        return found
+
+    def controls(self, cells: Sequence[Predictions]) -> list[ControlRow]:
+        """The majority class; and whether the networks trained on permuted labels read nothing."""
+        majority = self.majority(cells[0])
+        rows = (
+            [] if majority is None else [ControlRow(_MAJORITY, _without_probabilities(self.estimates([majority])[0]))]
+        )
+        for cell in cells:
+            if cell.cell.control == "permuted":
+                value, low, high = intervals.renamed(cell.confusion)
+                check = Check(cell.cell.row, cell.cell.seed, "balanced accuracy", value, low, high)
+                rows.append(ControlRow(cell.cell.row, checks=[check], trained=True))
+        return rows
+
+    def leaked(self, faces: Predictions) -> int:
+        return int(faces.faces["leaked"].sum())
+
+    def majority(self, faces: Predictions) -> Predictions | None:
+        """Always the most frequent emotion of training, the first of equal ones; None: nobody counted them."""
+        if not faces.cell.counts:
+            return None
+        most = max(faces.emotions, key=lambda emotion: faces.cell.counts.get(emotion, 0))
+        certain = np.zeros((len(faces.faces), len(faces.emotions)))
+        certain[:, faces.emotions.index(most)] = 1
+        table = tally(certain, faces.faces["label"], leaked=faces.faces["leaked"])
+        return Predictions(faces.cell, faces.faces.assign(prediction=certain.argmax(1)), table)
+
+
+def _people(subjects: pd.Series) -> NDArray[np.int64]:
+    """(N,) the number of the person of each face; a face of nobody known is a person of its own."""
+    codes = np.asarray(pd.factorize(subjects)[0], np.int64)
+    codes[codes < 0] = codes.max() + 1 + np.arange((codes < 0).sum())
+    return codes
+
+
+def _without_probabilities(estimates: Sequence[Estimates]) -> list[Estimates]:
+    """The majority class gives no probabilities, so no ECE and no NLL."""
+    found = []
+    for of in estimates:
+        lacking = np.array([key.metric in ("ece", "nll") for key in of.keys])
+        notes = tuple(
+            "the majority class gives no probabilities" if none else note
+            for none, note in zip(lacking, of.notes, strict=True)
+        )
+        found.append(replace(of, values=np.where(lacking, np.nan, of.values), notes=notes))
+    return found
+
+
+def cannot_fail(classes: int) -> bool:
+    """Whether all renamings of so few classes lie within the interval of `control:permuted`."""
+    return math.factorial(classes) * (1 - intervals.CONTROL_LEVEL) < 2

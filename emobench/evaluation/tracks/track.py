@@ -1,0 +1,350 @@
+"""What a track is: one thing that models are measured at, with its raw results, numbers, controls and ranks.
+
+A track is one file with one subclass of `Track`, beside this one or anywhere else. Its `measure` draws and judges, and
+alone loads torch; all else is numpy, since reports are made from stored results without torch.
+
+Shapes: R bootstrap replicates, Q numbers, N faces, K emotions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from emobench.evaluation.values import Value
+from emobench.metrics import intervals
+
+if TYPE_CHECKING:
+    from emobench.evaluation.task import Task
+
+Floats = NDArray[np.float64]
+
+_NO_OTHER = "no other person in the test split shows the emotion"
+_NO_VALUE = "the comparison has no value"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A foreign name in a sentence of ours, which is shown as it is, whatever markup it holds."""
+
+    text: object
+
+
+class Key(NamedTuple):
+    """Which number of a row."""
+
+    metric: str
+    emotion: str = ""  # "": the whole, "macro": the mean over emotions
+    judge: str = ""  # "": the whole panel, or no judge at all
+
+
+@dataclass(frozen=True)
+class MeasuredCell:
+    """A finished cell as a track reads it: what its record says, and its raw file.
+
+    Attributes:
+        same: what must be equal for two cells to be compared at all, such as the protocol's version.
+        counts: faces of each emotion in the training split.
+        values: numbers of the whole sample, by metric.
+        references: the same of real faces, by the name of the control.
+        panel: name and sha256 of the weights of each judge.
+        draws: whether the model draws faces from nothing but an emotion.
+    """
+
+    row: str
+    seed: int
+    control: str | None
+    emotions: tuple[str, ...]
+    path: Path
+    same: tuple[Any, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
+    references: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    panel: tuple[tuple[str, str], ...] = ()
+    draws: bool = True
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Numbers of one network that follow from the same units, and the same numbers under resampled units.
+
+    Attributes:
+        keys: Q.
+        values: (Q,), NaN where undefined.
+        draws: (R, Q).
+        units: how many independent units were resampled.
+        unit: what they are, such as "people".
+        faces: (Q,) faces behind each number.
+        low, high: (Q,) where a number cannot lie outside; infinite where it can.
+        notes: (Q,) why there is no value, or what it leaves out.
+    """
+
+    keys: tuple[Key, ...]
+    values: Floats
+    draws: Floats
+    units: int
+    unit: str
+    faces: tuple[int, ...]
+    low: Floats
+    high: Floats
+    notes: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of a control: where its number must lie, and whether it does."""
+
+    name: str
+    seed: int
+    what: str
+    value: float | None  # None: it has none, `reason` says why
+    low: float | None
+    high: float | None  # None: as high as it likes
+    reason: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against the board."""
+        if self.value is None or self.low is None:
+            return True
+        return self.low - 1e-9 <= self.value and (self.high is None or self.value <= self.high + 1e-9)
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """Faces or answers of which it is known what they must score.
+
+    Attributes:
+        name: "control:<name>".
+        trained: whether a network with a seed stands behind it.
+    """
+
+    name: str
+    estimates: Sequence[Estimates] = ()
+    values: Mapping[str, Value] = field(default_factory=dict)
+    checks: Sequence[Check] = ()
+    trained: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a model made for a track, as metrics see it.
+
+    Attributes:
+        images: uint8 (N, 3, S, S).
+        asked: (N,) the emotion asked for.
+        emotions: the K of the dataset.
+        sources: uint8 (N, 3, S, S), the faces that were changed; None: the faces were drawn.
+        rows: (N,) rows of the dataset that the sources are; None: the faces were drawn.
+        data: the data module; of drawn people it knows the truth (`counterpart`).
+        networks: those that the suite names, by use, such as "identity".
+        columns: (N,) each, what the model itself says of every face.
+    """
+
+    images: NDArray[np.uint8]
+    asked: NDArray[np.int64]
+    emotions: tuple[str, ...]
+    sources: NDArray[np.uint8] | None = None
+    rows: NDArray[np.int64] | None = None
+    data: Any = None
+    networks: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a track: a number a face, averaged over faces with an interval over the track's units.
+
+    Attributes:
+        name: its column in raw files and in metrics.csv.
+        track: of what is measured.
+        compute: the faces to (N,) floats, NaN where a face has none; None: it cannot be measured here.
+        heading: over its column on boards; "": the name.
+        low, high: where no mean lies outside; None: it may lie anywhere.
+        missing: why there is no number where `compute` gives None.
+        of_others: whether it is also measured of a random other person, for `control:other_person`.
+        significant: whether it is shown by significant digits instead of three decimals.
+    """
+
+    name: str
+    track: str
+    compute: Callable[[Made], NDArray[np.floating] | None]
+    heading: str = ""
+    low: float | None = None
+    high: float | None = None
+    missing: str = "not measured"
+    of_others: bool = False
+    significant: bool = False
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A rank of a track's rows.
+
+    Attributes:
+        name: as files name it.
+        heading: over its column, after "rank: ".
+        metrics: the first that all rows have is ranked by, else the last; each with the emotion.
+        by: "faces": compared on resampled faces; "samples": by one number a seed, so ordered only below three seeds.
+        better: which end is first.
+        says: of the first row in the verdict, before its number.
+    """
+
+    name: str
+    heading: str
+    metrics: tuple[Key, ...]
+    says: str
+    by: Literal["faces", "samples"] = "faces"
+    better: Literal["higher", "lower"] = "higher"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a track's table.
+
+    Attributes:
+        shows: "number"; "worst": the emotion with the lowest number, named; "behind": how far behind the first it is.
+        optional: whether the column is left out where no row has the number.
+    """
+
+    heading: str
+    key: Key
+    shows: Literal["number", "worst", "behind"] = "number"
+    optional: bool = False
+    significant: bool = False
+
+
+class Track:
+    """One thing that models are measured at.
+
+    Attributes:
+        title: heading of its section.
+        raw: which raw file of a record it reads.
+        whole_samples: whether its records hold numbers of whole samples, which do not follow from the raw file.
+        settings: the names of `[evaluation]` that change its numbers.
+        metrics: means over its faces.
+        by_emotion: metric and heading of the tables that have a column an emotion.
+        pictures: kind of a raw picture -> what it shows.
+        meaning: sentences about its numbers, for the end of a board.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    raw: ClassVar[str] = "verdicts"
+    whole_samples: ClassVar[bool] = True
+    settings: ClassVar[tuple[str, ...]] = ()
+    metrics: tuple[Metric, ...] = ()
+    rankings: ClassVar[tuple[Ranking, ...]] = ()
+    columns: ClassVar[tuple[Column, ...]] = ()
+    by_emotion: ClassVar[tuple[tuple[str, str], ...]] = ()
+    pictures: ClassVar[Mapping[str, str]] = {}
+    meaning: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def measures(cls, model: type) -> bool:
+        """Whether a model of this class is measured on the track: by the methods that it has."""
+        raise NotImplementedError
+
+    @staticmethod
+    def measure(task: Task) -> dict[str, Value]:
+        """Draws and judges: the function `measure` of the track's own file, which alone is in its keys.
+
+        Returns:
+            Numbers of the whole sample, by metric.
+        """
+        raise NotImplementedError
+
+    def read(self, cell: MeasuredCell) -> Any:
+        """The raw results of a finished cell, checked.
+
+        Raises:
+            RawError: a file is missing, broken or implausible; says which, and what to do.
+        """
+        raise NotImplementedError
+
+    def same(self, faces: Any) -> Any:
+        """What must be equal for the raw results of two cells to be compared."""
+        raise NotImplementedError
+
+    def estimates(self, cells: Sequence[Any]) -> list[list[Estimates]]:
+        """The numbers of each cell that follow from its raw results."""
+        raise NotImplementedError
+
+    def controls(self, cells: Sequence[Any]) -> list[ControlRow]:
+        """The controls of a board: measured of the cells that the board compares."""
+        return []
+
+    def leaked(self, faces: Any) -> int:
+        """How many of the test faces also occur in training or validation."""
+        return 0
+
+    def calibrating(self, faces: Any) -> tuple[int, str]:
+        """How many units of real faces the judges are calibrated by, and what they are; 0 where none are."""
+        return 0, "faces"
+
+    def panel_confusions(self, faces: Any) -> Sequence[Floats]:
+        """(K, K) of each judge on real test faces: of the faces of an emotion (row), the share read as each."""
+        return ()
+
+    def curve(self, cells: Sequence[Any]) -> pd.Series | None:
+        """The panel's probability over the intensity asked for, of one row's cells; None: no such faces."""
+        return None
+
+    def notes(self, cells: Mapping[str, Any]) -> list[tuple[str | Name, ...]]:
+        """Sentences below the table; `cells`: the record of a finished cell of each row."""
+        return []
+
+
+def means(
+    part: pd.DataFrame, group: NDArray[np.int64], unit: str, metrics: Sequence[Metric], *, other: bool = False
+) -> Estimates:
+    """Means of metrics over faces, whose units are resampled whole.
+
+    Args:
+        part: a row a face, a column a metric; NaN where a face has none: the mean is over the others.
+        group: (N,) the unit of each face, 0 to G − 1.
+        unit: what the units are.
+        other: what was measured is not the result but a random other person with the emotion.
+    """
+    names = [f"{metric.name}_other" if other else metric.name for metric in metrics]
+    empty = pd.Series(np.full(len(part), np.nan), part.index)
+    columns = np.stack([part.get(name, empty).to_numpy(np.float64) for name in names], -1)  # (N, Q)
+    known = ~np.isnan(columns)
+    sums = intervals.grouped(np.concatenate([np.nan_to_num(columns), known], 1)[None], group)
+
+    def statistic(sums: intervals.Floats) -> intervals.Floats:
+        total, count = np.split(np.asarray(sums, np.float64), 2, axis=-1)
+        return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+    n, lacking = known.sum(0), _NO_OTHER if other else _NO_VALUE
+    notes: list[str | None] = []
+    for metric, name, count in zip(metrics, names, n.tolist(), strict=True):
+        if count == 0:
+            notes.append(lacking if other and name in part else metric.missing)
+        else:
+            notes.append(f"{len(part) - count:,} of {len(part):,} faces: {lacking}" if count < len(part) else None)
+    return Estimates(
+        tuple(Key(metric.name) for metric in metrics),
+        statistic(sums.sum(1))[0],
+        intervals.bootstrap(sums, statistic)[:, 0],
+        sums.shape[1],
+        unit,
+        tuple(count or len(part) for count in n.tolist()),
+        np.array([-np.inf if metric.low is None else metric.low for metric in metrics]),
+        np.array([np.inf if metric.high is None else metric.high for metric in metrics]),
+        tuple(notes),
+    )
+
+
+def listed(parts: Sequence[tuple[str | Name, ...]]) -> tuple[str | Name, ...]:
+    """a, b and c"""
+    said: tuple[str | Name, ...] = ()
+    for place, part in enumerate(parts):
+        said = (*said, *(("",) if place == 0 else (" and ",) if place == len(parts) - 1 else (", ",)), *part)
+    return said

@@ -1,0 +1,188 @@
+"""The written board: leaderboard.md, metrics.csv, metrics.json and the pictures, from the stored results alone."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from emobench.files import SCHEMA_VERSION, write_json, write_text
+from emobench.report import figures
+from emobench.report.board import Board, Entry, Number, Section, sections
+from emobench.report.markdown import csv_cell, markdown
+from emobench.report.tables import Pictures, page
+from emobench.report.written import stamp
+from emobench.runner.record import Card
+from emobench.runner.store import Origin, commit_cell, commit_judges, committed_judge, load_board
+from emobench.suite.catalog import tracks
+from emobench.suite.keys import PROTOCOL
+
+
+def write(results: Path, suite: str) -> Board:
+    """Write results/<suite>/ from what the store holds, and put the finished cells' raw files beside it.
+
+    A pure function of those files; every file is replaced as a whole.
+
+    Raises:
+        StoreError: the suite has never been run here.
+    """
+    cells = load_board(results, suite)
+    folder, command = results / suite, Origin.recorded(results, suite).command(suite)
+    board = Board(suite, folder / "leaderboard.md", cells, sections(suite, cells, list(tracks().values())), command)
+    for section in board.sections:
+        for cell in section.usable:
+            commit_cell(results, suite, cell)
+    commit_judges(results, [record for section in board.sections for record in section.records])
+    for section in board.sections:
+        section.without_weights = _without_weights(results, suite, section)
+    pictures = _draw(board, folder)
+    write_text(folder / "metrics.csv", _csv(board))
+    write_json(folder / "metrics.json", _json(board))
+    write_text(board.path, f"{markdown(page(board, pictures))}\n{stamp(cells)}\n")
+    return board
+
+
+def _without_weights(results: Path, suite: str, section: Section) -> list[Card]:
+    """The judges, readers and guides of a section whose weights are not committed."""
+    cards = {card.sha256: card for record in section.records if record.evaluation for card in record.evaluation.cards}
+    places = {cell.fit_key: results / suite / "cells" / cell.eval_key for cell in load_board(results, suite)}
+    return [
+        card
+        for sha256, card in cards.items()
+        if committed_judge(results, places.get(card.fit_key, results / suite), sha256) is None
+    ]
+
+
+def _draw(board: Board, folder: Path) -> Pictures:
+    """Draw all pictures; returns their paths from the board's folder, by track, dataset, kind and row."""
+    pictures: dict[tuple[str, ...], str] = {}
+    for section in board.sections:
+        place, name = (section.track.name, section.dataset), _file_name(section.dataset)
+        for entry in (*section.entries, *section.controls):
+            if entry.shares is not None:
+                path = f"figures/confusion-{_file_name(entry.name)}-{name}.webp"
+                figures.confusion(folder / path, entry.shares, section.emotions, entry.name)
+                pictures[*place, "confusion", entry.name] = path
+        if section.track.name == "recognition" and len(section.compared.get("macro_f1", [])) > 1:
+            pictures[*place, "ranking"] = path = f"figures/ranking-{name}.webp"
+            _ranking(section, folder / path)
+        pictures |= _raw_pictures(section, folder)
+        curves = {entry.name: section.track.curve(section.data_of(entry)) for entry in section.measured}
+        drawn = {row: (curve.index.tolist(), curve.tolist()) for row, curve in curves.items() if curve is not None}
+        if drawn:
+            pictures[*place, "curves"] = path = f"figures/intensity-{name}.webp"
+            figures.curves(folder / path, drawn)
+    return pictures
+
+
+def _ranking(section: Section, path: Path) -> None:
+    key = section.ranked_by["macro_f1"]
+    numbers = [(entry.name, entry.numbers[key]) for entry in section.compared["macro_f1"]]
+    rows = [(name, each.value, each.low, each.high) for name, each in numbers if each.value is not None]
+    floors = [entry.value(key) for entry in section.controls if entry.name == "control:majority"]
+    figures.ranking(path, rows, next(iter(floors), None))
+
+
+def _raw_pictures(section: Section, folder: Path) -> dict[tuple[str, ...], str]:
+    """What the cells hold, of each row's first seed; edits of all rows in one."""
+    pictures: dict[tuple[str, ...], str] = {}
+    place = section.track.name, section.dataset
+    for cell in section.usable:
+        raw = {} if cell.record is None or cell.record.evaluation is None else cell.record.evaluation.raw
+        for kind in section.track.pictures:
+            if kind in raw and (*place, kind, cell.row) not in pictures:
+                pictures[*place, kind, cell.row] = f"cells/{cell.eval_key}/{raw[kind]}"
+    edited = {row: folder / path for (*_, kind, row), path in pictures.items() if kind == "edits"}
+    if edited:
+        joint = f"figures/edits-{_file_name(section.dataset)}.webp"
+        figures.edits(folder / joint, edited, section.emotions)
+        return {(*place, "edits"): joint}
+    return pictures
+
+
+def _file_name(name: str) -> str:
+    """A name as part of a file's; two names never give the same."""
+    safe = re.sub(r"[^A-Za-z0-9.-]", "_", name)[:60]
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _numbers(board: Board) -> Iterator[Number]:
+    """Every number in the table's order: a model over its seeds, then seed by seed, then what is missing.
+
+    Costs of a row stand once on each dataset: with the first track that it is measured on.
+    """
+    told: set[tuple[str, str, int]] = set()
+    for section in board.sections:
+        for entry in (*section.entries, *section.controls):
+            row = entry.name, section.dataset, section.size
+            costs = [] if row in told else [*entry.costs.values()], entry.single_costs
+            told |= {row} if entry.costs else set()
+            for number in (
+                *entry.numbers.values(),
+                *costs[0],
+                *entry.single,
+                *(costs[1] if costs[0] else []),
+                *entry.missing,
+            ):
+                if number.metric != "f1":  # follows from precision and recall
+                    yield number
+
+
+def _csv(board: Board) -> str:
+    """One row a number (see docs/protocol.md, Names); a missing one is `n/a`."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(Number._fields)
+    for number in _numbers(board):
+        cells = number._replace(value="n/a") if number.value is None else number  # type: ignore[arg-type]
+        writer.writerow([csv_cell(cell) for cell in cells])
+    return file.getvalue()
+
+
+def _json(board: Board) -> dict[str, Any]:
+    """What metrics.csv does not hold: ranks, comparisons and the outcomes of the controls."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": PROTOCOL,
+        "suite": board.suite,
+        "cells": len(board.wanted),
+        "done": len(board.wanted) - len(board.missing),
+        "controls_pass": all(check.passed for check in board.checks),
+        "ranks": [rank for section in board.sections for rank in _ranks(section)],
+        "comparisons": [pair for section in board.sections for pair in _comparisons(section)],
+        "controls": [
+            asdict(check) | _place(section) | {"passed": check.passed}
+            for section in board.sections
+            for check in section.checks
+        ],
+    }
+
+
+def _place(section: Section) -> dict[str, Any]:
+    return {"dataset": section.dataset, "size": section.size, "track": section.track.name}
+
+
+def _ranks(section: Section) -> Iterator[dict[str, Any]]:
+    for entry in section.measured:
+        for ranking, (best, worst) in entry.ranks.items():
+            order_only = ranking in section.order_only
+            yield _place(section) | {
+                "row": entry.name,
+                "by": ranking,
+                "best": best,
+                "worst": worst,
+                "order_only": order_only,
+            }
+
+
+def _comparisons(section: Section) -> Iterator[dict[str, Any]]:
+    for ranking, pairs in section.comparisons.items():
+        of: list[Entry] = section.compared[ranking]
+        for pair in pairs:
+            names = {"first": of[pair.first].name, "second": of[pair.second].name}
+            yield asdict(pair) | _place(section) | {"by": ranking, "certain": pair.certain} | names

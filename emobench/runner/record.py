@@ -1,0 +1,345 @@
+"""The validated result of a cell: what `fit.json` and `result.json` hold, written and read in one place.
+
+A record is data: whatever does not fit is an error that names the file and the field, never a guess. Records of
+version 1 (before 2026-11-27) are read too; what they hold twice or compute (intervals) is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from annotated_types import MinLen
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+
+from emobench.errors import StoreError
+from emobench.evaluation.values import Value
+from emobench.files import read_object, write_text
+from emobench.suite.cell import Cell
+from emobench.suite.keys import PROTOCOL
+
+SCHEMA_VERSION = 2
+
+State = Literal["done", "failed", "diverged", "interrupted"]
+
+
+def _plain_name(name: str) -> str:
+    """A raw file lies in the record's own folder: its name leads nowhere else."""
+    if not name or name in (".", "..") or any(each in name for each in "/\\\0"):
+        raise ValueError(f"{name!r} is no plain file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+
+
+class Part(BaseModel):
+    """What all parts of a record share: finite numbers, types as they are, fields of later versions passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Versions(Part):
+    """What a fit or an evaluation ran with."""
+
+    emobench: str
+    commit: str | None = None  # of the checkout that held the package; None: installed
+    dirty: bool | None = None  # whether tracked files of the package differed from the commit
+    torch: str
+    lightning: str
+    python: str
+
+    @property
+    def named(self) -> str:
+        """The commit as boards name it."""
+        return f"{self.commit or 'unknown'}{' + changes' if self.dirty else ''}"
+
+
+class Hardware(Part):
+    """The machine that did the work."""
+
+    device: str  # "cpu" or "cuda"
+    cpu: str | None
+    cores: int
+    gpu: str | None
+    memory_gb: float  # GiB
+
+    @property
+    def named(self) -> str:
+        """One line, as boards name it."""
+        return self.gpu or f"{self.cpu or 'CPU'}, {self.cores} cores"
+
+
+class Validation(Part):
+    """The best epoch of a classifier on the validation split."""
+
+    macro_f1: float
+    accuracy: float
+    loss: float
+    epoch: int
+
+
+class FitCost(Part):
+    """What a fit took."""
+
+    params: int
+    fit_seconds: float
+    fit_faces_per_s: float
+    peak_memory_gb: float | None  # GiB
+    steps: int
+    epochs: int
+    recipe_share: float  # faces seen, as a share of those of the class's own recipe
+    precision: str
+
+
+class Weights(Part):
+    """The SHA-256 of a network's file, and of the form in which it judges (None: it reads no emotions)."""
+
+    sha256: str
+    judge: str | None = None
+
+
+class Fit(Part):
+    """How the network of a cell came to be."""
+
+    cost: FitCost | None  # None: nothing is trained
+    validation: Validation | None  # None: no metric selects the epoch
+    versions: Versions
+    hardware: Hardware
+    weights: Weights | None = None  # None: nothing is trained, or an older emobench did not say
+
+
+class TrackValues(Part):
+    """What one track measured, beside the raw file from which the rest is computed.
+
+    Attributes:
+        values: metric -> value of the whole sample.
+        per_emotion: metric -> emotion -> value.
+        faces_per_s: how fast the model did what the track asks for.
+    """
+
+    values: dict[str, Value] = {}
+    per_emotion: dict[str, dict[str, Value]] = {}
+    faces_per_s: float | None = None
+
+
+class Card(Part):
+    """A classifier that judges, reads features or guides, and its lineage."""
+
+    row: str
+    fit_key: str
+    sha256: str  # of its weights in float16
+    architecture: str
+    seed: int
+    data: str  # fingerprint of its training data
+    needs: dict[str, list[str]]
+
+
+class Dataset(Part):
+    """The dataset that a cell was evaluated on."""
+
+    name: str
+    size: int  # evaluation size, px
+    fingerprint: str
+    emotions: list[str]
+    counts: dict[str, dict[str, int]]  # split -> emotion -> faces
+    notes: list[str] = []
+    audit: dict[str, int] = {}
+
+
+class Evaluation(Part):
+    """What was measured of a finished network on the test split."""
+
+    dataset: Dataset
+    tracks: Annotated[dict[str, TrackValues], MinLen(1)]
+    references: dict[str, dict[str, Value]] = {}  # real faces measured in the same way: "floor", "copies"
+    params: int
+    flops: float  # of one face
+    batch: int
+    own_size: int | None = None  # px that a generator draws at; None: the evaluation size
+    draws: bool = False  # whether it draws faces from nothing but an emotion
+    panel: list[Card] = []
+    reader: Card | None = None
+    guides: list[Card] = []
+    raw: dict[str, FileName]
+
+    @property
+    def cards(self) -> list[Card]:
+        """Of the judges, the reader and the guides; none of a classifier."""
+        return [*self.panel, *([] if self.reader is None else [self.reader]), *self.guides]
+
+
+class CellFields(Part):
+    """The fields of a planned cell (see `emobench.suite.cell.Cell`), but for what its keys are made of."""
+
+    row: str
+    model: str
+    dataset: str
+    size: int
+    seed: int
+    track: str
+    control: str | None
+    emotions: list[str]
+    parameters: int
+    trainer: dict[str, Any] = {}
+    needs: dict[str, list[str]] = {}
+    panel: dict[str, list[str]] = {}
+    sources: dict[str, dict[str, str]] = {}
+    datasets: list[str] = []
+
+
+class MadeOf(Part):
+    """All that the two keys of a cell are made of, in plain values."""
+
+    fit: dict[str, Any]
+    eval: dict[str, Any]
+
+
+class Record(Part):
+    """The result of a cell: of its fit, or of its fit and evaluation.
+
+    Attributes:
+        reason: why it did not end well; None where it did.
+        versions, hardware, finished: None in the record that a sweep writes for a process that could not.
+        fit: of a finished fit.
+        evaluation: of a finished evaluation.
+        made_with: fit_key -> SHA-256 of the weights of the trained networks behind it, its own among them.
+    """
+
+    schema_version: Literal[2] = 2
+    protocol: int = PROTOCOL
+    fit_key: str
+    eval_key: str
+    made_of: MadeOf
+    cell: CellFields
+    state: State
+    reason: str | None = None
+    versions: Versions | None = None
+    hardware: Hardware | None = None
+    finished: str | None = None  # ISO 8601, UTC
+    fit: Fit | None = None
+    evaluation: Evaluation | None = None
+    made_with: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.state == "done" and self.fit is None:
+            raise ValueError("state is done, but nothing says how it was fitted")
+        return self
+
+    @classmethod
+    def of(cls, cell: Cell, state: State, reason: str | None = None, **more: Any) -> Self:
+        """The record of a cell; `more`: further fields."""
+        return cls(
+            fit_key=cell.fit_key,
+            eval_key=cell.eval_key,
+            made_of=MadeOf(fit=cell.fit, eval=cell.evaluation),
+            cell=CellFields(**cell.fields()),
+            state=state,
+            reason=reason,
+            **more,
+        )
+
+    @property
+    def planned(self) -> Cell:
+        """The cell that it is of."""
+        return Cell(fit=self.made_of.fit, evaluation=self.made_of.eval, **self.cell.model_dump())
+
+    @property
+    def trains(self) -> bool:
+        """Whether the cell has a network of its own that is trained."""
+        return self.made_of.fit["recipe"] is not None
+
+    def text(self) -> str:
+        """Strict JSON."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write it whole or not at all.
+
+        Raises:
+            OSError: the disk is full or the folder is read-only; the old file is untouched.
+        """
+        write_text(path, self.text())
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is not whole or does not fit; the message names the file, the field and what stands there.
+    """
+    content = read_object(path)
+    version = content.get("schema_version")
+    if version not in (1, SCHEMA_VERSION):
+        raise StoreError(f"{path}: schema version {version!r}, this emobench reads 1 and 2. Run the cell again.")
+    try:
+        return Record.model_validate_json(json.dumps(_of_version_1(content) if version == 1 else content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise StoreError(f"{path}: {place}: {first['msg']}. Delete it; the cell can run again.") from None
+    except (AttributeError, KeyError, TypeError) as error:  # of a damaged record of version 1
+        raise StoreError(f"{path}: not a result of version 1 ({error!r}). Delete it; the cell can run again.") from None
+
+
+_FIT_COSTS = tuple(FitCost.model_fields)
+_SPEEDS = {"recognition": "faces_per_s", "generation": "faces_per_s", "editing": "edits_per_s"}
+_SPEEDS["stylization"] = "stylized_per_s"
+
+
+def _of_version_1(old: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of version 1 in today's form."""
+    shared = ("protocol", "fit_key", "eval_key", "made_of", "cell", "state", "reason", "versions", "hardware")
+    new: dict[str, Any] = {name: old[name] for name in (*shared, "finished") if name in old}
+    new["schema_version"] = SCHEMA_VERSION
+    if old["state"] != "done":
+        return new
+    cost = old["cost"]
+    new["fit"] = {
+        "cost": {name: cost.get(name) for name in _FIT_COSTS} if "fit_seconds" in cost else None,
+        "validation": old.get("validation"),
+        "versions": old.get("fitted_with", old["versions"]),
+        "hardware": old.get("fitted_on", old["hardware"]),
+        "weights": old.get("weights"),
+    }
+    new["made_with"] = old.get("made_with", {})
+    if "dataset" in old:
+        new["evaluation"] = _evaluation_of_version_1(old)
+    return new
+
+
+def _evaluation_of_version_1(old: Mapping[str, Any]) -> dict[str, Any]:
+    cost, metrics = old["cost"], old["metrics"]
+    reads = old["track"] == "recognition"
+    drawn = (
+        ["generation"] if not reads and "generation" in metrics else []
+    )  # of what edits, validation faces are edited
+    tracks = ["recognition"] if reads else list(dict.fromkeys([*drawn, *old["tracks"]]))
+    values = {"recognition": metrics} if reads else metrics
+    return {
+        "dataset": old["dataset"],
+        "tracks": {
+            track: {
+                "values": values.get(track, {}),
+                "per_emotion": old.get("per_emotion", {}),
+                "faces_per_s": cost.get(_SPEEDS[track]),
+            }
+            for track in tracks
+        },
+        "references": {} if reads else {name: metrics[name] for name in ("floor", "copies")},
+        **{name: cost[name] for name in ("params", "flops", "batch")},
+        **{name: old[name] for name in ("own_size", "draws", "panel", "reader", "guides") if name in old},
+        "raw": old["raw"],
+    }
+
+
+def finished(path: Path) -> bool:
+    """Whether a whole record lies there whose state is `done`."""
+    try:
+        return read_record(path).state == "done"
+    except (FileNotFoundError, StoreError):
+        return False

@@ -1,0 +1,109 @@
+"""What a suite is expanded to: cells with their keys, in an order in which each comes after those that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+from emobench.suite.keys import key
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one dataset with one seed: what is fitted and evaluated, all of it in plain values."""
+
+    row: str  # the table's name in the suite, "control:permuted" for the control
+    model: str  # the name of the class, such as "resnet18" or "timm:resnet10t"
+    dataset: str
+    size: int  # evaluation size, px
+    seed: int
+    track: str
+    control: str | None
+    fit: dict[str, Any]  # all that `fit_key` is made of
+    evaluation: dict[str, Any]  # all that `eval_key` is made of
+    emotions: list[str]
+    parameters: int  # of the cell's own network
+    trainer: dict[str, Any] = field(default_factory=dict)  # options of Lightning's Trainer, those without a number too
+    needs: dict[str, list[str]] = field(default_factory=dict)  # role -> fit_keys of the cells that fill it
+    panel: dict[str, list[str]] = field(default_factory=dict)  # "judges" and "reader" -> fit_keys, of a generator's
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)  # where its classes lie (`plugins.sources`)
+    files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
+    datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
+
+    def fields(self) -> dict[str, Any]:
+        """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("fit", "evaluation", "files")
+        }
+
+    @functools.cached_property
+    def fit_key(self) -> str:
+        return key(self.fit)
+
+    @functools.cached_property
+    def eval_key(self) -> str:
+        return key(self.evaluation)
+
+    @property
+    def awaits(self) -> list[str]:
+        """The fit_keys of all cells that must be finished before this one is evaluated."""
+        return [fit_key for keys in (*self.needs.values(), *self.panel.values()) for fit_key in keys]
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk for its checkpoints while it runs: two with two float32 moments each, and the best one."""
+        return self.parameters * 4 * (2 * 3 + 1)
+
+    @property
+    def label(self) -> str:
+        return f"{self.row} on {self.dataset}, seed {self.seed}"
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to fit: an ensemble has no recipe."""
+        return self.fit["recipe"] is not None
+
+    def entry(self) -> dict[str, Any]:
+        """The cell as a row of `suite.json`."""
+        variant = "" if self.row == self.model else self.row
+        if self.control is not None:
+            variant = self.model
+        return {
+            "row": self.row,
+            "model": f"control:{self.control}" if self.control else self.model,
+            "variant": variant,
+            "dataset": self.dataset,
+            "size": self.size,
+            "seed": self.seed,
+            "track": self.track,
+            "control": self.control,
+            "fit_key": self.fit_key,
+            "eval_key": self.eval_key,
+        }
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An optional row or dataset that cannot run here, and how to get what it lacks."""
+
+    row: str
+    model: str
+    dataset: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite, expanded: every cell in an order in which each comes after those that it needs."""
+
+    suite: str
+    cells: list[Cell]
+    skipped: list[Skipped]
+    downloads: list[str]  # files that a library will fetch when a cell starts
+    data_notes: dict[str, list[str]]  # dataset -> what its loader says
+    listings: dict[str, str] = field(default_factory=dict)  # file or folder of a dataset -> digest of what lies there
