@@ -319,7 +319,7 @@ def _by_emotion(section: Section) -> list[Block]:
             if Key(metric, section.emotions[0]) in entry.numbers and entry.name != "control:majority"
         ]
         header: list[Text] = [(heading,), *((Name(emotion),) for emotion in section.emotions)]
-        blocks.append(Table(header, rows))
+        blocks += [Table(header, rows)]
     confused = [entry for entry in section.measured if entry.shares is not None]
     if confused:
         named: list[list[Text]] = [
@@ -327,6 +327,10 @@ def _by_emotion(section: Section) -> list[Block]:
         ]
         blocks.append(Table([("model",), ("most often misread",)], named, left=(0, 1)))
     return [Heading(3, ("Each emotion",)), *blocks] if blocks else []
+
+
+def _misread(entry: Entry, emotions: Sequence[str]) -> list[Text]:
+    return [(Name(entry.name),), _confused(entry.shares, emotions)]
 
 
 def _row(entry: Entry, keys: Sequence[Key], *, bare: bool = False) -> list[Text]:

@@ -87,8 +87,8 @@ class Stylization(PanelTrack):
         networks = [(Name(row), " in ", *_loss_network(record)) for row, record in cells.items()]
         return [
             (
-                "Control: the share of the faces that the panel reads as the emotion that the face shows; at the start, the "
-                "same before the style.",
+                "Control: the share of the faces that the panel reads as the emotion that the face shows; at the start, "
+                "before the style.",
             ),
             ("Losses: ", *listed(networks), ". The total is at the document's weights, 1 and 400,000."),
             ("Faces per second at 256 px, 16 at a time.",),
