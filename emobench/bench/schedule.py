@@ -31,12 +31,12 @@ from emobench.bench.store import (
     Store,
     adopt,
     cards,
+    committed_cells,
     committed_judge,
     finished,
     read_json,
     write_json,
 )
-from emobench.bench.store import committed as committed_cells
 from emobench.errors import StoreError
 from emobench.suite import Cell, Plan
 

@@ -295,7 +295,7 @@ def check_owner(results: Path, suite: Suite) -> None:
     )
 
 
-def committed(results: Path, board: str, eval_key: str = "*") -> list[Path]:
+def committed_cells(results: Path, board: str, eval_key: str = "*") -> list[Path]:
     """The folders of evaluations that are committed with a board, or with the one that it is an overridden form of."""
     boards = dict.fromkeys([board, board.partition("+")[0]])
     return [folder for each in boards for folder in sorted((results / each / "cells").glob(eval_key))]
@@ -309,7 +309,7 @@ def find(
     A fit that did not end well is the state of its cell, whatever was measured before it was lost.
     """
     store = Store(results)
-    places = (store.eval_folder(fit_key, eval_key), *committed(results, suite, eval_key))
+    places = (store.eval_folder(fit_key, eval_key), *committed_cells(results, suite, eval_key))
     for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json") else places:
         try:
             record = read_json(folder / "result.json")
@@ -372,8 +372,13 @@ def adopt(store: Store, record: dict[str, Any], judge: Path) -> None:
     """
     folder = store.fit_folder(record["fit_key"])
     if finished(folder / "fit.json"):
+        known = read_json(folder / "fit.json").get("weights", {}).get("judge")
+        lost = not intact(folder / JUDGE) and not intact(store.weights(record["fit_key"]))
+        if lost and known == sha256_of(judge):
+            with replacing(folder / JUDGE) as temporary:
+                shutil.copyfile(judge, temporary)
         return
-    if judge.name != JUDGE and (found := _sha256(judge)) != judge.stem:
+    if judge.name != JUDGE and (found := sha256_of(judge)) != judge.stem:
         raise StoreError(f"{judge}: holds other bytes (sha256 {found[:12]}…) than its name says. Check it out again.")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / JUDGE) as temporary:
@@ -405,10 +410,6 @@ def committed_judge(results: Path, folder: Path, sha256: str | None) -> Path | N
         return path
     path = folder / JUDGE
     return path if path.exists() else None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def commit_judges(results: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -445,7 +446,7 @@ def _weights(results: Path, card: Mapping[str, Any]) -> Path | None:
     if target.exists():
         return target
     source = Store(results).fit_folder(card["fit_key"]) / JUDGE
-    return source if source.exists() and _sha256(source) == card["sha256"] else None
+    return source if source.exists() and sha256_of(source) == card["sha256"] else None
 
 
 def commit_cell(results: Path, suite: str, row: Row) -> Path | None:
