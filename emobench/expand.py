@@ -14,8 +14,17 @@ from emobench.bench.keys import code_of, contents_of_files, key, listings_of_fil
 from emobench.bench.store import PROTOCOL
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
-from emobench.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
-from emobench.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
+from emobench.firewall import EvaluationFiles, Networks, check_firewall, check_panel, evaluation_files, panel_of
+from emobench.rows import (
+    DataRow,
+    ModelRow,
+    data_row,
+    datasets_of,
+    evaluation_size,
+    in_order_of_needs,
+    model_row,
+    trainer_options,
+)
 from emobench.suite import Cell, Plan, Skipped, Suite
 
 # Options that change no number (where the work is done, what is shown).
@@ -42,7 +51,9 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         check_panel(where, suite, rows)
         files = evaluation_files(where, suite, plan.listings)
     rows = sorted(in_order_of_needs(rows), key=lambda row: row.generates)  # judges come before those they judge
-    check_firewall(where, suite, rows)
+    if any(row.generates for row in rows):
+        sizes = [evaluation_size(where, name, table) for name, table in tables.items()]
+        check_firewall(where, suite, Networks(rows, lambda row: _settings(row, trainer), sizes))
     for row in rows:
         plan.listings.update(listings_of_files(row.cls, row.arguments))
     builder = _Builder(where, suite, rows, trainer, files)
@@ -245,6 +256,18 @@ class _Builder:
 
         network = _weightless(row, data, emotions, self.rows)
         return 0 if row.recipe is None else parameters_of(network)
+
+
+def _settings(row: ModelRow, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a row's network is fitted with, but for data, seed and needs."""
+    from emobench.discover import plain
+
+    return {
+        "class": f"{row.cls.__module__}:{row.cls.__qualname__}",
+        "arguments": plain(row.arguments),
+        "recipe": plain(row.recipe),
+        "trainer": {name: value for name, value in plain({**trainer, **row.trainer}).items() if name not in _NEUTRAL},
+    }
 
 
 def _data_entry(data: DataRow) -> dict[str, Any]:
