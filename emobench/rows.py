@@ -219,6 +219,15 @@ def data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -
     return DataRow(name, module, type(module), arguments)
 
 
+def evaluation_size(where: str, name: str, table: Mapping[str, Any]) -> int:
+    """The side of a dataset's faces in evaluations, px, before the dataset is looked for."""
+    from emobench.discover import resolve
+
+    cls, preset = resolve("dataset", table.get("class", name))
+    given = {key: value for key, value in table.items() if key not in ("class", "optional")}
+    return int(arguments_of(f"{where}, [data.{name}]", cls, {**preset, **given})[0]["size"])
+
+
 def data_module(where: str, name: str, given: Mapping[str, Any], data_root: Path) -> tuple[Any, dict[str, Any]]:
     """The data module of a dataset's name, before `plan()`, and its resolved arguments.
 

@@ -38,7 +38,7 @@ class Judge:
             "row": self.cell.row,
             "fit_key": self.cell.fit_key,
             "sha256": self.sha256,
-            "architecture": self.network.name,
+            "architecture": self.network.architecture(fit["arguments"]),
             "seed": self.cell.seed,
             "data": fit["data"]["fingerprint"],
             "needs": self.cell.needs,
