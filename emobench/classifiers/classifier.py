@@ -146,6 +146,27 @@ class EmotionClassifier(L.LightningModule):
         return None
 
     @classmethod
+    def weight_files(cls, arguments: Mapping[str, Any]) -> list[WeightFile]:
+        """All pre-trained files that these arguments need, whether they are here or not."""
+        file = cls.weight_file(arguments)
+        return [] if file is None else [file]
+
+    @classmethod
+    def says_features(cls) -> bool:
+        """Whether its networks have features beside their logits, as judges and readers must."""
+        return cls.classify is not EmotionClassifier.classify or cls.read is not EmotionClassifier.read
+
+    @classmethod
+    def architecture(cls, arguments: Mapping[str, Any]) -> str:
+        """The backbone that these arguments describe, whatever its width and weights; here: the class's name."""
+        return cls.name
+
+    @classmethod
+    def architecture_family(cls, arguments: Mapping[str, Any]) -> str:
+        """Backbones of one family are so alike that what deceives one deceives the others; here: each by itself."""
+        return cls.architecture(arguments)
+
+    @classmethod
     def restore(cls, hparams: Mapping[str, Any], state: Mapping[str, Tensor], **needs: Any) -> Self:
         """A finished network from its `hparams` and `state_dict()`, in evaluation mode.
 

@@ -78,6 +78,11 @@ class ResNet18(EmotionClassifier):
         self.to(memory_format=torch.channels_last)
 
     @classmethod
+    def architecture_family(cls, arguments: Mapping[str, Any]) -> str:
+        """As timm's residual networks."""
+        return "resnet"
+
+    @classmethod
     def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
         """The file behind `weights`."""
         if arguments.get("weights") is None:

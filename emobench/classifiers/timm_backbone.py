@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack, cast
 
@@ -74,6 +75,19 @@ class TimmBackbone(EmotionClassifier):
             raise SizeError(f"timm:{backbone} cannot take {size} px ({reason}); of the usual sizes it takes {taken} px")
 
     @classmethod
+    def architecture(cls, arguments: Mapping[str, Any]) -> str:
+        """timm's name of the backbone without the tag of its weights, batch norm and the size in px.
+
+        So `timm:resnet18.a1_in1k` is a resnet18, `timm:vgg16_bn` a vgg16.
+        """
+        return re.sub(r"(_bn|_\d{3})$", "", str(configuration(arguments["backbone"]).architecture))
+
+    @classmethod
+    def architecture_family(cls, arguments: Mapping[str, Any]) -> str:
+        """The class of timm that builds the backbone: "resnet" of all residual networks, ResNeXts among them."""
+        return family_of(configuration(arguments["backbone"]).architecture)
+
+    @classmethod
     def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
         """The file behind `weights`."""
         weights, backbone = arguments.get("weights"), arguments["backbone"]
@@ -137,6 +151,14 @@ def configuration(backbone: str) -> Any:
         near = difflib.get_close_matches(backbone, timm.list_models(), n=8, cutoff=0.4)  # of 1,400 names
         raise SuiteError(unknown("timm backbone", backbone, near))
     return config
+
+
+@functools.cache
+def family_of(architecture: str) -> str:
+    """The first of timm's classes from which a backbone's own is derived, in lower case."""
+    with torch.device("meta"):
+        network = timm.create_model(architecture)
+    return [cls.__name__ for cls in type(network).__mro__ if cls.__module__.startswith("timm.")][-1].lower()
 
 
 def create_backbone(backbone: str, size: int, **options: Any) -> nn.Module:

@@ -106,6 +106,11 @@ class VGG16(EmotionClassifier):
             at_least(cls.name, size, 32, ' with stem "imagenet" (stem = "small": from 16 px on)')
 
     @classmethod
+    def architecture_family(cls, arguments: Mapping[str, Any]) -> str:
+        """As timm's, and as the network of perceptual losses."""
+        return "vgg"
+
+    @classmethod
     def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
         """The file behind `weights`."""
         if arguments.get("weights") is None:

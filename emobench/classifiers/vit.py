@@ -20,6 +20,13 @@ from emobench.nn.weights import WeightFile, by_path, from_hugging_face, is_path
 from emobench.recipe import BelowOne, Count, Recipe
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
+_PUBLISHED = {  # width of a token, blocks and heads of the networks of Dosovitskiy et al. 2021, table 1, and of timm
+    (192, 12, 3): "vit_tiny",
+    (384, 12, 6): "vit_small",
+    (768, 12, 12): "vit_base",
+    (1024, 24, 16): "vit_large",
+    (1280, 32, 16): "vit_huge",
+}
 
 
 class ViT(EmotionClassifier):
@@ -137,6 +144,17 @@ class ViT(EmotionClassifier):
                 f"{cls.name} cannot take {size} px with patches of {patch} px; "
                 f"it takes any multiple of {patch} px, or set `patch` to a divisor of {size}"
             )
+
+    @classmethod
+    def architecture(cls, arguments: Mapping[str, Any]) -> str:
+        """As timm calls a published one, such as "vit_base_patch16"; any other is a "vit"."""
+        published = _PUBLISHED.get((arguments["dim"], arguments["depth"], arguments["heads"]))
+        return cls.name if published is None else f"{published}_patch{arguments['patch']}"
+
+    @classmethod
+    def architecture_family(cls, arguments: Mapping[str, Any]) -> str:
+        """As timm's."""
+        return "visiontransformer"
 
     @classmethod
     def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:

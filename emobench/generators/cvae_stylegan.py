@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from emobench.generators.generator import EmotionGenerator
-from emobench.generators.latent_search import Networks, check_networks, network_file
+from emobench.generators.latent_search import Networks, check_networks, first_missing, network_files
 from emobench.nn.latents import Projection, Search, Space
 from emobench.nn.noise import Noise
 from emobench.nn.perceptual import Perceptual, features_for
@@ -92,8 +92,13 @@ class CVAEStyleGAN(EmotionGenerator):
 
     @classmethod
     def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
-        """The network file, and VGG16's where faces are compared in its features: the first that is not there."""
-        return network_file(arguments)
+        """The first of `weight_files` that is not there."""
+        return first_missing(cls.weight_files(arguments))
+
+    @classmethod
+    def weight_files(cls, arguments: Mapping[str, Any]) -> list[WeightFile]:
+        """The network file, and VGG16's where faces are compared in its features."""
+        return network_files(arguments)
 
     def begin(self, emotions: Tensor, seeds: Tensor) -> Tensor:
         """The CVAE's faces (N, 3, S, S) as StyleGAN2 makes them, before the search."""

@@ -73,6 +73,12 @@ class EmotionGenerator(L.LightningModule):
         """The pre-trained file that these arguments need; None: they need none."""
         return None
 
+    @classmethod
+    def weight_files(cls, arguments: Mapping[str, Any]) -> list[WeightFile]:
+        """All pre-trained files that these arguments need, whether they are here or not."""
+        file = cls.weight_file(arguments)
+        return [] if file is None else [file]
+
     def compilable(self) -> list[nn.Module]:
         """The networks that `compile` is for: those through which no second derivative is taken."""
         return list(self.children())

@@ -99,8 +99,13 @@ class LatentSearch(EmotionGenerator):
 
     @classmethod
     def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
-        """The network file, and VGG16's where faces are compared in its features: the first that is not there."""
-        return network_file(arguments)
+        """The first of `weight_files` that is not there."""
+        return first_missing(cls.weight_files(arguments))
+
+    @classmethod
+    def weight_files(cls, arguments: Mapping[str, Any]) -> list[WeightFile]:
+        """The network file, and VGG16's where faces are compared in its features."""
+        return network_files(arguments)
 
     def begin(self, emotions: Tensor, seeds: Tensor) -> Tensor:
         """The faces (N, 3, S, S) from which `sample` starts, for what they show by themselves."""
@@ -174,7 +179,12 @@ def check_networks(
             )
 
 
-def network_file(arguments: Mapping[str, Any]) -> WeightFile | None:
-    """The network file, and VGG16's where faces are compared in its features: the first that is not there."""
+def network_files(arguments: Mapping[str, Any]) -> list[WeightFile]:
+    """The network file, and VGG16's where faces are compared in its features."""
     network = None if arguments["network"] is None else by_path(arguments["network"])
-    return network if network is not None and network.path is None else needed_file(arguments) or network
+    return [file for file in (network, needed_file(arguments)) if file is not None]
+
+
+def first_missing(files: Sequence[WeightFile]) -> WeightFile | None:
+    """The first of some files that is not there, else the last; None: there are none."""
+    return next((file for file in files if file.path is None), files[-1] if files else None)

@@ -7,6 +7,7 @@ The network is VGG16 with ImageNet weights, by name or path; without them, an em
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ def vgg16_file(weights: str) -> WeightFile:
     """The file of VGG16's ImageNet weights behind a name or path."""
     from torchvision.models import VGG16_Weights
 
-    return by_name_or_path(weights, {"IMAGENET1K_V1": VGG16_Weights.IMAGENET1K_V1.url})
+    return replace(by_name_or_path(weights, {"IMAGENET1K_V1": VGG16_Weights.IMAGENET1K_V1.url}), guides="vgg")
 
 
 def needed_file(arguments: Mapping[str, Any]) -> WeightFile | None:

@@ -25,6 +25,7 @@ class WeightFile:
     path: Path | None  # where it lies; None: not here
     download: bool  # whether the library fetches it at the first use; False when offline or meant by path
     how: str  # what to do where it is missing
+    guides: str | None = None  # family of the network that it makes a guide of, as of a perceptual loss; None: of none
     url: str | None = None  # where torch hub fetches it from; None: another library's matter
 
     def require(self) -> None:

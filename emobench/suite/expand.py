@@ -14,13 +14,22 @@ from typing import Any
 from emobench.definitions.roots import evaluation_code, fit_code, measure_of, root_of
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
-from emobench.suite import plugins
+from emobench.suite.file import plugins
 from emobench.suite.catalog import files_of_metrics, tracks_of
 from emobench.suite.cell import Cell, Plan, Skipped
 from emobench.suite.file import Suite
-from emobench.suite.firewall import EvaluationFiles, check_firewall, check_panel, evaluation_files, panel_of
+from emobench.suite.firewall import EvaluationFiles, Networks, check_firewall, check_panel, evaluation_files, panel_of
 from emobench.suite.keys import PROTOCOL, contents_of_files, key, listings_of_files, with_global_batch
-from emobench.suite.rows import DataRow, ModelRow, data_row, datasets_of, in_order_of_needs, model_row, trainer_options
+from emobench.suite.rows import (
+    DataRow,
+    ModelRow,
+    data_row,
+    datasets_of,
+    evaluation_size,
+    in_order_of_needs,
+    model_row,
+    trainer_options,
+)
 
 
 def expand(suite: Suite, data_root: Path) -> Plan:
@@ -43,7 +52,9 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         check_panel(where, suite, rows)
         files = evaluation_files(where, suite, plan.listings)
     rows = sorted(in_order_of_needs(rows), key=lambda row: row.generates)  # judges come before those they judge
-    check_firewall(where, suite, rows)
+    if any(row.generates for row in rows):
+        sizes = [evaluation_size(where, name, table) for name, table in tables.items()]
+        check_firewall(where, suite, Networks(rows, lambda row: _settings(row, trainer), sizes))
     for row in rows:
         plan.listings.update(listings_of_files(row.cls, row.arguments))
         plan.listings.update(plugins.listings(row.cls))
@@ -175,7 +186,6 @@ class _Builder:
         control: str | None = None,
         parts: Sequence[DataRow] = (),
     ) -> Cell:
-        from emobench.suite.catalog import plain
 
         trainer = {**self.trainer, **row.trainer}
         sources = list(parts) or [data]
@@ -187,9 +197,7 @@ class _Builder:
         datasets = [part.name for part in parts] if masked else []
         entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
         made_of_fit = {
-            "model": row.cls.name,
-            "arguments": plain(row.arguments),
-            **with_global_batch(plain(row.recipe), plain(trainer)),
+            **_settings(row, self.trainer),
             "data": entry if parts else _data_entry(data),
             "seed": seed,
             "permuted": control == "permuted",
@@ -261,6 +269,18 @@ class _Builder:
 
         network = _weightless(row, data, emotions, self.rows, datasets)
         return 0 if row.recipe is None else parameters_of(network)
+
+
+def _settings(row: ModelRow, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a row's network is fitted with, but for data, seed and needs, as its key holds it."""
+    from emobench.suite.catalog import plain
+
+    options = plain({**trainer, **row.trainer})
+    return {
+        "model": row.cls.name,
+        "arguments": plain(row.arguments),
+        **with_global_batch(plain(row.recipe), options),
+    }
 
 
 def _data_entry(data: DataRow) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from emobench.emotions import is_emotion
 from emobench.errors import DatasetMissing, SuiteError, unknown
 from emobench.suite.file import Suite
-from emobench.suite.plugins import is_reference
+from emobench.suite.file.plugins import is_reference
 
 # Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
 _OURS = {
@@ -217,6 +217,15 @@ def data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -
         raise DatasetMissing(reason) from None
     module.plan()
     return DataRow(name, module, type(module), arguments)
+
+
+def evaluation_size(where: str, name: str, table: Mapping[str, Any]) -> int:
+    """The side of a dataset's faces in evaluations, px, before the dataset is looked for."""
+    from emobench.suite.catalog import resolve
+
+    cls, preset = resolve("dataset", table.get("class", name))
+    given = {key: value for key, value in table.items() if key not in ("class", "optional")}
+    return int(arguments_of(f"{where}, [data.{name}]", cls, {**preset, **given})[0]["size"])
 
 
 def data_module(where: str, name: str, given: Mapping[str, Any], data_root: Path) -> tuple[Any, dict[str, Any]]:
