@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from emobench.runner.judges import Judge
 from safetensors.torch import save_file
 
-from emobench.runner.judges import Judge
 from emobench.classifiers.classifier import EmotionClassifier
 from emobench.classifiers.resnet import ResNet18
 from emobench.classifiers.timm_backbone import TimmBackbone
 from emobench.classifiers.vit import ViT
-from emobench.suite.catalog import parameters
 from emobench.errors import DatasetMissing, SuiteError
+from emobench.suite.catalog import parameters
 from emobench.suite.expand import expand
-from emobench.suite.firewall import check_reads
 from emobench.suite.file import Cell, Suite, load
+from emobench.suite.firewall import check_reads
 
 SUITES = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.toml"))
 READER = """

@@ -16,10 +16,9 @@ import emobench as package
 from emobench.errors import EmobenchError, StoreError, SuiteError
 from emobench.runner.run import Job
 from emobench.runner.store import Store, load_board, read_json, write_json
-from emobench.suite.file import plugins
 from emobench.suite.catalog import broken, classes, resolve
 from emobench.suite.expand import expand
-from emobench.suite.file import load
+from emobench.suite.file import load, plugins
 
 Emobench = Callable[..., int]
 
@@ -75,7 +74,7 @@ def entry_point(folder: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> N
     info = folder / f"{module}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[emobench.suite.plugins]\nmine = {module}\n")
+    (info / "entry_points.txt").write_text(f"[emobench.plugins]\nmine = {module}\n")
     monkeypatch.syspath_prepend(str(folder))
 
 

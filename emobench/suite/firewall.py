@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from emobench.suite.keys import key
 from emobench.data.content import contents, listing
 from emobench.errors import SuiteError, WeightsError
 from emobench.suite.file import Suite
+from emobench.suite.keys import key
 
 if TYPE_CHECKING:
     from emobench.nn.weights import WeightFile

@@ -1,7 +1,7 @@
 """Files of the user's own that define models and datasets: where they are looked for, and how they are imported.
 
 There are three ways to name one: `class = "my_models.py:Small"` in a suite, from the suite's folder on;
-`EMOBENCH_PLUGINS`, files and folders of files; and the entry-point group `emobench.suite.plugins`, modules of installed
+`EMOBENCH_PLUGINS`, files and folders of files; and the entry-point group `emobench.plugins`, modules of installed
 packages.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 from emobench.data.content import listing
 from emobench.errors import EmobenchError, StoreError
 
-VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.suite.plugins"
+VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.plugins"
 ANYTHING = (Exception, SystemExit)  # that importing a foreign file may raise
 _REFERENCE = re.compile(r".+\.py:\w+")
 

@@ -87,7 +87,7 @@ class Stylization(PanelTrack):
         networks = [(Name(row), " in ", *_loss_network(record)) for row, record in cells.items()]
         return [
             (
-                "Control: the share of the faces that the panel reads as the emotion that the face shows; at the start, "
+                "Control: the share of the faces that the panel reads as the emotion that it shows; at the start, "
                 "before the style.",
             ),
             ("Losses: ", *listed(networks), ". The total is at the document's weights, 1 and 400,000."),
