@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
-from emobench.suite.file.overrides import LONGEST, board_name, parsed
 from PIL import Image
 
 import emobench as package
@@ -18,6 +17,7 @@ from emobench.cli import main
 from emobench.errors import StoreError, SuiteError
 from emobench.runner.store import Origin, check_owner, load_board, read_json
 from emobench.suite.file import PACKAGED, load, packaged
+from emobench.suite.overrides import LONGEST, board_name, parsed
 
 Emobench = Callable[..., int]
 REPOSITORY = Path(__file__).parents[1]

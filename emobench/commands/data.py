@@ -12,7 +12,7 @@ import numpy as np
 from emobench.data.audit import FINDINGS
 from emobench.errors import DatasetError
 from emobench.report.markdown import code, escape, table
-from emobench.suite.file.overrides import apply, parsed
+from emobench.suite.overrides import apply, parsed
 from emobench.suite.rows import data_module
 
 _LISTED = 20  # faces of each finding that the report names

@@ -13,7 +13,7 @@ from typing import Any
 
 from emobench.errors import DatasetError
 from emobench.suite.catalog import Kind, Parameter, broken, classes, parameters, plain, recipe_fields, resolve
-from emobench.suite.file.plugins import Broken, source_of
+from emobench.suite.plugins import Broken, source_of
 
 _LIBRARIES = (
     "torch", "torchvision", "lightning", "torchmetrics", "transformers", "timm", "albumentations", "numpy", "pandas",

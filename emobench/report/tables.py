@@ -310,22 +310,18 @@ def _by_emotion(section: Section) -> list[Block]:
     """A table a metric with a column an emotion, and what each classifier confuses most."""
     blocks: list[Block] = []
     for metric, heading in section.track.by_emotion:
-        rows = [
-            [
-                (Name(entry.name),),
-                *((Score(entry.numbers.get(Key(metric, each)), bare=True),) for each in section.emotions),
-            ]
+        shown = [
+            entry
             for entry in (*section.measured, *section.controls)
             if Key(metric, section.emotions[0]) in entry.numbers and entry.name != "control:majority"
         ]
+        rows = [_row(entry, [Key(metric, each) for each in section.emotions], bare=True) for entry in shown]
         header: list[Text] = [(heading,), *((Name(emotion),) for emotion in section.emotions)]
         blocks += [Table(header, rows)]
     confused = [entry for entry in section.measured if entry.shares is not None]
     if confused:
-        named: list[list[Text]] = [
-            [(Name(entry.name),), _confused(entry.shares, section.emotions)] for entry in confused
-        ]
-        blocks.append(Table([("model",), ("most often misread",)], named, left=(0, 1)))
+        misread = [_misread(entry, section.emotions) for entry in confused]
+        blocks.append(Table([("model",), ("most often misread",)], misread, left=(0, 1)))
     return [Heading(3, ("Each emotion",)), *blocks] if blocks else []
 
 
@@ -352,17 +348,9 @@ def _guided(section: Section) -> list[Block]:
     own = [entry for entry in section.measured if Key("control_self", "macro") in entry.numbers]
     if not own:
         return []
-    header: list[Text] = [
-        ("self-graded, never ranked",),
-        ("its guide says",),
-        ("the panel says",),
-        ("adversarial gain",),
-    ]
-    names = ("control_self", "control", "adversarial_gain")
-    rows = [
-        [(Name(entry.name),), *((Score(entry.numbers.get(Key(name, "macro"))),) for name in names)] for entry in own
-    ]
-    return [Table(header, rows)]
+    header = ("self-graded, never ranked", "its guide says", "the panel says", "adversarial gain")
+    keys = [Key(name, "macro") for name in ("control_self", "control", "adversarial_gain")]
+    return [Table([(each,) for each in header], [_row(entry, keys) for entry in own])]
 
 
 def _shown(section: Section, pictures: Pictures) -> list[Block]:
@@ -421,7 +409,9 @@ def _controls(section: Section, panels: set[tuple[str, ...]]) -> list[Block]:
         why = "not measured: nothing shows that no label leaks"
         checks.append([("control:permuted",), ("balanced accuracy",), ("n/a",), ("–",), (why,)])
     header: list[Text] = [("control",), ("what",), ("value",), ("must be",), ("outcome",)]
-    return [*blocks, *([Heading(3, ("Controls",)), Table(header, checks, left=(0, 1, -1))] if checks else [])]
+    if checks:
+        blocks += [Heading(3, ("Controls",)), Table(header, checks, left=(0, 1, -1))]
+    return blocks
 
 
 def _signed(value: float | None) -> str:

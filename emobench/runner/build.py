@@ -23,8 +23,8 @@ from emobench.runner.record import Card, Record, finished, read_record
 from emobench.runner.store import JUDGE, Store, intact, is_current, sha256_of
 from emobench.suite.catalog import Kind, checked, parameters, resolve
 from emobench.suite.cell import Cell
-from emobench.suite.file.plugins import class_of
 from emobench.suite.keys import batch_of_one, datasets_in, name_of
+from emobench.suite.plugins import class_of
 from emobench.suite.rows import dataset_folder
 
 

@@ -27,8 +27,8 @@ from emobench.runner.machine import hardware, record_of, versions
 from emobench.runner.record import Fit, State, finished
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
+from emobench.suite import plugins
 from emobench.suite.cell import Cell
-from emobench.suite.file import plugins
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from emobench.files import read_json, replacing
 from emobench.runner.record import Card, Record, finished, read_record
 from emobench.runner.record import State as Ended
 from emobench.suite.file import Suite, is_file, packaged, stem
-from emobench.suite.file.overrides import board_name, parsed
 from emobench.suite.keys import is_current as made_by_todays_code
+from emobench.suite.overrides import board_name, parsed
 
 if TYPE_CHECKING:
     import pandas as pd

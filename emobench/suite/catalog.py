@@ -1,7 +1,7 @@
 """Finds models and datasets, and reads and checks their arguments.
 
 A new model or dataset is one new file with one class, and nothing registers it. It lies in the package or anywhere
-else, see `emobench.suite.file.plugins`. A class says under which names it goes: `name`; `variants`, further names that
+else, see `emobench.suite.plugins`. A class says under which names it goes: `name`; `variants`, further names that
 preset some arguments; `family`, the argument that follows `name` and a colon.
 
 A file that cannot be imported is passed over, and named to whoever lists what there is or wants what it may hold.
@@ -25,8 +25,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from emobench.errors import SuiteError, unknown
 from emobench.recipe import Augment, Recipe
-from emobench.suite.file import plugins
-from emobench.suite.file.plugins import Broken
+from emobench.suite import plugins
+from emobench.suite.plugins import Broken
 
 if TYPE_CHECKING:
     from emobench.evaluation.tracks.track import Metric, Track

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emobench.errors import SuiteError, unknown
-from emobench.suite.file import plugins
-from emobench.suite.file.overrides import apply, board_name, checked_name, parsed
+from emobench.suite import plugins
+from emobench.suite.overrides import apply, board_name, checked_name, parsed
 
 PACKAGED = Path(__file__).parents[1] / "suites"
 _OF_FILE = ("name", "file", "overrides")

@@ -12,7 +12,7 @@ from typing import Any
 from emobench.emotions import is_emotion
 from emobench.errors import DatasetMissing, SuiteError, unknown
 from emobench.suite.file import Suite
-from emobench.suite.file.plugins import is_reference
+from emobench.suite.plugins import is_reference
 
 # Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
 _OURS = {
