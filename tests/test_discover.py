@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emobench.errors import SuiteError
-from emobench.suite.file import catalog as discover
+from emobench.suite import catalog as discover
 
 MODEL = """
 from emobench.classifiers.resnet import ResNet18

@@ -18,8 +18,9 @@ from emobench.classifiers.timm_backbone import TimmBackbone
 from emobench.classifiers.vit import ViT
 from emobench.errors import DatasetMissing, SuiteError
 from emobench.suite.catalog import parameters
+from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
-from emobench.suite.file import Cell, Suite, load
+from emobench.suite.file import Suite, load
 from emobench.suite.firewall import check_reads
 
 SUITES = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.toml"))

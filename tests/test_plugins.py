@@ -16,9 +16,10 @@ import emobench as package
 from emobench.errors import EmobenchError, StoreError, SuiteError
 from emobench.runner.run import Job
 from emobench.runner.store import Store, load_board, read_json, write_json
+from emobench.suite import plugins
 from emobench.suite.catalog import broken, classes, resolve
 from emobench.suite.expand import expand
-from emobench.suite.file import load, plugins
+from emobench.suite.file import load
 
 Emobench = Callable[..., int]
 

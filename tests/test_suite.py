@@ -9,9 +9,10 @@ import pytest
 
 from emobench.data.content import contents
 from emobench.errors import EmobenchError, SizeError, SuiteError, WeightsError
+from emobench.suite import keys
 from emobench.suite.cell import Plan
 from emobench.suite.expand import expand
-from emobench.suite.file import keys, load
+from emobench.suite.file import load
 from emobench.suite.rows import datasets_of
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from emobench.definitions.roots import evaluation_code, fit_code, measure_of, root_of
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
+from emobench.suite import plugins
 from emobench.suite.catalog import files_of_metrics, tracks_of
 from emobench.suite.cell import Cell, Plan, Skipped
-from emobench.suite.file import Suite, plugins
+from emobench.suite.file import Suite
 from emobench.suite.firewall import EvaluationFiles, Networks, check_firewall, check_panel, evaluation_files, panel_of
 from emobench.suite.keys import PROTOCOL, contents_of_files, key, listings_of_files, with_global_batch
 from emobench.suite.rows import (

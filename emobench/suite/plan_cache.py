@@ -11,10 +11,11 @@ from pathlib import Path
 from emobench.data.content import listing
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.suite import plugins
 from emobench.suite.catalog import broken
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
-from emobench.suite.file import Suite, plugins
+from emobench.suite.file import Suite
 from emobench.suite.keys import key, package_digest
 from emobench.suite.rows import datasets_of
 
