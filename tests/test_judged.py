@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import made_evaluation, made_fit, made_record
 from PIL import Image
 
-from emobench.report.judged import judged_sections
-from emobench.report.leaderboard import write
+from emobench.report.board import sections
+from emobench.report.write import write
 from emobench.runner.store import load_board
+from emobench.suite.catalog import tracks
 
 EMOTIONS = ("neutral", "happy", "sad", "fear")
 K = len(EMOTIONS)
 RESULTS = Path(__file__).parents[1] / "results"  # committed
 RECALL = (0.9, 0.8)  # of the two judges
-MACHINE = {"device": "cpu", "cpu": "Test CPU", "cores": 2, "gpu": None, "memory_gb": 8.0}
 
 
 def reads(shown: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
@@ -109,25 +110,24 @@ class Board:
             return {"value": number, "n": 640, "reason": reason}
 
         whole = {"fed": value(fed + 0.1 * seed), "es": value(3.0), "fid": value(None, "Inception weights not found")}
-        card = {"fit_key": "j", "architecture": "resnet18", "seed": 0}
-        record = {
-            "schema_version": 1, "protocol": 1, "state": "done", "reason": None, "made_of": {},
-            "versions": {"commit": "abc", "dirty": False}, "hardware": MACHINE, "fitted_on": MACHINE,
-            "tracks": ["generation", *(["editing"] if edits is not None else [])], "own_size": 32, "draws": True,
-            "dataset": {"emotions": list(EMOTIONS)},
-            "panel": [{**card, "row": f"judge{k}", "sha256": f"{panel}{k}"} for k in range(2)],
-            "reader": {**card, "row": "reader", "sha256": "r"}, "guides": [],
-            "metrics": {
-                "generation": {**whole, "memorisation": value(copied)}, "floor": whole,
-                "copies": {"memorisation": value(1.0)}, **({"editing": whole} if edits is not None else {}),
-            },
-            "cost": {
-                "params": 1_000_000, "flops": 5e8, "fit_seconds": 60.0, "fit_faces_per_s": 300.0, "faces_per_s": 99.0,
-                "peak_memory_gb": 1.0, "recipe_share": recipe_share, "edits_per_s": 50.0,
-            },
-            "raw": {"verdicts": "verdicts.parquet", **({"edits": "edits.png"} if edits is not None else {})},
-        }  # fmt: skip
-        (folder / "result.json").write_text(json.dumps(record | changes))
+        card = {"fit_key": "j", "architecture": "resnet18", "seed": 0, "data": "f", "needs": {}}
+        drawn = {"values": {**whole, "memorisation": value(copied)}, "faces_per_s": 99.0}
+        edited = {"editing": {"values": whole, "faces_per_s": 50.0}} if edits is not None else {}
+        evaluation = made_evaluation(
+            EMOTIONS,
+            {"generation": drawn, **edited},
+            {"verdicts": "verdicts.parquet", **({"edits": "edits.png"} if edits is not None else {})},
+            references={"floor": whole, "copies": {"memorisation": value(1.0)}},
+            panel=[{**card, "row": f"judge{k}", "sha256": f"{panel}{k}"} for k in range(2)],
+            reader={**card, "row": "reader", "sha256": "r"},
+            guides=[],
+            params=1_000_000,
+            flops=5e8,
+            own_size=32,
+            draws=True,
+        )
+        record = made_record(entry, fit=made_fit(recipe_share), evaluation=evaluation, **changes)
+        (folder / "result.json").write_text(json.dumps(record))
         return folder
 
     def write(self) -> Any:
@@ -179,7 +179,7 @@ def test_control_is_what_the_faces_show(board: Board) -> None:
     assert ranks["good", "control"] == (1, 1)
     assert ranks["poor", "control"] == (2, 2)
     assert "**good** obeys best" in board.text
-    assert "certain for these networks only" in board.text
+    assert "certain for these trained networks only" in board.text
 
 
 def test_models_that_obey_alike_share_a_rank(board: Board) -> None:
@@ -190,7 +190,7 @@ def test_models_that_obey_alike_share_a_rank(board: Board) -> None:
     ranks = {rank["row"]: (rank["best"], rank["worst"]) for rank in board.json["ranks"] if rank["by"] == "control"}
     assert ranks["one"] == ranks["two"] == (1, 2)
     assert ranks["three"] == (3, 3)
-    assert "not told apart from" in board.text
+    assert "it cannot be told apart from" in board.text
 
 
 def test_distances_order_below_three_seeds_and_rank_from_three_on(board: Board) -> None:
@@ -341,14 +341,17 @@ def test_two_generators_of_few_seeds_are_not_told_apart(board: Board) -> None:
 
 def test_diffusion_and_the_cvae_of_the_committed_board_are_not_told_apart() -> None:
     """Faces as if independent gave p = 0.026; by noise seeds, which older files hold as an order only, about 0.07."""
-    (section,) = judged_sections("reference-generation", load_board(RESULTS, "reference-generation"))
-    pairs, names = section.comparisons["generation"], section.compared["generation"]
-    found = {frozenset((names[pair.first], names[pair.second])): pair for pair in pairs}
-    assert not found[frozenset(("diffusion", "cvae"))].certain
-    assert found[frozenset(("cvae", "vit_cvae"))].certain
-    assert section.ranks["generation", "control", "diffusion"] == section.ranks["generation", "control", "cvae"]
-    assert section.units["generation", "diffusion"] == (100, "noise seeds")
-    assert section.units["editing", "diffusion"] == (74, "people")
+    found = sections("reference-generation", load_board(RESULTS, "reference-generation"), list(tracks().values()))
+    section = next(each for each in found if each.track.name == "generation")
+    names = [entry.name for entry in section.compared["control"]]
+    pairs = {frozenset((names[pair.first], names[pair.second])): pair for pair in section.comparisons["control"]}
+    assert not pairs[frozenset(("diffusion", "cvae"))].certain
+    assert pairs[frozenset(("cvae", "vit_cvae"))].certain
+    entries = {entry.name: entry for entry in section.entries}
+    assert entries["diffusion"].ranks["control"] == entries["cvae"].ranks["control"]
+    assert entries["diffusion"].units == (100, "noise seeds")
+    edits = next(each for each in found if each.track.name == "editing")
+    assert {entry.units for entry in edits.entries} == {(74, "people")}
 
 
 def test_copies_of_a_persons_faces_are_resampled_together(board: Board) -> None:
@@ -384,7 +387,7 @@ def test_rows_of_another_panel_are_not_compared(board: Board) -> None:
     board.generator("other", 0.9, panel="b")
     board.write()
     missing = board.table[(board.table.model == "other") & (board.table.metric == "control")]
-    assert missing.value.tolist() == ["n/a"]
+    assert missing.value.tolist() == ["n/a", "n/a"]  # of all seeds together, and of the one
     assert "another panel" in missing.reason.iloc[0]
     assert "other" not in {rank["row"] for rank in board.json["ranks"]}
 
@@ -400,7 +403,7 @@ def test_an_emotion_that_no_judge_tells_apart_is_not_available(board: Board) -> 
     assert board.one(model="good", metric="control_calibrated", emotion="macro").value == "n/a"
     assert float(board.one(model="good", metric="control_calibrated", emotion="happy").value) > 0.5
     assert float(board.one(model="good", metric="control_corrected", emotion="macro").value) > 0.3
-    assert board.board.judged[0].ranked_by("generation") == "control_corrected"
+    assert board.board.sections[0].ranked_by["control"].metric == "control_corrected"
 
 
 def test_edits_of_too_few_people_are_compared_without_an_interval(board: Board) -> None:
@@ -475,7 +478,7 @@ def lose(folder: Path, how: str) -> None:
     ],
 )
 def test_a_board_is_written_whatever_faces_a_split_holds(board: Board, how: str, without: str, says: str) -> None:
-    """What an emotion without test faces leaves undefined is n/a and says so; JSON stays strict (FIELD.md, 1)."""
+    """What an emotion without test faces leaves undefined is n/a and says so; JSON stays strict."""
     for row, share in (("good", 0.9), ("poor", 0.5)):
         lose(board.generator(row, share, edits=share), how)
     board.write()
@@ -487,7 +490,7 @@ def test_a_board_is_written_whatever_faces_a_split_holds(board: Board, how: str,
     if without:
         found = board.one(model="good", metric="control_calibrated", emotion=without)
         assert (found.value, found.reason) == ("n/a", says)
-        (line, _) = (line for line in board.text.splitlines() if line.startswith("- Calibrated control is without"))
+        (line, _) = (line for line in board.text.splitlines() if line.startswith("- Control, calibrated, is without"))
         assert without in line
     values = [
         float(value)
@@ -526,7 +529,7 @@ def test_without_neutral_the_rest_is_measured_and_controlled(board: Board) -> No
     shown = (obeying(asked, 0.9, 0) == asked)[asked > 0].mean()
     assert float(good.value) == pytest.approx(shown, abs=0.08)
     assert good.reason == "without neutral: no test face of it; interval for this seed only"
-    assert "Calibrated control is without neutral: no test face of it." in board.text
+    assert "Control, calibrated, is without neutral: no test face of it." in board.text
     assert {rank["row"]: rank["best"] for rank in board.json["ranks"] if rank["track"] == "generation"} == {
         "good": 1, "poor": 2,
     }  # fmt: skip
@@ -559,7 +562,7 @@ def test_edits_without_another_person_are_counted(board: Board) -> None:
     found = board.one(model="control:other_person", metric="ssim", track="editing")
     assert (float(found.value), int(found.n)) == (0.25, edits.sum() - gone)
     said = f"without {gone} of {edits.sum()} faces: no other person in the test split shows the emotion"
-    assert found.reason == said
+    assert found.reason == f"{said}; no interval: every resample gives the same value"
     assert f"control:other\\_person is {said}" in board.text or f"control:other_person is {said}" in board.text
     none = board.one(model="control:other_person", metric="lpips", track="editing")
     assert (none.value, none.reason) == ("n/a", "no other person in the test split shows the emotion")

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import made_evaluation, made_fit, made_record
 from sklearn.metrics import f1_score
 
-from emobench.report.leaderboard import write
 from emobench.report.markdown import code, escape
+from emobench.report.write import write
 
 EMOTIONS = ("neutral", "happy", "sad", "fear")
 FACES = 400
-MACHINE = {"device": "cpu", "cpu": "Test CPU", "cores": 2, "gpu": None, "memory_gb": 8.0}
 COLUMNS = (
     "suite,dataset,size,track,model,variant,seed,metric,emotion,value,low,high,n,reason,judge,hardware,protocol,flags"
 )
@@ -79,31 +79,29 @@ class Results:
         entry |= {"size": 48, "seed": seed, "track": "recognition", "control": control}
         self.rows.append(entry | {"fit_key": fit_key, "eval_key": eval_key, "skipped": skipped})
         folder = self.folder / "cells" / fit_key / eval_key
-        record = {
-            "schema_version": 1, "protocol": 1, "state": "done", "reason": None, "made_of": {},
-            "versions": {"commit": "abc", "dirty": False}, "hardware": MACHINE,
-        }  # fmt: skip
         if table is None and quality is not None:
             table = predictions(quality, seed)
         if table is not None:
             folder.mkdir(parents=True)
             table.to_parquet(folder / "predictions.parquet", index=False)
             emotions = [column[2:] for column in table if column.startswith("p_")]
-            counts = {"train": dict(zip(emotions, (10, 30, 20, 30, 5, 5, 5), strict=False))}
-            record |= {
-                "dataset": {"emotions": emotions, "counts": counts, "notes": ["carved from Training"]},
-                "metrics": {"accuracy": {"value": float((table["prediction"] == table["label"]).mean())}},
-                "cost": {
-                    "params": 2_800_000, "flops": 560_000_000, "fit_seconds": 412.0 + seed, "fit_faces_per_s": 300.0,
-                    "faces_per_s": 1234.5, "peak_memory_gb": None, "recipe_share": 1.0,
-                },
-                "raw": {"predictions": "predictions.parquet"},
-            }  # fmt: skip
-            record |= changes
+            right = float((table["prediction"] == table["label"]).mean())
+            track = {"values": {"accuracy": {"value": right, "n": len(table)}}, "faces_per_s": 1234.5}
+            fit = made_fit(changes.pop("recipe_share", 1.0), 412.0 + seed, memory=None)
+            evaluation = made_evaluation(
+                emotions,
+                {"recognition": track},
+                {"predictions": "predictions.parquet"},
+                counts=dict(zip(emotions, (10, 30, 20, 30, 5, 5, 5), strict=False)),
+                notes=["carved from Training"],
+                params=2_800_000,
+                flops=560_000_000.0,
+            )
+            record = made_record(self.rows[-1], fit=fit, evaluation=evaluation, **changes)
             (folder / "result.json").write_text(json.dumps(record))
         elif "state" in changes:
             folder.parent.mkdir(parents=True)
-            (folder.parent / "fit.json").write_text(json.dumps(record | changes))
+            (folder.parent / "fit.json").write_text(json.dumps(made_record(self.rows[-1], **changes)))
         return folder
 
     def write(self, suite: str = "demo") -> Any:
@@ -147,7 +145,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_verdict_state_and_ranks(whole: Results) -> None:
     page = (whole.folder / "demo" / "leaderboard.md").read_text().splitlines()
     assert page[0] == "# Leaderboard: demo"
-    assert page[2].startswith("Best on `faces`: **")
+    assert page[2].startswith("Recognition on `faces`: **")
     assert "not certain" in page[2]
     assert "cannot be told apart from" in page[2]
     assert "Complete: 10 of 10 cells done." in page
@@ -155,12 +153,12 @@ def test_verdict_state_and_ranks(whole: Results) -> None:
     assert [row[0] for row in rows] == ["| 1–2", "| 1–2", "| 3"]
     assert rows[2][1] == "vit"
     assert {rows[0][1], rows[1][1]} == {"resnet18", "small"}
-    assert rows[0][3] == "–"
+    assert rows[0][3] == "–"  # behind the first
     assert "2.8 M" in rows[0]
     assert "560 M" in rows[0]
     assert "7 min" in rows[0]
     assert "- Hardware A: Test CPU, 2 cores." in page
-    assert "- n = 400 test faces of 100 people." in page
+    assert "- n = 400 faces. 95 % intervals: over 100 people, each with all its faces." in page
     assert "- The data: carved from Training" in page
     assert any("`emobench bench demo`" in line for line in page)
 
@@ -218,7 +216,7 @@ def test_controls(whole: Results) -> None:
     table = numbers(whole.folder)
     majority = one(table, model="control:majority", metric="accuracy", emotion="")
     assert float(majority["value"]) == pytest.approx(0.25)  # happy and fear tie in training: the first of them
-    assert "always happy: the floor of every model" in page
+    assert "the floor of every model" in page
     assert float(one(table, model="control:majority", metric="macro_f1")["value"]) == pytest.approx(0.1)  # 0.4 / 4
     assert one(table, model="control:majority", metric="nll")["value"] == "n/a"
     permuted = one(table, model="control:permuted", metric="recall", emotion="macro", seed="0")
@@ -266,8 +264,8 @@ def test_certain_winner(results: Results) -> None:
         results.cell("bad", seed, 1.0)
     board = results.write()
     verdict = board.path.read_text().splitlines()[2]
-    assert verdict.startswith("Best on `faces`: **good**, macro F1 0.")
-    assert "above bad; **certain** (3 seeds, paired over the same faces, Holm-corrected p < 0.001)" in verdict
+    assert verdict.startswith("Recognition on `faces`: **good** is best, macro F1 0.")
+    assert "above bad; **certain** (3 seeds, corrected p < 0.001)" in verdict
 
 
 def test_one_seed_is_certain_of_its_networks_only(results: Results) -> None:
@@ -295,7 +293,8 @@ def test_failing_control_marks_the_whole_board(results: Results) -> None:
 
 def test_board_without_a_permuted_run_says_so(results: Results) -> None:
     results.cell("good", 0, 3.5)
-    assert "| control:permuted | n/a | n/a | n/a | n/a | the suite has no such run" in results.write().path.read_text()
+    said = "| control:permuted | balanced accuracy | n/a | – | not measured: nothing shows that no label leaks |"
+    assert said in results.write().path.read_text()
 
 
 def test_states_stay_visible(results: Results) -> None:
@@ -316,7 +315,7 @@ def test_states_stay_visible(results: Results) -> None:
     assert "- absent on faces: no weights; put them there" in page
     (torn,) = (line for line in page.splitlines() if line.startswith("| – | torn |"))
     assert torn.endswith("| 1 of 2 | A | diverged, incomplete |")
-    assert [entry.rank for entry in board.sections[0].entries if entry.name == "torn"] == [None]
+    assert [entry.ranks for entry in board.sections[0].entries if entry.name == "torn"] == [{}]
     assert {(number.model, number.reason) for number in board.failed} == {
         ("torn", "diverged: loss is NaN in step 12"),
         ("gone", "failed: out of memory"),
@@ -328,7 +327,7 @@ def test_states_stay_visible(results: Results) -> None:
 def test_nothing_done_yet(results: Results) -> None:
     results.cell("later", 0)
     page = results.write().path.read_text()
-    assert page.splitlines()[2] == "Nothing is measured on `faces` yet."
+    assert page.splitlines()[2] == "Recognition on `faces`: nothing is measured yet."
     assert "**Incomplete**: 0 of 1 cells done." in page
 
 
@@ -349,7 +348,7 @@ def damage(folder: Path, how: str) -> None:
         table.assign(prediction=(table["prediction"] + 1) % 4).to_parquet(path)
     elif how == "other numbers":
         record = json.loads((folder / "result.json").read_text())
-        record["metrics"]["accuracy"]["value"] = 0.99
+        record["evaluation"]["tracks"]["recognition"]["values"]["accuracy"]["value"] = 0.99
         (folder / "result.json").write_text(json.dumps(record))
 
 
@@ -374,7 +373,7 @@ def test_broken_files_are_named_and_left_out(results: Results, how: str, said: s
     (reason,) = (number.reason for number in board.failed)
     assert said in reason
     assert str(results.folder) in reason
-    assert [entry.name for entry in board.sections[0].ranked] == ["good"]
+    assert [entry.name for entry in board.sections[0].compared["macro_f1"]] == ["good"]
 
 
 def test_other_test_faces_are_not_compared(results: Results) -> None:
@@ -382,7 +381,7 @@ def test_other_test_faces_are_not_compared(results: Results) -> None:
     results.cell("like it", 0, 2.5)
     results.cell("other", 0, table=predictions(3.5, 0, faces=300))
     board = results.write()
-    assert [entry.name for entry in board.sections[0].ranked] == ["good", "like it"]
+    assert [entry.name for entry in board.sections[0].compared["macro_f1"]] == ["good", "like it"]
     (number,) = board.failed
     assert "measured on other test faces" in number.reason
 
@@ -401,15 +400,15 @@ def test_leaked_faces_have_their_own_accuracy(results: Results) -> None:
 
 def test_flags(results: Results) -> None:
     results.cell("full", 0, 3.0)
-    results.cell("short", 0, 2.0, cost={"recipe_share": 0.3})
-    results.cell("old", 0, 2.0, made_of={"fit": {"code": {"files": ["emobench/errors.py"], "digest": "other"}}})
+    results.cell("short", 0, 2.0, recipe_share=0.3)
+    results.cell("old", 0, 2.0, code="of another day")
     page = results.write().path.read_text()
     table = numbers(results.folder)
     assert one(table, model="short", metric="accuracy", emotion="", seed="")["flags"] == "under-trained"
     assert one(table, model="old", metric="accuracy", emotion="", seed="")["flags"] == "stale"
     assert "*stale*: made by commit abc; today's code would measure it anew." in page
     assert page.splitlines()[2].endswith("what other seeds would give; short is under-trained, so not judged.")
-    assert "*under-trained*: less than half of the recipe's steps" in page
+    assert "*under-trained*: less than half of the recipe's faces" in page
 
 
 def test_several_datasets_are_ranked_apart(results: Results) -> None:
@@ -417,8 +416,8 @@ def test_several_datasets_are_ranked_apart(results: Results) -> None:
         results.cell("one", 0, best, dataset=dataset)
         results.cell("two", 0, 2.0, dataset=dataset)
     page = results.write().path.read_text()
-    assert "- Best on `plain`: **one**" in page
-    assert "- Best on `hard`: **two**" in page
+    assert "- Recognition on `plain`: **one** is best" in page
+    assert "- Recognition on `hard`: **two** is best" in page
     (line,) = (line for line in page.splitlines() if line.startswith("| one |") and "rank" in line)
     assert line.count("rank") == 2
 
@@ -434,7 +433,7 @@ def test_hostile_names_are_inert(results: Results) -> None:
     page = results.write().path.read_text()
     for active in ("<script", "<img", "<b>", "<i>", "<iframe", "](javascript:", "\n# Heading"):
         assert active not in page
-    header, *_ = (line for line in page.splitlines() if line.startswith("| rank |"))
+    header, *_ = (line for line in page.splitlines() if line.startswith("| rank: macro F1 |"))
     start = page.splitlines().index(header)
     for line in page.splitlines()[start : start + 2 + len(HOSTILE)]:
         assert line.replace("\\|", "").count("|") == header.count("|")
@@ -477,7 +476,7 @@ def test_code_span_cannot_be_left() -> None:
 
 def test_the_report_needs_no_torch(whole: Results) -> None:
     program = (
-        "import sys; from pathlib import Path; from emobench.report.leaderboard import write\n"
+        "import sys; from pathlib import Path; from emobench.report.write import write\n"
         f"write(Path({str(whole.folder)!r}), 'demo')\n"
         "print(sorted({'torch', 'lightning', 'torchvision', 'matplotlib.pyplot'} & set(sys.modules)))"
     )

@@ -66,6 +66,7 @@ class Entry:
         behind: the first of the table minus this one, in the first ranking.
         shares: (K, K) mean over seeds of P(read as j | emotion i); NaN rows: no such face.
         units: how many units its intervals resample, and what they are.
+        without: what a number of the whole leaves out, or why it has no value.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Entry:
     behind: intervals.Comparison | None = None
     shares: NDArray[np.floating] | None = None
     units: tuple[int, str] = (0, "faces")
+    without: dict[Key, str] = field(default_factory=dict)
 
     @property
     def control(self) -> bool:
@@ -310,6 +312,8 @@ def _measure(section: Section, entry: Entry, estimates: Mapping[int, list[Estima
     base = base_number(section, done[0], suite, None, entry.flags)._replace(hardware=_machines(done))
     of = [estimates[id(cell)] for cell in done]
     entry.units = (of[0][0].units, of[0][0].unit) if of[0] else entry.units
+    noted = ((key, note) for each in of[0] for key, note in zip(each.keys, each.notes, strict=True))
+    entry.without = {key: note for key, note in noted if note is not None}
     entry.numbers = {key_of(number): number for number in _numbers(section, done, of, base)}
     entry.costs = {number.metric: number for number in costs(done, base)}
     for cell, each in zip(done, of, strict=True):
@@ -424,7 +428,7 @@ def _cost(cells: Sequence[StoredCell], name: str, values: Sequence[float | None]
 
 def _explain(section: Section, entry: Entry, trouble: Mapping[int, str], suite: str) -> None:
     """A number for each cell that has none, so that nothing that failed is out of sight."""
-    key = section.track.rankings[0].metrics[0] if section.track.rankings else Key("")
+    key = section.track.headline
     for cell in entry.cells:
         reason = trouble.get(id(cell))
         if cell.state != "done" or reason is not None:

@@ -259,12 +259,15 @@ def _costs(entry: Entry, machines: Mapping[str, str]) -> list[Text]:
 def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     """What the table leaves to be said."""
     yield (f"n = {_faces(section)}. {_intervals(section)}",)
-    for key in section.ranked_by.values():
-        for entry in section.measured:
-            reason = entry.numbers[key].reason if key in entry.numbers else None
-            if reason and reason.startswith("without"):
-                yield (f"{key.metric}, {key.emotion or 'all'}: ", Name(reason), ".")
-                break
+    for column in section.track.columns:
+        left_out = next((entry.without[column.key] for entry in section.measured if column.key in entry.without), None)
+        if left_out is not None and not column.optional:
+            yield (column.heading.capitalize(), ", is without ", Name(left_out), ".")
+    for control in section.controls:
+        known = (number for number in control.numbers.values() if number.value is not None and not number.emotion)
+        partly = (number.reason for number in known)
+        for reason in dict.fromkeys(reason for reason in partly if reason and reason.startswith("without")):
+            yield (Name(control.name), " is ", Name(reason), ".")
     columns = [column for column in section.track.columns if column.optional]
     reasons: dict[str, list[str]] = {}
     for column in columns:

@@ -94,6 +94,8 @@ def in_todays_form(fit: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_current(fit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
     """Whether today's code is that which determined a record's numbers, from what its keys are made of."""
+    if "code" not in fit:
+        return True  # it does not say what made it
     try:
         today = _code_of_fit(fit), evaluation_code(catalogued(evaluation.get("tracks", ())))
     except (KeyError, NoDefinition):  # a class that is gone, or was never of the package

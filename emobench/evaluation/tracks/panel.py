@@ -133,6 +133,8 @@ def units(part: pd.DataFrame) -> tuple[str, NDArray[np.int64]]:
 class PanelTrack(Track):
     """A track whose faces a panel judges."""
 
+    headline = Key("control", "macro")
+
     by_emotion = (("control", "control, raw"), ("control_calibrated", "control, calibrated"))
 
     def read(self, cell: MeasuredCell) -> JudgedFaces:
@@ -274,7 +276,12 @@ def _without(gaps: dict[str, str], asked: dict[str, int], key: Key) -> str | Non
     if key.emotion != "macro":
         return mine.get(key.emotion)
     by_reason = {why: [name for name in mine if mine[name] == why] for why in mine.values()}
-    return "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items()) or None
+    return "; ".join(f"{_all_of(names)}: {why}" for why, names in by_reason.items()) or None
+
+
+def _all_of(names: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 # Means over faces, and intensity

@@ -116,6 +116,7 @@ class Recognition(Track):
     title = "Recognition: a face in, its emotion out"
     raw = "predictions"
     whole_samples = False
+    headline = Key("macro_f1")
     measure = staticmethod(measure)  # type: ignore[assignment]
     metrics = METRICS
     rankings = (Ranking("macro_f1", "macro F1", (Key("macro_f1"),), "is best, macro F1"),)

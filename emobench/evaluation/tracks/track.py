@@ -227,6 +227,7 @@ class Track:
         title: heading of its section.
         raw: which raw file of a record it reads.
         whole_samples: whether its records hold numbers of whole samples, which do not follow from the raw file.
+        headline: the number under which a cell without numbers is listed.
         settings: the names of `[evaluation]` that change its numbers.
         metrics: means over its faces.
         by_emotion: metric and heading of the tables that have a column an emotion.
@@ -238,6 +239,7 @@ class Track:
     title: ClassVar[str]
     raw: ClassVar[str] = "verdicts"
     whole_samples: ClassVar[bool] = True
+    headline: ClassVar[Key]
     settings: ClassVar[tuple[str, ...]] = ()
     metrics: tuple[Metric, ...] = ()
     rankings: ClassVar[tuple[Ranking, ...]] = ()
