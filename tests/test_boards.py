@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
 Emobench = Callable[..., int]
@@ -84,7 +84,7 @@ def test_a_board_that_has_no_place_is_tried_after_every_cell(
     shown = capsys.readouterr()
     assert str(blocked) in shown.err
     assert shown.err.count("could not be written") == 1
-    done = [json.loads(path.read_text())["state"] for path in results.glob("cells/*/*/result.json")]
+    done = [read_record(path).state for path in results.glob("cells/*/*/result.json")]
     assert done == ["done", "done"]
     assert emobench("bench", tiny, "--results", results) == 1
     shown = capsys.readouterr()

@@ -17,16 +17,22 @@ import torch
 from safetensors.torch import load_file
 
 from emobench.runner.build import build_model
-from emobench.runner.store import JUDGE, JUDGES_BYTES, Store, cards, commit_judges, read_json, write_table
-from emobench.suite.cell import Cell
+from emobench.runner.machine import hardware, versions
+from emobench.runner.record import Card, CellFields, Dataset, Evaluation, Fit, MadeOf, Record, TrackValues, read_record
+from emobench.runner.store import JUDGE, JUDGES_BYTES, Store, commit_judges, write_table
 
 RESULTS = Path(__file__).parents[1] / "results"
 KEPT = ("demo", "reference-generation", "reference-generation-fer2013")  # boards whose panel and reader are committed
 needs_results = pytest.mark.skipif(not (RESULTS / "demo").exists(), reason="the reference boards are not here")
 
 
-def records(suite: Path) -> list[dict[str, Any]]:
-    return [read_json(path) for path in sorted((suite / "cells").glob("*/result.json"))]
+def records(suite: Path) -> list[Record]:
+    return [read_record(path) for path in sorted((suite / "cells").glob("*/result.json"))]
+
+
+def cards(record: Record) -> list[Card]:
+    """Of judges, reader and guides; none in a classifier's record."""
+    return [] if record.evaluation is None else record.evaluation.cards
 
 
 def boards() -> list[Path]:
@@ -52,20 +58,20 @@ def test_the_results_are_small() -> None:
 
 @needs_results
 def test_each_committed_judge_is_the_network_of_a_record() -> None:
-    named: dict[str, tuple[Path, dict[str, Any]]] = {}
+    named: dict[str, tuple[Path, Card]] = {}
     for suite in boards():
-        named |= {card["sha256"]: (suite, card) for record in records(suite) for card in cards(record)}
+        named |= {card.sha256: (suite, card) for record in records(suite) for card in cards(record)}
     files = sorted((RESULTS / "judges").iterdir())
     assert files
     for path in files:
         assert path.name == f"{hashlib.sha256(path.read_bytes()).hexdigest()}.safetensors"
         suite, card = named[path.stem]
-        (record,) = (each for each in records(suite) if each["fit_key"] == card["fit_key"])
+        (record,) = (each for each in records(suite) if each.fit_key == card.fit_key)
         state = load_file(path)
         assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float16}
-        network = build_model(Cell.from_record(record), Store(RESULTS), pretrained=False)
+        network = build_model(record.planned, Store(RESULTS), pretrained=False)
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-        size = record["cell"]["size"]
+        size = record.cell.size
         logits = network.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
         assert torch.isfinite(logits).all()
 
@@ -79,11 +85,11 @@ def test_each_board_has_its_judges_or_names_those_that_it_has_not() -> None:
         absent = set(re.findall(r"`([0-9a-f]{12})`", found[1])) if found else set()
         for record in records(suite):
             for card in cards(record):
-                path = RESULTS / "judges" / f"{card['sha256']}.safetensors"
-                assert path.exists() != (card["sha256"][:12] in absent), (suite.name, card["row"])
-            if suite.name in KEPT and cards(record):
-                used = [*record["panel"], record["reader"]]
-                assert all((RESULTS / "judges" / f"{card['sha256']}.safetensors").exists() for card in used)
+                path = RESULTS / "judges" / f"{card.sha256}.safetensors"
+                assert path.exists() != (card.sha256[:12] in absent), (suite.name, card.row)
+            if suite.name in KEPT and record.evaluation is not None and record.evaluation.reader is not None:
+                used = [*record.evaluation.panel, record.evaluation.reader]
+                assert all((RESULTS / "judges" / f"{card.sha256}.safetensors").exists() for card in used)
 
 
 @needs_results
@@ -93,7 +99,10 @@ def test_what_pages_show_and_records_name_is_there() -> None:
         for shown in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
             assert (page.parent / shown).exists(), f"{page}: {shown}"
     for path in sorted(RESULTS.glob("*/cells/*/result.json")):
-        assert all((path.parent / name).exists() for name in read_json(path)["raw"].values()), path
+        evaluation = read_record(path).evaluation
+        assert evaluation is not None
+        assert evaluation.raw
+        assert all((path.parent / name).exists() for name in evaluation.raw.values()), path
 
 
 @needs_results
@@ -107,13 +116,32 @@ def test_numbers_stand_in_the_table_alone() -> None:
 # ---- what is committed of judges -----------------------------------------------------------------------------------
 
 
-def judge(results: Path, row: str, size: int) -> dict[str, Any]:
+def judge(results: Path, row: str, size: int) -> Card:
     """A judge in the store, and its card."""
     content = row.encode() * (size // len(row))
     folder = results / "cells" / f"fit-{row}"
     folder.mkdir(parents=True)
     (folder / JUDGE).write_bytes(content)
-    return {"row": row, "fit_key": f"fit-{row}", "sha256": hashlib.sha256(content).hexdigest()}
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Card(row=row, fit_key=f"fit-{row}", sha256=sha256, architecture=row, seed=0, data="0" * 64, needs={})
+
+
+def judged(panel: list[Card], reader: Card, guides: list[Card]) -> Record:
+    """The record of a generator that these networks have judged or guided."""
+    cell = CellFields(
+        row="cvae", model="cvae", dataset="drawn", size=32, seed=0, track="generation", control=None,
+        emotions=["neutral", "happy"], parameters=1,
+    )  # fmt: skip
+    dataset = Dataset(name="drawn", size=32, fingerprint="0" * 64, emotions=cell.emotions, counts={})
+    evaluation = Evaluation(
+        dataset=dataset, tracks={"generation": TrackValues()}, params=1, flops=1.0, batch=64, draws=True,
+        panel=panel, reader=reader, guides=guides, raw={},
+    )  # fmt: skip
+    fit = Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
+    made_of = MadeOf(fit={"recipe": None}, eval={})
+    return Record(
+        fit_key="fit", eval_key="eval", made_of=made_of, cell=cell, state="done", fit=fit, evaluation=evaluation
+    )
 
 
 def committed(results: Path) -> set[str]:
@@ -122,31 +150,30 @@ def committed(results: Path) -> set[str]:
 
 def test_a_network_of_two_boards_is_committed_once(tmp_path: Path) -> None:
     first, second, reader = (judge(tmp_path, row, 1000) for row in ("first", "second", "reader"))
-    records = [{"panel": [first, second], "reader": reader, "guides": []}]
-    commit_judges(tmp_path, records)
-    assert committed(tmp_path) == {card["sha256"] for card in (first, second, reader)}
+    commit_judges(tmp_path, [judged([first, second], reader, [])])
+    assert committed(tmp_path) == {card.sha256 for card in (first, second, reader)}
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "judges").iterdir()}
     shutil.rmtree(tmp_path / "cells")  # a clone, on which another board has the same panel
     third = judge(tmp_path, "third", 1000)
-    commit_judges(tmp_path, [{"panel": [first, second], "reader": third, "guides": []}])
-    assert committed(tmp_path) == {card["sha256"] for card in (first, second, reader, third)}
+    commit_judges(tmp_path, [judged([first, second], third, [])])
+    assert committed(tmp_path) == {card.sha256 for card in (first, second, reader, third)}
     assert before.items() <= {path: path.stat().st_mtime_ns for path in (tmp_path / "judges").iterdir()}.items()
 
 
 def test_a_panel_is_committed_whole_or_not_and_guides_come_last(tmp_path: Path) -> None:
     small, reader, guide = (judge(tmp_path, row, 1000) for row in ("small", "reader", "guide"))
     large, other = (judge(tmp_path, row, JUDGES_BYTES) for row in ("large", "other"))
-    commit_judges(tmp_path, [{"panel": [small, large], "reader": reader, "guides": [guide]}])
-    assert committed(tmp_path) == {guide["sha256"]}
+    commit_judges(tmp_path, [judged([small, large], reader, [guide])])
+    assert committed(tmp_path) == {guide.sha256}
     shutil.rmtree(tmp_path / "judges")
-    commit_judges(tmp_path, [{"panel": [small], "reader": reader, "guides": [other, guide]}])
-    assert committed(tmp_path) == {card["sha256"] for card in (small, reader, guide)}
+    commit_judges(tmp_path, [judged([small], reader, [other, guide])])
+    assert committed(tmp_path) == {card.sha256 for card in (small, reader, guide)}
 
 
 def test_weights_that_have_changed_since_are_not_committed_in_place_of_the_judge(tmp_path: Path) -> None:
     first, reader = judge(tmp_path, "first", 1000), judge(tmp_path, "reader", 1000)
     (tmp_path / "cells" / "fit-first" / JUDGE).write_bytes(b"fitted again")
-    commit_judges(tmp_path, [{"panel": [first], "reader": reader, "guides": []}])
+    commit_judges(tmp_path, [judged([first], reader, [])])
     assert committed(tmp_path) == set()
 
 

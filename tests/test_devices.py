@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 import emobench
 from emobench.data.datasets.synthetic import Synthetic
-from emobench.runner.evaluate import predict
-from emobench.runner.store import Row, load_board
+from emobench.evaluation.predict import predict
+from emobench.runner.record import FitCost
+from emobench.runner.store import StoredCell, load_board
 
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp")
 
@@ -59,7 +60,7 @@ trainer = { devices = 2, accelerator = "cpu" }
 """
 
 
-def run(suite: Path, results: Path, *settings: str) -> Row:
+def run(suite: Path, results: Path, *settings: str) -> StoredCell:
     """The one cell of a suite, by the real command, started cold."""
     options = [word for setting in settings for word in ("--set", setting)]
     options += ["--name", suite.stem]
@@ -70,15 +71,23 @@ def run(suite: Path, results: Path, *settings: str) -> Row:
     return load_board(results, suite.stem)[0]
 
 
+def cost(row: StoredCell) -> FitCost:
+    assert row.record is not None
+    assert row.record.fit is not None
+    assert row.record.fit.cost is not None
+    return row.record.fit.cost
+
+
 def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: Path) -> None:
     """The validation count does not divide by two."""
     results = tmp_path / "results"
     row = run(tiny, results, *TWO, "data.synthetic-plain.val=88", "model.resnet18.epochs=2")
     assert row.state == "done"
-    assert row.result is not None
-    assert row.result["made_of"]["fit"]["trainer"]["devices"] == 2
-    assert row.result["cost"]["steps"] == 2 * (80 // 32)  # 16 faces a step and process
-    assert row.result["cost"]["recipe_share"] == 2 / 15  # of the epochs, each of the same two times 32 faces
+    assert row.record is not None
+    assert row.record.cell.trainer["devices"] == 2
+    assert row.record.made_of.fit["recipe"]["batch"] == 32
+    assert cost(row).steps == 2 * (80 // 32)  # 16 faces a step and process
+    assert cost(row).recipe_share == 2 / 15  # of the epochs, each of the same two times 32 faces
     predictions = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]
     assert len(predictions) == predictions["index"].nunique() == 80
     folder = results / "cells" / row.fit_key
@@ -102,11 +111,9 @@ def test_the_same_global_batch_gives_the_same_losses(tmp_path: Path) -> None:
     suite.write_text(SAME)
     two = run(suite, tmp_path / "two", *TWO)
     one = run(suite, tmp_path / "one", "trainer.accumulate_grad_batches=2")
-    assert two.result is not None
-    assert one.result is not None
-    assert two.result["cost"]["steps"] == one.result["cost"]["steps"] == 3 * (80 // 16)
+    assert cost(two).steps == cost(one).steps == 3 * (80 // 16)
     # Of 15 epochs of two batches of 32, however the batch came together.
-    assert two.result["cost"]["recipe_share"] == one.result["cost"]["recipe_share"] == 3 * 80 / (15 * 64)
+    assert cost(two).recipe_share == cost(one).recipe_share == 3 * 80 / (15 * 64)
     of_two = pd.read_csv(tmp_path / "two" / "cells" / two.fit_key / "history.csv")
     of_one = pd.read_csv(tmp_path / "one" / "cells" / one.fit_key / "history.csv")
     for column in ("train_loss", "val_loss", "val_accuracy", "lr"):
@@ -127,8 +134,7 @@ def test_gans_are_fitted_on_two_processes(made_suite: Path, tmp_path: Path) -> N
     steps, shares = {}, {}
     for row in load_board(results, "gan"):
         assert row.state == "done", row.reason
-        assert row.result is not None
-        steps[row.row], shares[row.row] = (row.result["cost"].get(name) for name in ("steps", "recipe_share"))
+        steps[row.row], shares[row.row] = cost(row).steps, cost(row).recipe_share
     # The generators', of 16 faces a step and process; StarGAN's takes every fifth.
     assert (steps["stargan"], steps["stylegan2"]) == (320 // 32 // 5, 320 // 32)
     # Faces of StarGAN's generator over those of 20 epochs with a batch of 16, and StyleGAN2's over 781,250 steps of 32.

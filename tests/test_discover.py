@@ -28,9 +28,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(discover._PACKAGES, "model", ("twins",))
-    discover.classes.cache_clear()
+    discover._discovered.cache_clear()
     yield folder
-    discover.classes.cache_clear()
+    discover._discovered.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "twins"]:
         del sys.modules[name]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from emobench.runner.judges import Judge
 from safetensors.torch import save_file
 
 from emobench.classifiers.classifier import EmotionClassifier
@@ -17,6 +16,10 @@ from emobench.classifiers.resnet import ResNet18
 from emobench.classifiers.timm_backbone import TimmBackbone
 from emobench.classifiers.vit import ViT
 from emobench.errors import DatasetMissing, SuiteError
+from emobench.runner.build import load_judges
+from emobench.runner.machine import hardware, record_of, versions
+from emobench.runner.record import Fit
+from emobench.runner.store import Store
 from emobench.suite.catalog import parameters
 from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
@@ -273,10 +276,15 @@ def test_classes_and_timm_call_the_same_backbone_the_same() -> None:
     assert of_timm("convnext_atto")[1] == "convnext"
 
 
-def test_a_judges_card_names_its_backbone(planned: Any) -> None:
+def test_a_judges_card_names_its_backbone(planned: Any, tmp_path: Path) -> None:
     cell = next(cell for cell in planned('[model.other]\nclass = "timm:test_resnet"\n') if cell.row == "other")
     network = TimmBackbone(emotions=cell.emotions, size=32, backbone="test_resnet")
-    assert Judge(cell, "0", network).card()["architecture"] == "test_resnet"
+    store, fit = Store(tmp_path), Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    save_file(network.state_dict(), store.weights(cell.fit_key))
+    record_of(cell, "done", fit=fit).write(store.fit_folder(cell.fit_key) / "fit.json")
+    (judge,) = load_judges(store, [cell.fit_key], torch.device("cpu"))
+    assert judge.card.architecture == "test_resnet"
 
 
 def test_what_reads_generated_faces_says_its_features() -> None:

@@ -21,12 +21,15 @@ from torchvision.models import vgg16
 
 import emobench as package
 from emobench.errors import SuiteError, WeightsError
-from emobench.evaluation.judging import Drawing, Real
+from emobench.evaluation.reference import RealFaces
+from emobench.evaluation.sampler import Sampler
+from emobench.evaluation.values import Value
 from emobench.generators.cvae import CVAE
 from emobench.generators.stargan import StarGAN
 from emobench.runner import fit as fitting
 from emobench.runner.build import build_data, build_model
-from emobench.runner.store import JUDGE, Row, Store, cards, load_board
+from emobench.runner.record import Card, Evaluation, FitCost
+from emobench.runner.store import JUDGE, Store, StoredCell, load_board
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
@@ -35,8 +38,27 @@ Emobench = Callable[..., int]
 GENERATORS = ("cvae", "vit_cvae", "stargan", "diffusion")
 
 
-def rows(results: Path, suite: str = "made") -> dict[str, Row]:
+def rows(results: Path, suite: str = "made") -> dict[str, StoredCell]:
     return {row.row: row for row in load_board(results, suite)}
+
+
+def evaluated(row: StoredCell) -> Evaluation:
+    assert row.record is not None
+    assert row.record.evaluation is not None
+    return row.record.evaluation
+
+
+def cost(row: StoredCell) -> FitCost:
+    assert row.record is not None
+    assert row.record.fit is not None
+    assert row.record.fit.cost is not None
+    return row.record.fit.cost
+
+
+def reader(row: StoredCell) -> Card:
+    found = evaluated(row).reader
+    assert found is not None
+    return found
 
 
 def planned(path: Path, *overrides: str) -> Any:
@@ -107,7 +129,7 @@ def test_the_committed_board_can_be_written_again_without_the_store(
 
 def in_the_cells(results: Path) -> None:
     """Move the judges' weights to where earlier versions committed them: each beside its evaluation."""
-    names = {card["sha256"]: card["fit_key"] for row in rows(results).values() for card in cards(row.result or {})}
+    names = {card.sha256: card.fit_key for row in rows(results).values() for card in evaluated(row).cards}
     places = {row.fit_key: row.eval_key for row in rows(results).values() if row.track == "recognition"}
     for path in (results / "judges").iterdir():
         path.rename(results / "made" / "cells" / places[names[path.stem]] / JUDGE)
@@ -134,7 +156,8 @@ def test_a_later_clone_judges_a_new_row_with_the_same_judges(
     trained = [path.parent.name for path in there.glob("cells/*/weights.safetensors")]
     found = rows(there)
     assert trained == [found["second"].fit_key]
-    panels = {name: [judge["sha256"] for judge in found[name].result["panel"]] for name in ("second", "cvae")}  # type: ignore[index]
+    panels = {name: [judge.sha256 for judge in evaluated(found[name]).panel] for name in ("second", "cvae")}
+    assert len(panels["cvae"]) == 2
     assert panels["second"] == panels["cvae"]
 
 
@@ -145,11 +168,11 @@ def test_a_committed_judge_that_is_another_file_is_refused(
     there = tmp_path / "results"
     shutil.copytree(generated / "made", there / "made")
     shutil.copytree(generated / "judges", there / "judges")
-    reader = rows(there)["cvae"].result["reader"]["sha256"]  # type: ignore[index]
-    (there / "judges" / f"{reader}.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    sha256 = reader(rows(there)["cvae"]).sha256
+    (there / "judges" / f"{sha256}.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     changed = ["--set", "evaluation.sources=8"]
     assert emobench("bench", made_suite, "--results", there, "--on-existing", "trust", *changed, "--dry-run") == 2
-    assert f"{reader}.safetensors: holds other bytes" in capsys.readouterr().err
+    assert f"{sha256}.safetensors: holds other bytes" in capsys.readouterr().err
 
 
 def test_a_finished_generator_is_loaded_and_draws(generated: Path) -> None:
@@ -290,8 +313,8 @@ def test_faces_that_are_not_finite_fail_the_evaluation_by_index(
     row = found["cvae"]
     assert row.state == "failed"
     assert "fidelity: face 0 is not finite" in (row.reason or "")
-    assert row.result is not None
-    assert "metrics" not in row.result
+    assert row.record is not None
+    assert row.record.evaluation is None
     assert found["stargan"].state == "done"
 
 
@@ -300,9 +323,9 @@ def test_too_few_faces_are_not_measured(generated: Path, made_suite: Path, emobe
     there = tmp_path / "results"
     shutil.copytree(generated, there)
     assert emobench("bench", made_suite, "--results", there, "--set", "evaluation.fidelity=100") == 0
-    metrics = rows(there, "made+evaluation.fidelity=100")["cvae"].result["metrics"]["generation"]  # type: ignore[index]
-    assert metrics["fed"] == {"value": None, "n": 100, "reason": "below 640 faces"}
-    assert metrics["es"]["n"] == 100
+    metrics = evaluated(rows(there, "made+evaluation.fidelity=100")["cvae"]).tracks["generation"].values
+    assert metrics["fed"] == Value(None, 100, "below 640 faces")
+    assert metrics["es"].n == 100
 
 
 @pytest.mark.parametrize(
@@ -387,7 +410,7 @@ epochs = 2
     check_masks(path, tmp_path / "results", found)
     verdicts = pd.read_parquet(found[0].folder / "verdicts.parquet")  # type: ignore[operator]
     assert set(verdicts[verdicts.kind == "control"].asked) == {0, 1}  # of the first dataset's own emotions
-    assert found[0].result["cost"]["steps"] == 2 * (160 // 8 + 120 // 8) // 5  # type: ignore[index]
+    assert cost(found[0]).steps == 2 * (160 // 8 + 120 // 8) // 5
 
     renamed = tmp_path / "renamed.toml"  # what a suite calls its datasets is in no key
     renamed.write_text(path.read_text().replace("first", "third"))
@@ -400,7 +423,7 @@ epochs = 2
     assert package.load(tmp_path / "results", "renamed", "stargan").dataset == "third"
 
 
-def check_masks(path: Path, results: Path, found: list[Row]) -> None:
+def check_masks(path: Path, results: Path, found: list[StoredCell]) -> None:
     """The masks over the datasets were trained, and each evaluation asked for faces of its own dataset."""
     store = Store(results)
     cells = [cell for cell in planned(path).cells if cell.row == "stargan"]
@@ -413,15 +436,15 @@ def check_masks(path: Path, results: Path, found: list[Row]) -> None:
     for cell, row in zip(cells, found, strict=True):
         data = build_data(cell, path.parent)
         data.prepare()
-        real, k = Real.of(data, None), len(data.emotions)
+        real, k = RealFaces.of(data, None), len(data.emotions)
         asked = np.eye(k)[np.tile(np.arange(k), 4)]
         seeds = 10**6 + np.repeat(np.arange(4), k)  # those of control
         drawn.append({})
         for name in ("first", "second"):
             model = package.load(results, "joint", "stargan", name)
-            drawing = Drawing(model, data.emotions, data.size, real.faces(real.val), torch.device("cpu"))
-            drawn[-1][name] = drawing.sample(asked, seeds, "control")
-        picture = np.asarray(Image.open(row.folder / "samples.png"))  # type: ignore[operator]
+            sampler = Sampler(model, data.emotions, data.size, real, torch.device("cpu"))
+            drawn[-1][name] = sampler.sample(asked, seeds, "control")
+        picture = np.asarray(Image.open(row.folder / "samples.webp"))  # type: ignore[operator]
         times = picture.shape[0] // (k * 32)
         faces = picture[::times, ::times].reshape(k, 32, 4, 32, 3).transpose(2, 0, 4, 1, 3)  # (4, K, 3, S, S)
         assert np.array_equal(faces.reshape(-1, 3, 32, 32), drawn[-1][cell.dataset])

@@ -15,7 +15,8 @@ from PIL import Image
 import emobench as package
 from emobench.cli import main
 from emobench.errors import StoreError, SuiteError
-from emobench.runner.store import Origin, check_owner, load_board, read_json
+from emobench.files import read_json
+from emobench.runner.store import Origin, check_owner, load_board
 from emobench.suite.file import PACKAGED, load, packaged
 from emobench.suite.overrides import LONGEST, board_name, parsed
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,8 +13,10 @@ import pytest
 
 import emobench as package
 from emobench.errors import EmobenchError, StoreError, SuiteError
+from emobench.files import write_json
+from emobench.runner.record import read_record
 from emobench.runner.run import Job
-from emobench.runner.store import Store, load_board, read_json, write_json
+from emobench.runner.store import Store, load_board
 from emobench.suite import plugins
 from emobench.suite.catalog import broken, classes, resolve
 from emobench.suite.expand import expand
@@ -131,8 +132,9 @@ def test_classes_found_in_three_ways_run_as_any_other(
     )
     assert (board["small"].model, board["small"].variant) == ("small", "")  # no path on the board
     assert str(tmp_path) not in (results / "mine" / "leaderboard.md").read_text()
-    fit = read_json(Store(results).fit_folder(board["small"].fit_key) / "fit.json")
-    assert fit["class"] == "models.py:Small"
+    fit = read_record(Store(results).fit_folder(board["small"].fit_key) / "fit.json")
+    assert list(fit.cell.sources) == ["models.py:Small", "data.py:Drawn"]
+    assert fit.made_of.fit["model"] == "small"
     monkeypatch.delenv("EMOBENCH_PLUGINS")
     for row in ("small", "from_folder", "installed"):
         assert package.load(results, "mine", row).name == row
@@ -152,7 +154,7 @@ def test_a_cell_that_starts_cold_finds_its_classes(three_ways: Path, tmp_path: P
     environment = {name: value for name, value in os.environ.items() if name != "EMOBENCH_PLUGINS"}
     subprocess.run(command, check=True, timeout=280, env=environment)
     folder = Store(tmp_path / "results").fit_folder(cell.fit_key)
-    assert read_json(folder / cell.eval_key / "result.json")["state"] == "done"
+    assert read_record(folder / cell.eval_key / "result.json").state == "done"
 
 
 def test_where_a_file_lies_is_in_no_key_and_what_it_says_is(three_ways: Path, tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ def test_a_broken_file_of_the_package_costs_only_its_own_class(tiny: Path, tmp_p
     ended = run("bench", tiny)
     assert ended.returncode == 0, ended.stderr
     assert f"passed over {named}" in ended.stderr
-    states = [json.loads(path.read_text())["state"] for path in tmp_path.glob("results/cells/*/*/result.json")]
+    states = [read_record(path).state for path in tmp_path.glob("results/cells/*/*/result.json")]
     assert states == ["done", "done"]
     tiny.write_text(tiny.read_text() + "[model.vit]\n")
     ended = run("bench", tiny)

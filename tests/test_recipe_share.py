@@ -12,7 +12,8 @@ from emobench.classifiers.resnet import ResNet18
 from emobench.generators.stargan import StarGAN
 from emobench.runner import fit as fitting
 from emobench.runner.build import build_data
-from emobench.runner.store import Store, read_json
+from emobench.runner.record import FitCost, read_record
+from emobench.runner.store import Store
 from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -60,12 +61,19 @@ def planned(suite: Path, row: str, *overrides: str) -> Cell:
     return next(cell for cell in cells if cell.row == row)
 
 
+def cost(store: Store, cell: Cell) -> FitCost:
+    fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
+    assert fit is not None
+    assert fit.cost is not None
+    return fit.cost
+
+
 def share(cell: Cell, folder: Path) -> float:
     """Of a fit in this process."""
     store = Store(folder)
     store.fit_folder(cell.fit_key).mkdir(parents=True)
     fitting.fit(cell, store, build_data(cell, folder))
-    return float(read_json(store.fit_folder(cell.fit_key) / "fit.json")["cost"]["recipe_share"])
+    return cost(store, cell).recipe_share
 
 
 OWN = 15 * 64  # faces of ResNet18's recipe: 15 epochs of two batches of 32, of 80 faces
@@ -110,5 +118,4 @@ def test_a_resumed_fit_counts_each_face_once(
     cell = planned(suite, "resnet18", "model.resnet18.batch=16", "model.resnet18.epochs=4")
     both_ways(cell)
     for kind in ("through", "stopped"):
-        cost = read_json(Store(tmp_path / kind).fit_folder(cell.fit_key) / "fit.json")["cost"]
-        assert cost["recipe_share"] == 4 * 80 / OWN
+        assert cost(Store(tmp_path / kind), cell).recipe_share == 4 * 80 / OWN

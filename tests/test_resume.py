@@ -18,7 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emobench.runner.store import Row, load_board, read_json
+from emobench.runner.record import read_record
+from emobench.runner.store import StoredCell, load_board
 
 LONGER = ["--set", "data.synthetic-plain.train=480", "--set", "model.resnet18.epochs=6"]
 SCHEDULES = ["step", "warmup-plateau", "onecycle"]
@@ -50,7 +51,7 @@ def epochs_done(results: Path) -> int:
     return max(counts, default=0)
 
 
-def board(results: Path) -> list[Row]:
+def board(results: Path) -> list[StoredCell]:
     """The rows of the one board that is here, which is named after what was overridden too."""
     (path,) = results.glob("*/suite.json")
     return load_board(results, path.parent.name)
@@ -149,7 +150,7 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
     assert f"last-step={steps[-1]}.ckpt cannot be read" in log
     assert f"going on from last-step={steps[0]}.ckpt" in log
     assert_same(outcome(through), outcome(stopped))
-    assert read_json(folder / "fit.json")["state"] == "done"
+    assert read_record(folder / "fit.json").state == "done"
 
 
 def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

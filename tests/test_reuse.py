@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ import emobench as package
 from emobench.cli import main
 from emobench.errors import Interrupted, StoreError
 from emobench.runner.fit import fit
+from emobench.runner.record import Card, Evaluation, Record, read_record
 from emobench.runner.reuse import made_with
-from emobench.runner.store import Row, Store, intact, load_board, read_json, sha256_of, write_json
+from emobench.runner.store import Store, StoredCell, intact, load_board, sha256_of
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
@@ -28,18 +28,40 @@ MEAN = '\n[model.mean]\nclass = "ensemble"\nneeds = { members = ["resnet18", "ot
 OTHER = '\n[model.other]\nclass = "resnet18"\nwidth = 0.0625\nbatch = 16\nepochs = 1\n'
 
 
-def rows(results: Path, suite: str) -> dict[str, Row]:
+def rows(results: Path, suite: str) -> dict[str, StoredCell]:
     return {row.row: row for row in load_board(results, suite)}
 
 
-def weights(results: Path, row: Row) -> Path:
+def weights(results: Path, row: StoredCell) -> Path:
     return Store(results).weights(row.fit_key)
 
 
-def finished(row: Row) -> Any:
+def finished(row: StoredCell) -> Record:
     assert row.state == "done", row.reason
-    assert row.result is not None
-    return row.result
+    assert row.record is not None
+    return row.record
+
+
+def evaluated(row: StoredCell) -> Evaluation:
+    found = finished(row).evaluation
+    assert found is not None
+    return found
+
+
+def metrics(row: StoredCell) -> Any:
+    """All that was measured of a row, speeds aside."""
+    found = evaluated(row)
+    return {name: (of.values, of.per_emotion) for name, of in found.tracks.items()}, found.references
+
+
+def reader(row: StoredCell) -> Card:
+    found = evaluated(row).reader
+    assert found is not None
+    return found
+
+
+def fit_record(results: Path, fit_key: str) -> Record:
+    return read_record(Store(results).fit_folder(fit_key) / "fit.json")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +89,7 @@ def elsewhere(store: Store, fit_key: str) -> None:
     save_file(state, path)
 
 
-def lose_evaluation(results: Path, suite: str, row: Row) -> None:
+def lose_evaluation(results: Path, suite: str, row: StoredCell) -> None:
     shutil.rmtree(Store(results).eval_folder(row.fit_key, row.eval_key))
     shutil.rmtree(results / suite / "cells", ignore_errors=True)
 
@@ -76,10 +98,13 @@ def test_records_name_the_networks_behind_them(pair: tuple[Path, Path]) -> None:
     _, results = pair
     board = rows(results, "tiny")
     hashes = {board[name].fit_key: sha256_of(weights(results, board[name])) for name in ("resnet18", "other")}
-    assert finished(board["mean"])["made_with"] == hashes
+    assert finished(board["mean"]).made_with == hashes
     own = board["other"].fit_key
-    assert finished(board["other"])["made_with"] == {own: hashes[own]}
-    assert read_json(Store(results).fit_folder(own) / "fit.json")["weights"]["sha256"] == hashes[own]
+    assert finished(board["other"]).made_with == {own: hashes[own]}
+    fit = fit_record(results, own).fit
+    assert fit is not None
+    assert fit.weights is not None
+    assert fit.weights.sha256 == hashes[own]
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut short"])
@@ -105,9 +130,9 @@ def test_a_network_that_is_needed_and_gone_is_trained_again(
     after = rows(results, "tiny")
     for name, tensor in load_file(path).items():
         assert torch.equal(tensor, state[name])  # the same seed on the same machine
-    assert finished(after["other"])["finished"] >= finished(before["other"])["finished"]
-    assert finished(after["mean"])["metrics"] == finished(before["mean"])["metrics"]
-    assert json.loads(Path(after["other"].folder, "result.json").read_text()) == after["other"].result  # type: ignore[arg-type]
+    assert (finished(after["other"]).finished or "") >= (finished(before["other"]).finished or "9")
+    assert metrics(after["mean"]) == metrics(before["mean"])
+    assert read_record(Path(after["other"].folder or "", "result.json")) == after["other"].record
 
 
 def test_what_was_made_with_other_weights_is_made_again_and_said(
@@ -122,7 +147,7 @@ def test_what_was_made_with_other_weights_is_made_again_and_said(
     assert "mean on synthetic-plain, seed 0: it was evaluated with other weights of other than are here now" in said
     assert "other on synthetic-plain, seed 0: it was evaluated with other weights of other than are here now" in said
     foreign = rows(results, "tiny")
-    assert finished(foreign["mean"])["made_with"] != finished(original["mean"])["made_with"]
+    assert finished(foreign["mean"]).made_with != finished(original["mean"]).made_with
 
     weights(results, foreign["other"]).unlink()
     tiny.write_text(tiny.read_text() + MEAN.replace("model.mean", "model.second").replace('"resnet18", ', ""))
@@ -134,8 +159,8 @@ def test_what_was_made_with_other_weights_is_made_again_and_said(
     for name in ("mean", "other"):  # trained here, by the same seed
         one, other = (pd.read_parquet(Path(board[name].folder, "predictions.parquet")) for board in (original, again))  # type: ignore[arg-type]
         pd.testing.assert_frame_equal(one, other)
-        assert finished(again[name])["made_with"] == finished(original[name])["made_with"]
-    mean_of_one, one = (finished(again[name])["metrics"]["accuracy"] for name in ("second", "other"))
+        assert finished(again[name]).made_with == finished(original[name]).made_with
+    mean_of_one, one = (evaluated(again[name]).tracks["recognition"].values["accuracy"] for name in ("second", "other"))
     assert mean_of_one == one
     capsys.readouterr()
     assert emobench("bench", tiny, "--results", results) == 0
@@ -146,14 +171,16 @@ def test_records_of_an_older_emobench_are_compared_by_when_they_were_made(
     emobench: Emobench, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny, results = pair
-    for path in results.glob("cells/*/**/*.json"):
-        record = read_json(path)
-        write_json(path, {name: value for name, value in record.items() if name not in ("weights", "made_with")})
+    for path in [*results.glob("cells/*/fit.json"), *results.glob("cells/*/*/result.json")]:
+        record = read_record(path)
+        assert record.fit is not None
+        older = {"fit": record.fit.model_copy(update={"weights": None}), "made_with": {}}
+        record.model_copy(update=older).write(path)
     capsys.readouterr()
     assert emobench("bench", tiny, "--dry-run", "--results", results) == 0
     assert "4 cells, 0 to run, 4 done" in capsys.readouterr().out
     fit_json = Store(results).fit_folder(rows(results, "tiny")["other"].fit_key) / "fit.json"
-    write_json(fit_json, {**read_json(fit_json), "finished": "2999-01-01T00:00:00+00:00"})
+    read_record(fit_json).model_copy(update={"finished": "2999-01-01T00:00:00+00:00"}).write(fit_json)
     assert emobench("bench", tiny, "--dry-run", "--results", results) == 0
     said = capsys.readouterr().out
     assert "4 cells, 2 to run, 2 done" in said
@@ -198,8 +225,8 @@ def test_a_guide_with_other_weights_trains_its_generator_again(
     after = rows(results, "made")
     assert weights(results, before["cvae"]).read_bytes() != fit_before
     guide = {after["vgg16"].fit_key: sha256_of(weights(results, after["vgg16"]))}
-    assert finished(after["cvae"])["made_with"].items() > guide.items()
-    assert read_json(Store(results).fit_folder(after["cvae"].fit_key) / "fit.json")["made_with"] == guide
+    assert finished(after["cvae"]).made_with.items() > guide.items()
+    assert fit_record(results, after["cvae"].fit_key).made_with == guide
 
 
 def test_a_judge_with_other_weights_judges_again(
@@ -207,11 +234,13 @@ def test_a_judge_with_other_weights_judges_again(
 ) -> None:
     suite, results = made
     before = rows(results, "made")
-    reader = before["cnn21"].fit_key
-    fit_json = read_json(Store(results).fit_folder(reader) / "fit.json")
-    assert finished(before["cvae"])["reader"]["sha256"] == fit_json["weights"]["judge"]
+    read_by = before["cnn21"].fit_key
+    fit = fit_record(results, read_by).fit
+    assert fit is not None
+    assert fit.weights is not None
+    assert reader(before["cvae"]).sha256 == fit.weights.judge
     weights(results, before["cnn21"]).unlink()
-    judge = Store(results).fit_folder(reader) / "judge.safetensors"
+    judge = Store(results).fit_folder(read_by) / "judge.safetensors"
     lose_evaluation(results, "made", before["cvae"])
     assert emobench("bench", suite, "--dry-run", "--results", results) == 0
     assert "1 to run" in capsys.readouterr().out  # the form that judges is enough
@@ -219,17 +248,18 @@ def test_a_judge_with_other_weights_judges_again(
     assert emobench("bench", suite, "--results", results) == 0
     assert "cnn21 on synthetic-plain, seed 0: its weights are gone or cut short" in capsys.readouterr().out
     after = rows(results, "made")
-    assert finished(after["cvae"])["reader"] == finished(before["cvae"])["reader"]
-    assert finished(after["cvae"])["metrics"] == finished(before["cvae"])["metrics"]
+    assert reader(after["cvae"]) == reader(before["cvae"])
+    assert metrics(after["cvae"]) == metrics(before["cvae"])
 
-    elsewhere(Store(results), reader)
+    elsewhere(Store(results), read_by)
     assert emobench("bench", suite, "--results", results) == 0
     said = capsys.readouterr().out
     assert "cvae on synthetic-plain, seed 0: it was evaluated with other weights of cnn21" in said
     assert "cnn21 on synthetic-plain, seed 0: it was evaluated with other weights of cnn21" in said
-    last = finished(rows(results, "made")["cvae"])
-    assert last["reader"]["sha256"] == sha256_of(judge) != finished(after["cvae"])["reader"]["sha256"]
-    assert last["metrics"]["generation"]["fed"] != finished(after["cvae"])["metrics"]["generation"]["fed"]
+    last = rows(results, "made")["cvae"]
+    assert reader(last).sha256 == sha256_of(judge) != reader(after["cvae"]).sha256
+    fed, former = (evaluated(row).tracks["generation"].values["fed"] for row in (last, after["cvae"]))
+    assert fed != former
 
 
 def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
@@ -258,6 +288,6 @@ def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
             elsewhere(store, guide.fit_key)
         fit(cell, store, build_data(cell, tmp_path))
         assert ("going on from" in capsys.readouterr().out) == same
-        networks = read_json(store.fit_folder(cell.fit_key) / "fit.json")["made_with"]
+        networks = fit_record(store.results, cell.fit_key).made_with
         assert networks == made_with(store, cell, own=False) == {guide.fit_key: sha256_of(store.weights(guide.fit_key))}
         assert not (store.fit_folder(cell.fit_key) / fitting.MADE_WITH).exists()

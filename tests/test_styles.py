@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import emobench as package
-from emobench.runner.store import Row, load_board
+from emobench.runner.store import StoredCell, load_board
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
@@ -86,7 +86,7 @@ def styled(styled_suite: Path, generated: Path, tmp_path_factory: pytest.TempPat
     return folder
 
 
-def rows(results: Path) -> dict[str, Row]:
+def rows(results: Path) -> dict[str, StoredCell]:
     return {row.row: row for row in load_board(results, "styled")}
 
 
@@ -141,9 +141,9 @@ def test_stylization_has_its_own_table(styled: Path) -> None:
         assert picture.endswith(".webp")
         assert (styled / "styled" / picture).exists(), picture
     row = rows(styled)["style_transfer"]
-    assert row.result is not None
-    assert row.result["tracks"] == ["stylization"]
-    assert "generation" not in row.result["metrics"]
+    assert row.record is not None
+    assert row.record.evaluation is not None
+    assert list(row.record.evaluation.tracks) == ["stylization"]
     picture = np.asarray(Image.open(row.folder / "styles.webp"))  # type: ignore[operator]
     assert picture.shape[0] * 9 == picture.shape[1] * 8
     verdicts = pd.read_parquet(row.folder / "verdicts.parquet")  # type: ignore[operator]

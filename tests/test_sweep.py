@@ -19,9 +19,14 @@ import torch
 
 from emobench.classifiers.resnet import ResNet18
 from emobench.errors import NotFinite, StoreError
+from emobench.evaluation.predict import predict
+from emobench.evaluation.values import Value
+from emobench.files import read_json, write_json
 from emobench.runner import build
+from emobench.runner.machine import record_of
+from emobench.runner.record import Evaluation, Fit, read_record
 from emobench.runner.run import Job, run
-from emobench.runner.store import Row, Store, load_board, read_json, write_json
+from emobench.runner.store import Store, StoredCell, load_board
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 from emobench.suite.keys import key
@@ -35,8 +40,20 @@ def only_board(results: Path) -> str:
     return path.parent.name
 
 
-def rows(results: Path, suite: str | None = None) -> dict[str, Row]:
+def rows(results: Path, suite: str | None = None) -> dict[str, StoredCell]:
     return {row.row: row for row in load_board(results, suite or only_board(results))}
+
+
+def measured(row: StoredCell) -> tuple[Fit, Evaluation]:
+    """What the record of a finished cell says of its fit and of its evaluation."""
+    assert row.record is not None
+    assert row.record.fit is not None
+    assert row.record.evaluation is not None
+    return row.record.fit, row.record.evaluation
+
+
+def accuracy(row: StoredCell) -> Value:
+    return measured(row)[1].tracks["recognition"].values["accuracy"]
 
 
 def test_a_sweep_writes_results_and_board_and_is_skipped_when_done(
@@ -46,13 +63,14 @@ def test_a_sweep_writes_results_and_board_and_is_skipped_when_done(
     assert emobench("bench", tiny, "--results", results) == 0
     row = rows(results)["resnet18"]
     assert row.state == "done"
-    assert row.result is not None
-    assert row.result["metrics"]["accuracy"]["n"] == 80
-    assert row.result["cost"]["steps"] == 4 * 5
-    assert row.result["cost"]["recipe_share"] == pytest.approx(4 * 80 / (15 * (80 // 32) * 32))
+    assert accuracy(row).n == 80
+    cost = measured(row)[0].cost
+    assert cost is not None
+    assert cost.steps == 4 * 5
+    assert cost.recipe_share == pytest.approx(4 * 80 / (15 * (80 // 32) * 32))
     assert row.stale is None
     predictions = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]
-    assert (predictions["label"] == predictions["prediction"]).mean() == row.result["metrics"]["accuracy"]["value"]
+    assert (predictions["label"] == predictions["prediction"]).mean() == accuracy(row).value
     assert not (results / "cells" / row.fit_key / "checkpoints").exists()  # a finished cell keeps its weights only
     board = (results / "tiny" / "leaderboard.md").read_text()
     assert "resnet18" in board
@@ -89,15 +107,14 @@ def test_a_lost_evaluation_is_made_again_without_training(emobench: Emobench, ti
     assert emobench("bench", tiny, *short, "--results", results) == 0
     row = rows(results)["resnet18"]
     fit = results / "cells" / row.fit_key / "fit.json"
-    before, first = fit.read_bytes(), row.result
+    before, first = fit.read_bytes(), measured(row)[1]
     shutil.rmtree(fit.parent / row.eval_key)
     shutil.rmtree(results / only_board(results) / "cells")
     assert emobench("bench", tiny, *short, "--results", results) == 0
-    again = rows(results)["resnet18"].result
+    again = measured(rows(results)["resnet18"])[1]
     assert fit.read_bytes() == before
-    assert first is not None
-    assert again is not None
-    assert again["metrics"] == first["metrics"]
+    assert again.tracks["recognition"].values == first.tracks["recognition"].values
+    assert again.tracks["recognition"].per_emotion == first.tracks["recognition"].per_emotion
 
 
 def test_one_failing_cell_costs_only_itself(
@@ -128,10 +145,7 @@ def test_one_failing_cell_costs_only_itself(
     text = (results / only_board(results) / "leaderboard.md").read_text()
     for name in ("huge", "wild", "mean"):
         assert name in text
-    one, two = board["resnet18"].result, board["pair"].result
-    assert one is not None
-    assert two is not None
-    assert two["metrics"]["accuracy"]["value"] == one["metrics"]["accuracy"]["value"]  # a mean of equals
+    assert accuracy(board["pair"]).value == accuracy(board["resnet18"]).value  # a mean of equals
     weights = results / "cells" / board["pair"].fit_key / "weights.safetensors"
     assert not weights.exists()  # an ensemble has none of its own, and never its members'
 
@@ -225,14 +239,13 @@ def test_trust_takes_committed_cells_of_equal_or_earlier_code(
     assert emobench("bench", tiny, *short, "--on-existing", "trust", "--results", results) == 0
     assert not list(results.glob("cells/*/fit.json"))
     # As if earlier code had made them: their keys differ from today's in the code alone.
-    for record in results.glob("*/cells/*/result.json"):
-        content = read_json(record)
-        fit, evaluation = content["made_of"]["fit"], content["made_of"]["eval"]
+    for path in results.glob("*/cells/*/result.json"):
+        record = read_record(path)
+        fit, evaluation = record.made_of.fit, record.made_of.eval
         fit["code"]["digest"] = evaluation["code"]["digest"] = "0" * 64
-        evaluation["fit_key"] = content["fit_key"] = key(fit)
-        content["eval_key"] = key(evaluation)
-        write_json(record, content)
-        record.parent.rename(record.parent.with_name(content["eval_key"]))
+        evaluation["fit_key"] = key(fit)
+        record.model_copy(update={"fit_key": key(fit), "eval_key": key(evaluation)}).write(path)
+        path.parent.rename(path.parent.with_name(key(evaluation)))
     assert emobench("bench", tiny, *short, "--on-existing", "trust", "--results", results) == 0
     assert not list(results.glob("cells/*/fit.json"))
     assert all(row.state == "done" and row.stale for row in rows(results).values())
@@ -282,8 +295,6 @@ def test_code_in_a_checkpoint_is_never_run(emobench: Emobench, tiny: Path, tmp_p
 def test_outputs_that_are_not_finite_fail_the_evaluation_with_the_face(
     emobench: Emobench, tiny: Path, tmp_path: Path
 ) -> None:
-    from emobench.runner.evaluate import predict
-
     results = tmp_path / "results"
     assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 0
     model = build.load_model(Store(results), rows(results)["resnet18"].fit_key)
@@ -313,16 +324,39 @@ def test_evaluations_compute_in_float32_and_not_in_tf32(
     assert seen == {"fit": True, "evaluation": False}
 
 
-def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
     write_json(path, {"schema_version": 1, "value": 1.5})
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"schema_version": 1, "value": float("nan")})
     assert read_json(path)["value"] == 1.5
     assert list(tmp_path.iterdir()) == [path]
     path.write_text(json.dumps({"schema_version": 99}))
-    with pytest.raises(StoreError, match="schema version 99"):
-        read_json(path)
+    for read in (read_json, read_record):
+        with pytest.raises(StoreError, match="schema version 99"):
+            read(path)
+
+
+def test_a_record_is_written_whole_or_not_at_all(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    path = folder / "result.json"
+    record = record_of(expand(load(tiny), tmp_path).cells[0], "failed", "out of memory")
+    record.write(path)
+    assert read_record(path) == record
+    made_of = {**record.made_of.fit, "arguments": {"lr": float("nan")}}
+    broken = record.model_copy(update={"made_of": record.made_of.model_copy(update={"fit": made_of})})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        broken.write(path)
+    assert read_record(path) == record
+    assert list(folder.iterdir()) == [path]
+    for damage, says in {
+        '"state": "ready"': "state: Input should be",
+        '"state": "done"': "nothing says how it was fitted",
+    }.items():
+        path.write_text(record.text().replace('"state": "failed"', damage))
+        with pytest.raises(StoreError, match=f"result.json: .*{says}"):
+            read_record(path)
 
 
 def test_a_cell_is_held_by_one_process(tmp_path: Path) -> None:

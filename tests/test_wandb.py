@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from emobench.runner.logging import reachable_mode, sync_command
@@ -91,11 +93,21 @@ def test_each_cell_is_a_run(
     assert [line["epoch"] for line in epochs] == [0, 1, 2, 3]
     rates = [line[name] for line in run["history"] for name in line if name.startswith("lr-")]
     assert rates[0] == 0.02
-    assert row.result is not None
-    assert run["summary"]["test_accuracy"] == row.result["metrics"]["accuracy"]["value"]
-    pictures = list((results / "cells" / row.fit_key).glob("wandb/offline-run-*/files/media/images/*.png"))
-    assert len(pictures) == 1
-    assert pictures[0].read_bytes()[:4] == b"\x89PNG"
+    assert row.record is not None
+    assert row.record.evaluation is not None
+    assert run["summary"]["test_accuracy"] == row.record.evaluation.tracks["recognition"].values["accuracy"].value
+    (table,) = (results / "cells" / row.fit_key).glob("wandb/offline-run-*/files/media/table/*.table.json")
+    matrix = json.loads(table.read_text())
+    assert matrix["columns"] == ["Actual", "Predicted", "nPredictions"]
+    read = pd.read_parquet(Path(row.folder or "", "predictions.parquet"))
+    emotions = row.record.cell.emotions
+    counts = {(shown, said): n for shown, said, n in matrix["data"]}
+    assert len(matrix["data"]) == len(counts) == len(emotions) ** 2
+    for (k, shown), (j, said) in itertools.product(enumerate(emotions), repeat=2):
+        assert counts[shown, said] == ((read["label"] == k) & (read["prediction"] == j)).sum()
+    assert sum(counts.values()) == 80
+    (panel,) = (line for line in run["history"] if any("confusion matrix" in name for name in line))
+    assert any(table.name in str(value) for value in panel.values())
 
 
 @pytest.mark.usefixtures("_no_server")

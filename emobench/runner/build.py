@@ -127,7 +127,7 @@ def _load_judge(store: Store, fit_key: str, device: torch.device) -> Judge:
     state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()}
     network = build_model(record.planned, store, pretrained=False)
     network.load_state_dict(state)
-    card = _card(record, sha256_of(weights), network.name)
+    card = _card(record, sha256_of(weights), network.architecture(record.made_of.fit["arguments"]))
     return Judge(record.cell.row, network.to(device).eval().requires_grad_(False), card)
 
 
