@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from emobench.data import datamodule, pack
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.loaders import Balance
 from emobench.data.readers.images import read_face
+from emobench.definitions import PACKAGE, Code
+from emobench.definitions.roots import EXEMPT
 from emobench.errors import DatasetError, RowError
 from emobench.recipe import Augment, Recipe
 
@@ -178,16 +181,30 @@ def test_a_changed_loader_is_not_answered_from_the_cache(tmp_path: Path, monkeyp
     assert Drawn.packed == before + 60
 
 
-def test_the_code_of_a_dataset_is_what_its_module_takes_from_emobench(tmp_path: Path) -> None:
+def test_the_code_of_a_dataset_is_what_it_reaches(tmp_path: Path) -> None:
+    """Keys and the cache of packs follow definitions alike: imports inside functions and constants, no comments."""
     from emobench.data.datasets.folder import Folder
 
-    code = Folder._code()
-    assert code == Folder._code() != Drawn._code()
-    source = Path(pack.__file__)
-    with pytest.MonkeyPatch.context() as patch:
-        read = Path.read_text
-        patch.setattr(Path, "read_text", lambda self: read(self) + ("#" if self == source else ""))
-        assert Folder._code() != code  # folder.py imports pack.py through dataset.py
+    assert Folder._code() == Folder._code() != Drawn._code()
+    copy = tmp_path / "emobench"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    root = [("emobench.data.datasets.folder", "Folder")]
+    assert Code(copy, EXEMPT).digest(root) == Folder._code()
+
+    def changed(file: str, old: str, new: str) -> bool:
+        path = copy / "data" / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        digest = Code(copy, EXEMPT).digest(root)
+        path.write_text(text)
+        return digest != Folder._code()
+
+    assert not changed("pack.py", "from __future__", "# a comment\nfrom __future__")
+    assert not changed("datasets/fer2013.py", "LABELS = ", "LABELS = () or ")
+    assert changed("pack.py", "_PHASH_SIDE = ", "_PHASH_SIDE = 1 + ")  # folder.py reaches it through datamodule.py
+    assert changed("readers/images.py", "MAX_PIXELS = ", "MAX_PIXELS = 1 + ")
+    assert changed("augment.py", "import albumentations as A", "import another as A")  # inside a function
 
 
 def test_pack_is_resized_and_stays_gray(tmp_path: Path) -> None:

@@ -562,7 +562,7 @@ async def root(a, /, b: int = 1, *args: int, c=2, **kwargs: str) -> None:
         n -= 1
     return f"{n:>{b}}", {**kwargs, "a": a[1:2, ::3]}, {*args}, (await a), Point() @ Pair, NUMBERS, TEXT, BYTES
 '''
-DIGEST = "ad30e29e607c1dc51fc194c9277ac29023b6ed417e70f14f33702beb495d320b"
+DIGEST = "8539be1c9098bac8f59a3be2ed809b6b18a240418ed7468c54b6547806083968"
 PRINT = """
 import sys
 from pathlib import Path

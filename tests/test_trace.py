@@ -1,4 +1,4 @@
-"""Each function of emobench that runs in a fit or an evaluation is in its key, or on the list of exemptions."""
+"""What runs of emobench in a fit or an evaluation is in its key, or on the list of those that need not."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from emobench.definitions.statements import FUNCTIONS, Chain, Import, Parsed, Statement, bound_by, parse, stem_of
 from emobench.definitions.writing import Reference, begins, dotted, shape, written
@@ -66,6 +66,7 @@ class Module:
 
 
 _Target = tuple[Module, Statement] | Module | str  # a definition, a whole file, or a name that is not ours
+_Part = Union[_Target, "_Class", "_Executed", "_Everything"]
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,13 @@ class Code:
         self.package = package.resolve()
         self.exempt = frozenset(exempt)
         self._modules: dict[Path, Module] = {}
-        self._named: dict[tuple[Path, str], list[_Target]] = {}
-        self._asked: list[tuple[Path, str]] = []  # what is being looked up
+        self._named: dict[tuple[Module, str], list[_Target]] = {}
+        self._asked: list[tuple[Module, str]] = []  # what is being looked up
         self._circle = False
         self._changes: dict[Statement | Module, list[tuple[Module, Statement]]] | None = None
         self._effects: dict[Statement, bool] = {}
+        self._resolved: dict[Statement, list[_Part]] = {}
+        self._execution: dict[Module, tuple[list[Module], list[tuple[Module, Statement]]]] = {}
         self._reached: dict[tuple[Root, ...], Reached] = {}
         self._outside: dict[Path, tuple[int, int]] = {}  # files outside -> time and size
 
@@ -169,6 +172,8 @@ class Code:
             self._outside.clear()
             self._reached.clear()
             self._named.clear()
+            self._resolved.clear()
+            self._execution.clear()
             self._modules = {path: module for path, module in self._modules.items() if not module.outside}
 
     def module(self, dotted: str) -> Module | None:
@@ -221,11 +226,11 @@ class Code:
 
     def named(self, module: Module, name: str) -> list[_Target]:
         """What a name of a module means; nothing where the module does not bind it."""
-        key = (module.path, name)
-        if key in self._asked:  # modules that import from each other in a circle
-            self._circle = True
-            return []
+        key = (module, name)
         if key not in self._named:
+            if key in self._asked:  # modules that import from each other in a circle
+                self._circle = True
+                return []
             self._asked.append(key)
             found = self._look_up(module, name)
             self._asked.pop()
@@ -252,11 +257,14 @@ class Code:
         if source is None:
             return [".".join(dotted(each))]
         if each.name is None or each.name == "*":
-            return [source]
+            return [self._open(source)]
         found = list(self.named(source, each.name))
         if (below := self.submodule(source, each.name)) is not None:
-            found.append(below)
+            found.append(self._open(below))
         return found or [source]  # such as by a `__getattr__` of the module
+
+    def _open(self, module: Module) -> _Target:
+        return "exempt" if self.is_exempt(module) else module
 
     def meaning(self, module: Module, chain: Chain, imports: Iterable[Import] = ()) -> list[tuple[_Target, Chain]]:
         """What a dotted name means in a module, and the attributes that are left of it."""
@@ -269,10 +277,12 @@ class Code:
     def _attribute(self, target: _Target, rest: Chain) -> list[tuple[_Target, Chain]]:
         if isinstance(target, str):
             return [(".".join((target, *rest)), ())]
-        if not isinstance(target, Module) or not rest:
+        if not isinstance(target, Module):
             return [(target, rest)]
         if self.is_exempt(target):
-            return [(f"exempt.{target.name}", ())]
+            return [(".".join(("exempt", *rest)), ())]
+        if not rest:
+            return [(target, rest)]
         found = list(self.named(target, rest[0]))
         if (below := self.submodule(target, rest[0])) is not None:
             found.append(below)
@@ -363,6 +373,95 @@ class Code:
                 return True
         return False
 
+    # Statements with what their references mean
+
+    def resolved(self, module: Module, statement: Statement) -> list[_Part]:
+        """A statement in writing, with what its references mean in its module, and what changes it from elsewhere."""
+        if statement not in self._resolved:
+            parts: list[_Part] = []
+            for part in written(statement):
+                for each in [part] if isinstance(part, str) else self._meant(part, module):
+                    if isinstance(each, str) and parts and isinstance(parts[-1], str):
+                        parts[-1] += each
+                    else:
+                        parts.append(each)
+            self._resolved[statement] = [*parts, *self.changes().get(statement, ())]
+        return self._resolved[statement]
+
+    def _meant(self, part: Reference, module: Module) -> Iterator[_Part]:
+        if part.module is not None:
+            executed = self._executed(part.module, module)
+            yield from (_Executed(each) for each in executed)
+            if part.kind == "import":
+                yield "ours" if executed else ".".join(dotted(part.module))
+            else:
+                yield from self._imported(part.module, module)
+        elif part.kind == "file":
+            yield module
+        elif part.kind == "package":
+            yield _Everything()
+        else:
+            for target, rest in self.meaning(module, part.chain, part.imports):
+                asked = part.kind == "class" and not rest
+                plain = asked and isinstance(target, tuple) and self._is_plain_class(*target)
+                yield _Class(target[1]) if plain and isinstance(target, tuple) else target
+                yield "".join(f".{name}" for name in rest) + ";"
+                if isinstance(target, str) and begins((target,), _ANYTHING):
+                    yield _Everything()
+
+    def _is_plain_class(self, module: Module, statement: Statement, seen: frozenset[Statement] = frozenset()) -> bool:
+        """Whether a class leaves it to Python what its instances are."""
+        node = statement.node
+        if not isinstance(node, ast.ClassDef) or any(each.arg == "metaclass" for each in node.keywords):
+            return False
+        own = {name for each in node.body for name in bound_by(each)}
+        own |= {(stem_of(base) or ("",))[-1] for base in node.bases}
+        if own & {"__subclasshook__", "Protocol"} or statement in self.changes():
+            return False
+        bases = [base for base in self.bases(module, node) if base[1] not in seen]
+        return all(self._is_plain_class(*base, seen | {statement}) for base in bases)
+
+    def whole(self, module: Module) -> Iterator[_Target]:
+        """All definitions of a file, and what it imports."""
+        for statement in module.parsed.statements:
+            if not any(self.is_exempt(module, name) for name in statement.scan.names):
+                yield module, statement
+        for sources in module.parsed.bindings.values():
+            for each in sources:
+                if isinstance(each, Import):
+                    yield from self._imported(each, module)
+
+    def everything(self, module: Module | None) -> list[_Target]:
+        """All files of the package, and all beside a file outside it, in an order that does not follow their names."""
+        modules = self.modules()
+        if module is not None and module.outside:
+            modules += [found for path in sorted(module.folder.glob("*.py")) if (found := self.file(path))]
+        kept = [each for each in modules if not self.is_exempt(each)]
+        kept.sort(key=lambda each: [shape(statement) for statement in each.parsed.statements])
+        return list[_Target](kept)
+
+    def executed_with(self, module: Module) -> tuple[list[Module], list[tuple[Module, Statement]]]:
+        """What is executed where a module is imported: modules that it imports, and statements with an effect."""
+        if module not in self._execution:
+            imported: list[Module] = []
+            for folder in (module.folder, *module.folder.parents)[module.is_package :]:
+                if not (folder / "__init__.py").is_file():
+                    break
+                imported += filter(None, [self._below(folder.parent, [folder.name])])
+            for each in module.parsed.imports:
+                imported += self._executed(each, module)
+            effects = [(module, each) for each in module.parsed.statements if self.has_effect(module, each)]
+            effects += self.changes().get(module, [])
+            exempt = self.is_exempt(module)
+            self._execution[module] = ([], []) if exempt else (list(dict.fromkeys(imported)), effects)
+        return self._execution[module]
+
+    def _executed(self, each: Import, importer: Module) -> list[Module]:
+        """The modules that an import executes, those that are not ours aside."""
+        source = self._located(each.module, each.level, importer)
+        below = None if source is None or each.name is None else self.submodule(source, each.name)
+        return [module for module in (source, below) if module is not None]
+
 
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
@@ -387,133 +486,67 @@ class _Walk:
         self.code = code
         self.places: dict[Statement | Module | str, int] = {}
         self.waiting: deque[tuple[Module | None, Statement | Module | str]] = deque()
-        self.executed: dict[Path, Module] = {}
-        self.written: list[list[str | _Class]] = []
+        self.executed: dict[Module, None] = {}
 
     def over(self, roots: Iterable[Iterable[_Target]]) -> Reached:
         heads = [[self.place(target) for target in targets] for targets in roots]
+        written: list[list[str | _Class]] = []
         found: list[tuple[Path, range, tuple[str, ...]]] = []
         while self.waiting:
             module, each = self.waiting.popleft()
             if isinstance(each, Statement):
                 assert module is not None
-                self.written.append(self._statement(module, each))
+                written.append(self._statement(module, each))
                 found.append((module.path, each.lines, tuple(each.scan.names)))
             elif isinstance(each, Module):
-                self.written.append([self.place(target) for target in self._whole(each)])
+                written.append([self.place(target) for target in self.code.whole(each)])
             else:
-                self.written.append([self.place(target) for target in self._package(module)])
-        texts = [
-            [part if isinstance(part, str) else part.text(self.places) for part in parts] for parts in self.written
-        ]
+                written.append([self.place(target) for target in self.code.everything(module)])
+        texts = [[part if isinstance(part, str) else part.text(self.places) for part in parts] for parts in written]
         digest = hashlib.sha256(json.dumps([heads, texts]).encode()).hexdigest()
-        outside = sorted({path for path in self.executed if self.executed[path].outside})
+        outside = sorted({module.path for module in self.executed if module.outside})
         return Reached(digest, tuple(found), tuple(outside))
 
-    def place(self, target: _Target, importer: Module | None = None) -> str:
+    def place(self, target: _Target) -> str:
         """How what a reference means is written: its number, or a name that is not ours."""
         if isinstance(target, str):
-            if not begins((target,), _ANYTHING):
-                return target
-            return f"{target}{self._number('package', importer)}"
+            return target
         if isinstance(target, Module):
-            if self.code.is_exempt(target):
-                return f"exempt.{target.name.rpartition('.')[2]}"
             self.execute(target)
             return self._number(target, target)
         self.execute(target[0])
         return self._number(target[1], target[0])
 
     def _number(self, each: Statement | Module | str, module: Module | None) -> str:
-        if each == "package" and module is not None and module.outside:
-            each = f"package of {module.folder}"
         if each not in self.places:
             self.places[each] = len(self.places)
             self.waiting.append((module, each))
         return f"#{self.places[each]}"
 
     def execute(self, module: Module) -> None:
-        """What is done where a module is imported: its own imports, and statements with an effect."""
-        if module.path in self.executed or self.code.is_exempt(module):
+        """What is done where a module is imported."""
+        if module in self.executed:
             return
-        self.executed[module.path] = module
-        for folder in module.folder.parents if module.is_package else [module.folder, *module.folder.parents]:
-            if not (folder / "__init__.py").is_file():
-                break
-            if (package := self.code._below(folder.parent, [folder.name])) is not None:
-                self.execute(package)
-        for each in module.parsed.imports:
-            self.execute_import(each, module)
-        for statement in module.parsed.statements:
-            if self.code.has_effect(module, statement):
-                self.place((module, statement))
-        for changing in self.code.changes().get(module, ()):
-            self.place(changing)
-
-    def execute_import(self, each: Import, importer: Module) -> str:
-        """Execute what an import names; returns how it is written."""
-        source = self.code._located(each.module, each.level, importer)
-        if source is None:
-            return ".".join(dotted(each))
-        self.execute(source)
-        if each.name is not None and (below := self.code.submodule(source, each.name)) is not None:
-            self.execute(below)
-        return "ours"
+        self.executed[module] = None
+        imported, effects = self.code.executed_with(module)
+        for each in imported:
+            self.execute(each)
+        for statement in effects:
+            self.place(statement)
 
     def _statement(self, module: Module, statement: Statement) -> list[str | _Class]:
         parts: list[str | _Class] = []
-        for part in written(statement):
-            parts += [part] if isinstance(part, str) else self._reference(part, module)
-        return [*parts, *(self.place(each) for each in self.code.changes().get(statement, ()))]
-
-    def _reference(self, part: Reference, module: Module) -> list[str | _Class]:
-        if part.module is not None:
-            written = self.execute_import(part.module, module)
-            if part.kind == "import":
-                return [written]
-            return [self.place(target) for target in self.code._imported(part.module, module)]
-        if part.kind == "file":
-            return [self.place(module)]
-        if part.kind == "package":
-            return [self._number("package", module)]
-        found: list[str | _Class] = []
-        for target, rest in self.code.meaning(module, part.chain, part.imports):
-            if part.kind == "class" and isinstance(target, tuple) and not rest and self._is_plain_class(*target):
-                found.append(_Class(target[1]))
+        for part in self.code.resolved(module, statement):
+            if isinstance(part, str | _Class):
+                parts.append(part)
+            elif isinstance(part, _Everything):
+                within = module.folder if module.outside else self.code.package
+                parts.append(self._number(f"all of {within}", module))
+            elif isinstance(part, _Executed):
+                self.execute(part.module)
             else:
-                found.append(".".join((self.place(target, module), *rest)))
-        return found
-
-    def _is_plain_class(self, module: Module, statement: Statement, seen: frozenset[Statement] = frozenset()) -> bool:
-        """Whether a class leaves it to Python what its instances are."""
-        node = statement.node
-        if not isinstance(node, ast.ClassDef) or any(each.arg == "metaclass" for each in node.keywords):
-            return False
-        own = {name for each in node.body for name in bound_by(each)}
-        own |= {(stem_of(base) or ("",))[-1] for base in node.bases}
-        if own & {"__subclasshook__", "Protocol"} or statement in self.code.changes():
-            return False
-        bases = [base for base in self.code.bases(module, node) if base[1] not in seen]
-        return all(self._is_plain_class(*base, seen | {statement}) for base in bases)
-
-    def _whole(self, module: Module) -> Iterator[_Target]:
-        """All definitions of a file, and what it imports."""
-        for statement in module.parsed.statements:
-            if not any(self.code.is_exempt(module, name) for name in statement.scan.names):
-                yield module, statement
-        for sources in module.parsed.bindings.values():
-            for each in sources:
-                if isinstance(each, Import):
-                    yield from self.code._imported(each, module)
-
-    def _package(self, module: Module | None) -> list[_Target]:
-        """All files of the package, and all beside a file outside it, in an order that does not follow their names."""
-        modules = self.code.modules()
-        if module is not None and module.outside:
-            modules += [found for path in sorted(module.folder.glob("*.py")) if (found := self.code.file(path))]
-        kept = [each for each in modules if not self.code.is_exempt(each)]
-        kept.sort(key=lambda each: [shape(statement) for statement in each.parsed.statements])
-        return list[_Target](kept)
+                parts.append(self.place(part))
+        return parts
 
 
 @dataclass(frozen=True)
@@ -525,3 +558,15 @@ class _Class:
     def text(self, places: Mapping[Any, int]) -> str:
         place = places.get(self.statement)
         return next(iter(self.statement.scan.names)) if place is None else f"#{place}"
+
+
+@dataclass(frozen=True)
+class _Executed:
+    """A module that is imported inside a function."""
+
+    module: Module
+
+
+@dataclass(frozen=True)
+class _Everything:
+    """All of the package, where it cannot be said which part of it."""
