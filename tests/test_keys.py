@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emobench.definitions import PACKAGE, Code
-from emobench.definitions.roots import EXEMPT, FIT, JOINT, JUDGED, READING, catalogue, catalogued, fit_code, root_of
+from emobench.definitions.roots import EXEMPT, FIT, JOINT, catalogue, fit_code, root_of
 from emobench.runner.sweep import _but_for_code
 from emobench.suite.catalog import classes
 from emobench.suite.cell import Cell, Plan

@@ -10,7 +10,6 @@ import pytest
 from emobench.data.content import contents
 from emobench.definitions import Code
 from emobench.errors import EmobenchError, SizeError, SuiteError, WeightsError
-from emobench.suite import keys
 from emobench.suite.cell import Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load

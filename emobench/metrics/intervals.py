@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +24,13 @@ RESAMPLES = 2000
 SEED = 20130615  # of the resampled faces: the same ones for every model, board and machine
 LEVEL = 0.95
 CONTROL_LEVEL = 0.999  # a control fails only outside this interval
+MOST_RESAMPLES = 128_000  # where a p-value lies so near the limit that fewer cannot tell its side
 SEEDS_NEEDED = 3  # fewer tell nothing usable about the spread between seeds
+_SKEWNESS = 0.5  # how much of their kurtosis the intervals of shares allow for beside Wilson's own
 ROUNDING = 1e-9  # a spread below is that of the arithmetic
 _CHUNK = 8_000_000  # float32 weights held at once: 32 MB
+_MOST_DRAWN = 500_000_000  # resamples × units: some ten seconds
+_SETTLED = 3.2905  # standard deviations of resampling on either side, 99.9 %, before the side of a p-value is said
 
 
 def resample(groups: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.float32]]:
@@ -82,15 +86,17 @@ class Spread:
     freedom: Floats  # (Q,) degrees of freedom of B
     count: int  # S
     groups: int  # faces, or subjects, that were resampled
+    own: Floats  # (Q,) the part of V_m that each network has for itself, face × seed; 0 where S = 1
+    between: Floats  # (Q,) s²/S: variance of the mean as the seeds' own values show it; NaN where S = 1
 
 
 def spread(values: Floats, draws: Floats, groups: int) -> Spread:
-    """The two variances of a mean over seeds (PROTOCOL.md 1).
+    """The two variances of a mean over seeds.
 
     s² holds, beside the variance of seeds, the part of the faces' noise that each network has for itself,
     (V̄ − V_m)·S/(S − 1): it is taken off, since V_m has it already. The S − 1 degrees of freedom are those of s²;
     what is taken off is known well, so B = s²/S − constant has (S − 1)·(B / (s²/S))² of them. Counting S − 1 for B
-    itself would leave the interval of three seeds with 89 % coverage (results/checks/intervals.md).
+    itself would leave the interval of three seeds with too little coverage (results/checks/intervals.md).
 
     Args:
         values: (S, Q) on the faces as they are.
@@ -99,14 +105,16 @@ def spread(values: Floats, draws: Floats, groups: int) -> Spread:
     """
     count = len(values)
     mean_variance = _variance(draws.mean(1))  # (Q,) V_m
-    between, freedom = np.zeros_like(mean_variance), np.ones_like(mean_variance)
+    own, seeds, freedom = (np.full_like(mean_variance, value) for value in (0.0, 0.0, 1.0))
+    between = np.full_like(mean_variance, np.nan)
+    if count > 1:
+        between = values.var(0, ddof=1) / count  # s²/S
+        own = np.maximum(0, _variance(draws).mean(0) - mean_variance) / (count - 1)
     if count >= SEEDS_NEEDED:
-        whole = values.var(0, ddof=1)  # s²
-        own = np.maximum(0, _variance(draws).mean(0) - mean_variance) * count / (count - 1)
-        between = np.maximum(0, whole - own) / count
-        share = np.divide(between * count, whole, out=np.ones_like(whole), where=between > 0)
+        seeds = np.maximum(0, between - own)
+        share = np.divide(seeds, between, out=np.ones_like(between), where=seeds > 0)
         freedom = (count - 1) * np.square(share)
-    return Spread(values.mean(0), mean_variance, between, freedom, count, groups)
+    return Spread(values.mean(0), mean_variance, seeds, freedom, count, groups, own, between)
 
 
 def _variance(draws: Floats) -> Floats:
@@ -119,25 +127,30 @@ def _variance(draws: Floats) -> Floats:
     return np.where(count >= max(2, 0.95 * len(draws)), variance, np.nan)
 
 
-def half_width(variances: Sequence[tuple[Floats, ArrayLike]], level: float = LEVEL) -> Floats:
+Parts = Sequence[tuple[Floats, ArrayLike]]  # independent variances, each with its degrees of freedom
+
+
+def half_width(variances: Parts, level: float = LEVEL) -> Floats:
     """t_ν·√ΣV of independent variances, each with its degrees of freedom; ν by Satterthwaite (1946)."""
     quantile = np.asarray(distributions.t.ppf((1 + level) / 2, _freedom(variances)))
     return np.asarray(quantile * np.sqrt(_total(variances)))
 
 
-def _total(variances: Sequence[tuple[Floats, ArrayLike]]) -> Floats:
+def _p_value(difference: Floats, variances: Parts) -> Floats:
+    """Two-sided p of differences by the same rule; 1 where nothing varies: equal predictions, nothing to resample."""
+    error = np.sqrt(_total(variances))
+    ratio = np.divide(np.abs(difference), error, out=np.zeros_like(error), where=error > ROUNDING)
+    return np.where(error > ROUNDING, 2 * distributions.t.sf(ratio, _freedom(variances)), 1.0)
+
+
+def _total(variances: Parts) -> Floats:
     return np.asarray(np.sum([variance for variance, _ in variances], axis=0))
 
 
-def _freedom(variances: Sequence[tuple[Floats, ArrayLike]]) -> Floats:
+def _freedom(variances: Parts) -> Floats:
     total = _total(variances)
     below = np.sum([np.square(variance) / freedom for variance, freedom in variances], axis=0)
     return np.asarray(np.divide(np.square(total), below, out=np.full_like(total, np.inf), where=below > 0))
-
-
-def _parts(of: Spread) -> list[tuple[Floats, ArrayLike]]:
-    """V_m with G − 1 degrees of freedom, which matters only where people are few, and B with its own."""
-    return [(of.faces, max(of.groups - 1, 1)), (of.seeds, of.freedom)]
 
 
 @dataclass(frozen=True)
@@ -149,24 +162,81 @@ class Interval:
     note: str | None = None
 
 
-def intervals(of: Spread, upper: ArrayLike | None = 1.0, lower: ArrayLike = 0.0) -> list[Interval]:
-    """The intervals of Q statistics, cut at `lower` and `upper` (one for all, or (Q,)), beyond which no value lies."""
-    most = np.broadcast_to(np.asarray(np.inf if upper is None else upper, np.float64), of.mean.shape)
-    least = np.broadcast_to(np.asarray(lower, np.float64), of.mean.shape)
-    # Never narrower than the seeds alone allow: where few seeds happen to lie close, ν comes out too large as well.
-    half = np.maximum(half_width(_parts(of)), half_width([(of.seeds, max(of.count - 1, 1))]))
+def intervals(
+    of: Spread, upper: ArrayLike | None = 1.0, lower: ArrayLike = 0.0, units: ArrayLike | None = None
+) -> list[Interval]:
+    """The intervals of Q statistics, cut at `lower` and `upper` (one for all, or (Q,)), beyond which no value lies.
+
+    Statistics between 0 and 1 are taken as shares, see `_share_bounds`; the others get mean ± t_ν·√(V_m + B).
+
+    Args:
+        units: (Q,) faces or people that each statistic rests on, such as those of one emotion; None: all of them.
+    """
+    top = np.broadcast_to(np.asarray(np.inf if upper is None else upper, np.float64), of.mean.shape)
+    bottom = np.broadcast_to(np.asarray(lower, np.float64), of.mean.shape)
+    rests = np.broadcast_to(np.asarray(of.groups if units is None else units, np.float64), of.mean.shape)
+    share = (bottom == 0) & (top == 1)
+    at_end = share & ((of.mean <= 0) | (of.mean >= 1))
+    faces = of.faces * _larger(rests)
+    free = np.where(share, _share_freedom(of.mean, faces, rests), np.maximum(rests - 1, 1))
+    parts: Parts = [(faces, free), (of.seeds, of.freedom)]
+    # Never narrower than the seeds alone allow: where few seeds happen to lie close, ν comes out too large as well. Of
+    # what their spread owes to the faces, half is taken off there: by simulation, no world is then far below 95 %.
+    least = np.maximum(0, of.between - of.own / 2) if of.count >= SEEDS_NEEDED else of.seeds
+    half = np.maximum(half_width(parts), half_width([(least, max(of.count - 1, 1))]))
+    low, high = of.mean - half, of.mean + half
+    ends = _share_bounds(of.mean, faces, of.seeds, half, rests)
+    low, high = np.where(share, ends[0], np.maximum(low, bottom)), np.where(share, ends[1], np.minimum(high, top))
     few = None if of.count >= SEEDS_NEEDED else _only(of.count)
     found = []
-    for mean, width, faces, bottom, top in zip(of.mean, half, of.faces, least, most, strict=True):
+    for place, mean in enumerate(of.mean):
         if math.isnan(mean):
             found.append(Interval(None, None))
-        elif of.groups < 2 or math.isnan(faces):
+        elif rests[place] < 2 or math.isnan(of.faces[place]):
             found.append(Interval(None, None, "no interval: too few faces to resample"))
-        elif width < ROUNDING:
+        elif half[place] < ROUNDING and not at_end[place]:
             found.append(Interval(None, None, "no interval: every resample gives the same value"))
         else:
-            found.append(Interval(max(float(bottom), float(mean - width)), min(float(top), float(mean + width)), few))
+            found.append(Interval(float(low[place]), float(high[place]), few))
     return found
+
+
+def _larger(units: Floats | float) -> Floats:
+    """G/(G − 1), by which the variance of a bootstrap is too small (Efron 1982)."""
+    return np.asarray(units / np.maximum(np.asarray(units) - 1, 1))
+
+
+def _share_freedom(mean: Floats, faces: Floats, units: Floats) -> Floats:
+    """Degrees of freedom of the variance of a share under resampled units.
+
+    That of G units of kurtosis κ has 2G/(κ − 1) of them. The units of a share are skewed, the more the nearer it is to
+    0 or 1 and the more a person's faces are alike: few people hold most errors. 1/(m(1 − m)) is the kurtosis of faces,
+    of which as many count as vary as much as the people do. A part of that is in Wilson's interval already
+    (`_share_bounds`): the weight is chosen by simulation (results/checks/intervals.md).
+    """
+    binomial = np.clip(mean * (1 - mean), 0, None)
+    skewed = _ratio(np.nan_to_num(faces), np.square(binomial))  # 1/(m(1 − m)) over the number of independent faces
+    return np.asarray(2 / (2 / np.maximum(units - 1, 1) + _SKEWNESS * skewed))
+
+
+def _share_bounds(mean: Floats, faces: Floats, seeds: Floats, half: Floats, units: Floats) -> tuple[Floats, Floats]:
+    """The shares p that lie within q·√(V_m·p(1 − p)/(m(1 − m)) + B) of the mean m, q = half/√(V_m + B).
+
+    Wilson's interval (1927) with the design effect of seeds and people: m(1 − m)/V_m is the number of independent
+    faces that would vary as much. Where the mean is 0 or 1 nothing varies, and each unit counts as one such face.
+    """
+    mean = np.clip(mean, 0, 1)
+    binomial = mean * (1 - mean)
+    total = faces + seeds
+    few = distributions.t.ppf((1 + LEVEL) / 2, np.maximum(units - 1, 1))
+    squared = np.divide(np.square(half), total, out=np.square(few), where=total > ROUNDING**2)  # q²
+    per_face = np.divide(faces, binomial, out=1 / np.maximum(units, 1), where=binomial > ROUNDING**2)
+    wide = squared * per_face
+    # (p − m)² = q²B + wide·p(1 − p), a quadratic equation in p.
+    middle = (mean + wide / 2) / (1 + wide)
+    inner = np.square(middle) - (np.square(mean) - squared * seeds) / (1 + wide)
+    reach = np.sqrt(np.maximum(inner, 0))
+    return np.maximum(middle - reach, 0), np.minimum(middle + reach, 1)
 
 
 def _only(seeds: int) -> str:
@@ -184,73 +254,174 @@ class Comparison:
     high: float | None
     p: float  # two-sided, Holm-corrected over all pairs of the table
     seeds_known: bool  # False: a model has fewer than three seeds, so this holds for those networks only
+    borderline: bool = False  # p lies so near the limit that other resamples could have put it on the other side
 
     @property
     def certain(self) -> bool:
-        return self.p < 1 - LEVEL
+        return self.p < 1 - LEVEL and not self.borderline
 
 
-def compare(values: Sequence[Floats], draws: Sequence[Floats], groups: int) -> list[Comparison]:
+More = Callable[[Sequence[int], int], Sequence[Floats]]  # some models, R -> per model (R, S) draws
+
+
+def compare(
+    values: Sequence[Floats],
+    draws: Sequence[Floats],
+    groups: int,
+    more: More | None = None,
+    most: int = MOST_RESAMPLES,
+) -> list[Comparison]:
     """Compare all pairs of models, paired over faces; the seeds of two models are independent draws.
 
-    V_m is the variance of the difference under the same resampled faces; each model adds its own B.
+    From three seeds on a comparison speaks of the models: its variance is that of the difference under the same
+    resampled faces and what the seeds add (`_tested`). With fewer seeds of either it speaks of these very networks,
+    and only the faces vary.
 
     Args:
         values: per model (S,), one statistic of which more is better.
         draws: per model (R, S).
         groups: how many units were resampled.
+        more: draws again with more resamples, where p lies so near the limit that R resamples cannot tell its side. A
+            pair that `most` resamples do not settle, or that has no `more`, is borderline.
+        most: resamples at which to stop.
     """
+    draws, counts = list(draws), np.full(len(values), len(draws[0]) if len(draws) else 0)
+    pairs, near = _compared(values, draws, counts, groups)
+    resamples = 4 * int(counts.max(initial=1))
+    while more is not None and near and resamples <= most and resamples * groups <= _MOST_DRAWN:
+        for place, drawn in zip(near, more(near, resamples), strict=True):
+            draws[place], counts[place] = drawn, resamples
+        pairs, near = _compared(values, draws, counts, groups)
+        resamples *= 4
+    return pairs
+
+
+def _compared(
+    values: Sequence[Floats], draws: Sequence[Floats], counts: NDArray[np.int64], groups: int
+) -> tuple[list[Comparison], list[int]]:
+    """All pairs, and the models of those whose side of the limit the resamples leave open."""
+    first, second = np.triu_indices(len(values), 1)
     spreads = [spread(each[:, None], drawn[..., None], groups) for each, drawn in zip(values, draws, strict=True)]
-    means = [drawn.mean(1) for drawn in draws]  # (R,)
-    pairs = []
-    for first, second in itertools.combinations(range(len(values)), 2):
-        one, two = spreads[first], spreads[second]
-        faces = _variance(means[first] - means[second])
-        variances = [(np.atleast_1d(faces), max(groups - 1, 1)), _parts(one)[1], _parts(two)[1]]
-        difference = float(one.mean[0] - two.mean[0])
-        error = float(np.sqrt(_total(variances))[0])
-        freedom, half = float(_freedom(variances)[0]), float(half_width(variances)[0])
-        # No spread at all means equal predictions, or nothing to resample: nothing is told apart.
-        p = 2 * float(distributions.t.sf(abs(difference) / error, freedom)) if error > ROUNDING else 1.0
-        known = min(one.count, two.count) >= SEEDS_NEEDED
-        low, high = (None, None) if math.isnan(half) else (difference - half, difference + half)
-        pairs.append(Comparison(first, second, difference, low, high, p, known))
-    return _holm_corrected(pairs)
+    means = [drawn.mean(1) for drawn in draws]
+    resamples = np.minimum(counts[first], counts[second])
+    faces = np.zeros(len(first))
+    for number in np.unique(resamples):  # more of them begin with the same ones, so that pairs stay paired
+        which = resamples == number
+        pairs = zip(first[which], second[which], strict=True)
+        apart = np.stack([means[one][:number] - means[other][:number] for one, other in pairs], 1)
+        faces[which] = _larger(groups) * _variance(apart)
+    seeds = _Seeds.of([each.between[0] for each in spreads], [each.count for each in spreads])
+    own = _larger(groups) * np.array([each.own[0] for each in spreads], np.float64)
+    owned = own[first] + own[second]
+    difference = np.array([spreads[i].mean[0] - spreads[j].mean[0] for i, j in zip(first, second, strict=True)])
+    p, half = seeds.tested(difference, faces, owned, groups)
+    # A variance from R resamples is known to within √(2/R) of itself, one standard deviation.
+    unsure = _SETTLED * np.sqrt(2 / np.maximum(resamples, 1))
+    less, more = 1 - unsure, 1 + unsure
+    least = np.array(holm(seeds.tested(difference, less * faces, more * owned, groups)[0].tolist()))
+    most = np.array(holm(seeds.tested(difference, more * faces, less * owned, groups)[0].tolist()))
+    borderline = (least < 1 - LEVEL) & (most >= 1 - LEVEL)
+    found = _comparisons(difference, half, p, seeds.known, borderline)
+    return found, sorted({int(place) for pair in np.flatnonzero(borderline) for place in (first[pair], second[pair])})
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """How far the values of each model's seeds lie apart, and what that says of the P pairs of a table."""
+
+    known: NDArray[np.bool_]  # (P,) both models have three seeds or more
+    apart: Floats  # (P,) s₁²/S₁ + s₂²/S₂, of the pair alone
+    freedom: Floats  # (P,) its degrees of freedom
+    pooled: Floats  # (P,) the same from s² of all models, never below `apart`
+    pooled_freedom: float
+
+    @classmethod
+    def of(cls, between: Sequence[float], counts: Sequence[int]) -> _Seeds:
+        """From s²/S and S of each model."""
+        first, second = np.triu_indices(len(counts), 1)
+        count, enough = np.array(counts, np.float64), np.array(counts) >= SEEDS_NEEDED
+        mean_variance = np.where(enough, between, 0.0)
+        free = np.where(enough, count - 1, 0.0)
+        apart = mean_variance[first] + mean_variance[second]
+        square = np.square(mean_variance) / np.maximum(free, 1)
+        variance = mean_variance * count  # s²
+        pool = _ratio(np.sum(free * variance), np.sum(free))
+        return cls(
+            enough[first] & enough[second],
+            apart,
+            _ratio(np.square(apart), square[first] + square[second], 1.0),
+            np.maximum(apart, pool * (1 / count[first] + 1 / count[second])),
+            float(_ratio(np.square(np.sum(free * variance)), np.sum(free * np.square(variance)), 1.0)),
+        )
+
+    def tested(self, difference: Floats, faces: Floats, own: Floats, groups: int) -> tuple[Floats, Floats]:
+        """p and half the 95 % interval of each difference.
+
+        Two tests, of which the one that finds more counts; their family-wise error together is simulated in
+        results/checks/intervals.md. *Own*: Welch's (1947) over the seeds' means, with the part of the faces' variance
+        added that all seeds of a model share. *Pooled*: three seeds tell little of their spread, so that of all models
+        is pooled, with degrees of freedom by Box (1954), who allows for models that differ in it; the pair's own spread
+        counts where it is larger.
+
+        Args:
+            difference: (P,)
+            faces: (P,) its variance under resampled faces, V_m.
+            own: (P,) the part of V_m that each network has for itself, face × seed.
+        """
+        free = max(groups - 1, 1)
+        by_faces: Parts = [(faces, free)]
+        by_own: Parts = [(np.maximum(0, faces - own), free), (np.maximum(self.apart, own), self.freedom)]
+        excess = np.maximum(0, self.pooled - own)
+        by_pool: Parts = [(faces, free), (excess, self.pooled_freedom * np.square(_ratio(excess, self.pooled, 1.0)))]
+        by_seeds: Parts = [(excess, self.pooled_freedom)]  # never narrower than the seeds alone allow
+        p_seeds = np.where(excess > 0, _p_value(difference, by_seeds), 0)
+        p = np.minimum(_p_value(difference, by_own), np.maximum(_p_value(difference, by_pool), p_seeds))
+        half = np.minimum(half_width(by_own), np.maximum(half_width(by_pool), half_width(by_seeds)))
+        alone = _p_value(difference, by_faces), half_width(by_faces)
+        return np.where(self.known, p, alone[0]), np.where(self.known, half, alone[1])
 
 
 def compare_means(values: Sequence[Floats]) -> list[Comparison]:
-    """Compare all pairs of models by a number of which each seed has one, more being better (Welch 1947).
+    """Compare all pairs of models by a number of which each seed has one, more being better: `compare` without faces.
 
     Args:
         values: per model (S,), S ≥ 3.
     """
-    pairs = []
-    for first, second in itertools.combinations(range(len(values)), 2):
-        one, two = values[first], values[second]
-        variances: list[tuple[Floats, ArrayLike]] = [
-            (np.atleast_1d(each.var(ddof=1) / len(each)), len(each) - 1) for each in (one, two)
-        ]
-        difference = float(one.mean() - two.mean())
-        error = float(np.sqrt(_total(variances))[0])
-        half = float(half_width(variances)[0])
-        p = 2 * float(distributions.t.sf(abs(difference) / error, float(_freedom(variances)[0]))) if error else 1.0
-        pairs.append(Comparison(first, second, difference, difference - half, difference + half, p, True))
-    return _holm_corrected(pairs)
+    first, second = np.triu_indices(len(values), 1)
+    seeds = _Seeds.of([float(each.var(ddof=1) / len(each)) for each in values], [len(each) for each in values])
+    means = np.array([each.mean() for each in values])
+    difference, none = means[first] - means[second], np.zeros(len(first))
+    p, half = seeds.tested(difference, none, none, 1)
+    return _comparisons(difference, half, p, seeds.known, np.zeros(len(first), bool))
 
 
-def _holm_corrected(pairs: Sequence[Comparison]) -> list[Comparison]:
-    corrected = holm([pair.p for pair in pairs])
-    return [replace(pair, p=p) for pair, p in zip(pairs, corrected, strict=True)]
+def _comparisons(
+    difference: Floats, half: Floats, p: Floats, known: NDArray[np.bool_], borderline: NDArray[np.bool_]
+) -> list[Comparison]:
+    """All pairs in the order of `itertools.combinations`, their p-values Holm-corrected."""
+    found, corrected = [], holm(p.tolist())
+    models = round((1 + math.sqrt(1 + 8 * len(p))) / 2)
+    for place, (first, second) in enumerate(itertools.combinations(range(models), 2)):
+        gap, width = float(difference[place]), float(half[place])
+        low, high = (None, None) if math.isnan(width) else (gap - width, gap + width)
+        sides = bool(known[place]), bool(borderline[place])
+        found.append(Comparison(first, second, gap, low, high, corrected[place], *sides))
+    return found
+
+
+def _ratio(above: ArrayLike, below: ArrayLike, least: float = 0.0) -> Floats:
+    """above / below, `least` where one of them is 0."""
+    above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
+    return np.divide(above, below, out=np.full(above.shape, least), where=(above > 0) & (below > 0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda each: p_values[each])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, each in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[each]))
-        corrected[each] = largest
-    return corrected
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.zeros(len(p_values))
+    times = np.arange(len(p_values), 0, -1) * np.asarray(p_values, np.float64)[order]
+    corrected[order] = np.maximum.accumulate(np.minimum(times, 1))
+    return [float(p) for p in corrected]
 
 
 def rank_ranges(models: int, comparisons: Sequence[Comparison]) -> list[tuple[int, int]]:

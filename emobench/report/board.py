@@ -354,7 +354,8 @@ def resampled(of: Sequence[Estimates], base: Number, *, trained: bool = True) ->
     spread = intervals.spread(
         np.stack([each.values for each in of]), np.stack([each.draws for each in of], 1), first.units
     )
-    bounds = intervals.intervals(spread, first.high, first.low)
+    rests_on = None if first.rests_on is None else np.min([each.rests_on for each in of], axis=0)
+    bounds = intervals.intervals(spread, first.high, first.low, rests_on)
     for place, (key, mean, interval) in enumerate(zip(first.keys, spread.mean, bounds, strict=True)):
         number = base._replace(metric=key.metric, emotion=key.emotion, judge=key.judge, n=first.faces[place])
         note = next((each.notes[place] for each in of if each.notes[place]), None)
@@ -499,13 +500,19 @@ def _ranked_by(entries: Sequence[Entry], ranking: Ranking) -> Key | None:
 def _compared_on_faces(
     entries: Sequence[Entry], key: Key, estimates: Mapping[int, list[Estimates]]
 ) -> list[intervals.Comparison]:
-    values, draws, units = [], [], []
-    for entry in entries:
-        of = [_with(key, estimates[id(cell)]) for cell in entry.cells if id(cell) in estimates]
-        values.append(np.array([each.values[each.keys.index(key)] for each in of]))
-        draws.append(np.stack([each.draws[:, each.keys.index(key)] for each in of], 1))
-        units += [each.units for each in of]
-    return intervals.compare(values, draws, min(units))
+    found = [[_with(key, estimates[id(cell)]) for cell in entry.cells if id(cell) in estimates] for entry in entries]
+    values = [np.array([each.values[each.keys.index(key)] for each in of]) for of in found]
+    draws = [np.stack([each.draws[:, each.keys.index(key)] for each in of], 1) for of in found]
+    every = [each for of in found for each in of]
+
+    def more(models: Sequence[int], resamples: int) -> list[intervals.Floats]:
+        return [
+            np.stack([each.again(key, resamples) for each in found[model] if each.again is not None], 1)
+            for model in models
+        ]
+
+    can = more if all(each.again is not None for each in every) else None
+    return intervals.compare(values, draws, min(each.units for each in every), can, min(each.most for each in every))
 
 
 def _with(key: Key, estimates: Sequence[Estimates]) -> Estimates:

@@ -103,7 +103,11 @@ def _best(section: Section, ranking: Ranking) -> Text:
     tied = [Name(ranked[pair.second].name) for pair in pairs if not pair.certain]
     if tied:
         more = "" if known else f", and {doubt}"
-        return (*said, "; **not certain**: it cannot be told apart from ", *joined(tied), more)
+        near = [Name(ranked[pair.second].name) for pair in pairs if pair.borderline]
+        close: Text = (
+            (" (", *joined(near), ": borderline, p too near 5 % for the resamples to tell its side)") if near else ()
+        )
+        return (*said, "; **not certain**: it cannot be told apart from ", *joined(tied), more, *close)
     if not known:
         return (*said, f"; **certain for these trained networks only**: {doubt}")
     p = max(pair.p for pair in pairs)
@@ -466,6 +470,11 @@ def _meaning(board: Board) -> list[Block]:
     seeds = sorted({cell.seed for cell in board.wanted})
     tracks = dict.fromkeys(section.track for section in board.sections)
     items: list[Text] = [(text,) for text in (*_MEANING, *(text for track in tracks for text in track.meaning))]
+    every = [pair for section in board.sections for pairs in section.comparisons.values() for pair in pairs]
+    near = sum(pair.borderline for pair in every)
+    if near:
+        pairs = f"{near} pair{'s' if near > 1 else ''} of models, whose p lies so near 5 % that more resamples do not"
+        items.append((f"*Borderline*: {pairs} settle its side; a borderline pair counts as not told apart.",))
     flags = {flag for section in board.sections for entry in section.entries for flag in entry.flags}
     known: dict[str, Text] = {
         "under-trained": ("less than half of the recipe's faces were seen, which says nothing against the model.",),
@@ -486,8 +495,11 @@ def _meaning(board: Board) -> list[Block]:
 
 
 _MEANING: tuple[str, ...] = (
-    "A rank such as 1–3 is shared by models that cannot be told apart at 5 %, corrected for the number of pairs. "
+    "A rank such as 1–3 is shared by models that cannot be told apart at 5 %, all pairs compared on the same faces and "
+    "Holm-corrected: from three seeds on as models, with one or two as these very networks.",
     "Brackets hold 95 % intervals: over independent units (people, noise seeds, sources) as each section says, and "
-    "over seeds where there are three or more; with fewer they hold for those networks only.",
+    "over seeds where there are three or more; with fewer they hold for those networks only. Of a share they are "
+    "Wilson's, with the design effect of people and seeds; of a difference, that of the pair alone, by the test that "
+    "ranks it.",
     "Costs of different hardware do not compare. Controls must lie within their 99.9 % interval.",
 )

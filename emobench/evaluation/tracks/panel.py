@@ -6,7 +6,7 @@ Shapes: R bootstrap replicates, J judges, K emotions, N faces, G groups of faces
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ from emobench.metrics.control import (
 )
 
 REPLICATES = 1000
+MOST_REPLICATES = 16_000  # where a p-value lies near the limit: some seconds for two rows of three seeds
 SIGNED = ("control_calibrated", "control_corrected", "adversarial_gain")  # may lie outside 0 … 1
 _NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
 
@@ -174,7 +175,12 @@ def control_of(faces: JudgedFaces, kind: str) -> Estimates:
         raw.append(None if other is None else hits(rates(other.asked, other.read, classes)).mean(-2))
         raw.append(None if other is None else resampled_hits(other, classes, stream).mean(-2))
     both = numbers_of(faces, value, raw[0], raw[2]), numbers_of(faces, draws, raw[1], raw[3])
-    return _estimates(faces, made, unit, value, *both)
+
+    def again(key: Key, resamples: int) -> Floats:
+        more = resampled(made, faces.real(0), classes, stream, resamples)[1]
+        return np.asarray(more.macro()[key.metric], np.float64)
+
+    return replace(_estimates(faces, made, unit, value, *both), again=again, most=MOST_REPLICATES)
 
 
 def resampled(
@@ -199,7 +205,9 @@ def replicates(of: Shares, stream: str, resamples: int = REPLICATES) -> Shares:
     if not len(of):
         return np.zeros((resamples, *of.shape[1:]))
     sums = intervals.bootstrap(of.reshape(1, len(of), -1), lambda sums: sums, resamples)[:, 0]
-    order = np.random.default_rng([intervals.SEED, *stream.encode()]).permutation(resamples)
+    random = np.random.default_rng([intervals.SEED, *stream.encode()])
+    starts = range(0, resamples, REPLICATES)  # in parts, so that more replicates begin with the same ones
+    order = np.concatenate([start + random.permutation(min(REPLICATES, resamples - start)) for start in starts])
     return np.asarray(sums[order], np.float64).reshape(resamples, *of.shape[1:])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from emobench.evaluation.tracks.track import (
     means,
 )
 from emobench.metrics import intervals
-from emobench.metrics.recognition import class_measures, confusion_matrix, measures, tally
+from emobench.metrics.recognition import Sums, class_measures, confusion_matrix, measures, tally
 
 if TYPE_CHECKING:
     from emobench.data.datamodule import EmotionDataModule
@@ -193,6 +193,16 @@ class Recognition(Track):
         counts += support * len(SINGLE)
         keys, counts = [keys[place] for place in kept], [counts[place] for place in kept]
         low, high = np.zeros(len(keys)), np.array([np.inf if key.metric == "nll" else 1.0 for key in keys])
+
+        def again(place: int) -> Callable[[Key, int], Floats]:
+            def under(key: Key, resamples: int) -> Floats:
+                def one(sums: Floats) -> Floats:
+                    return measures(sums, classes)[key.metric][..., None]
+
+                return intervals.bootstrap(units[place : place + 1], one, resamples)[:, 0, 0]
+
+            return under
+
         found = []
         for place, cell in enumerate(cells):
             notes = tuple(
@@ -201,7 +211,17 @@ class Recognition(Track):
             )
             of = [
                 Estimates(
-                    tuple(keys), values[place], draws[:, place], units.shape[1], unit, tuple(counts), low, high, notes
+                    tuple(keys),
+                    values[place],
+                    draws[:, place],
+                    units.shape[1],
+                    unit,
+                    tuple(counts),
+                    low,
+                    high,
+                    notes,
+                    _rests_on(keys, units[place], first.emotions),
+                    again(place),
                 )
             ]
             if self.metrics:
@@ -235,6 +255,24 @@ class Recognition(Track):
         certain[:, faces.emotions.index(most)] = 1
         table = tally(certain, faces.faces["label"], leaked=faces.faces["leaked"])
         return Predictions(faces.cell, faces.faces.assign(prediction=certain.argmax(1)), table)
+
+
+def _rests_on(keys: Sequence[Key], units: Floats, emotions: Sequence[str]) -> Floats:
+    """(Q,) how many faces, or people (G, C), each number is counted from."""
+    confusion = Sums.of(units, len(emotions)).confusion  # (G, K, K)
+    shown = (confusion.sum(-1) > 0).sum(0)  # people, or faces, of each emotion
+    read = (confusion.sum(-2) > 0).sum(0)
+    there = shown[shown > 0]
+    # A mean over emotions varies as the rarest of them does: as K²/Σ(1/n) faces of one share.
+    whole = dict.fromkeys(("macro_f1", "precision", "recall"), len(there) ** 2 / np.sum(1 / there))
+    whole["accuracy_unleaked"] = (units[:, -2] > 0).sum()
+    found = []
+    for key in keys:
+        if key.emotion in emotions:
+            found.append((read if key.metric == "precision" else shown)[list(emotions).index(key.emotion)])
+        else:
+            found.append(whole.get(key.metric, len(units)))
+    return np.array(found, np.float64)
 
 
 def _people(subjects: pd.Series) -> NDArray[np.int64]:

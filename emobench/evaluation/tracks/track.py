@@ -83,6 +83,9 @@ class Estimates:
         faces: (Q,) faces behind each number.
         low, high: (Q,) where a number cannot lie outside; infinite where it can.
         notes: (Q,) why there is no value, or what it leaves out.
+        rests_on: (Q,) how many of the units a number is counted from, such as those of one emotion; None: all of them.
+        again: a number and R to (R,), the number under more resamples, of which the first are those of `draws`.
+        most: how many resamples `again` may be asked for.
     """
 
     keys: tuple[Key, ...]
@@ -94,6 +97,9 @@ class Estimates:
     low: Floats
     high: Floats
     notes: tuple[str | None, ...]
+    rests_on: Floats | None = None
+    again: Callable[[Key, int], Floats] | None = None
+    most: int = intervals.MOST_RESAMPLES
 
 
 @dataclass(frozen=True)
