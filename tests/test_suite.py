@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from emobench.data.content import contents
+from emobench.definitions import Code
 from emobench.errors import EmobenchError, SizeError, SuiteError, WeightsError
-from emobench.suite import keys
 from emobench.suite.cell import Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -189,7 +189,7 @@ def test_the_content_of_a_folder_is_that_of_its_files(tmp_path: Path) -> None:
 def test_a_row_may_differ_from_the_suites_trainer(tiny: Path) -> None:
     add(tiny, "[trainer]\nprecision = 'bf16-mixed'\ngradient_clip_val = 1.0")
     cell = planned(tiny, "model.resnet18.trainer.precision='32-true'").cells[0]
-    assert cell.fit["trainer"] == {"precision": "32-true", "devices": 1, "gradient_clip_val": 1.0}
+    assert cell.fit["trainer"] == {"precision": "32-true", "gradient_clip_val": 1.0}
 
 
 def test_the_evaluation_key_follows_the_fit_and_the_metrics(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,24 +201,20 @@ def test_the_evaluation_key_follows_the_fit_and_the_metrics(tiny: Path, monkeypa
     assert again.eval_key != cell.eval_key
 
 
-def test_code_counts_in_a_key_but_comments_and_docstrings_do_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_counts_in_a_key_but_comments_and_docstrings_do_not(tmp_path: Path) -> None:
     package = tmp_path / "emobench"
     package.mkdir()
-    monkeypatch.setattr(keys, "_PACKAGE", package)
+    root = [("emobench.model", "f")]
     (package / "leaf.py").write_text('"""A leaf."""\nX = 1\n')
     model = package / "model.py"
     model.write_text('"""Doc."""\nfrom emobench.leaf import X\n\ndef f():\n    """Doc."""\n    return X\n')
-    before = keys.code_digest(["emobench/model.py"])
+    before = Code(package).digest(root)
     model.write_text(
         '"""Other."""\n# why\nfrom emobench.leaf import X\n\n\ndef f():\n    """Changed."""\n    return X  # so\n'
     )
-    keys._parse.cache_clear()
-    assert keys.code_digest(["emobench/model.py"]) == before
-    (package / "leaf.py").write_text("X = 2\n")
-    keys._parse.cache_clear()
-    assert keys.code_digest(["emobench/model.py"]) != before
+    assert Code(package).digest(root) == before
+    (package / "leaf.py").write_text('"""A leaf."""\nX = 20\n')
+    assert Code(package).digest(root) != before
 
 
 def test_the_permuted_control_is_the_cheapest_classifier(tiny: Path) -> None:
