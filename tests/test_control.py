@@ -9,6 +9,7 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import spearmanr
 
+from emobench.evaluation.tracks.panel import replicates, resampled
 from emobench.metrics import intervals as stats
 from emobench.metrics.control import (
     Control,
@@ -27,7 +28,6 @@ from emobench.metrics.control import (
     rates,
     unchanged_hits,
 )
-from emobench.report.verdicts import replicates, resampled
 
 K = 4
 

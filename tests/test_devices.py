@@ -84,9 +84,9 @@ def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: P
     row = run(tiny, results, *TWO, "data.synthetic-plain.val=88", "model.resnet18.epochs=2")
     assert row.state == "done"
     assert row.record is not None
-    assert row.record.cell.trainer["devices"] == 2
     assert row.record.made_of.fit["recipe"]["batch"] == 32  # of both processes: what determines the number
     assert "devices" not in row.record.made_of.fit["trainer"]
+    assert row.record.cell.trainer["devices"] == 2
     assert cost(row).steps == 2 * (80 // 32)  # 16 faces a step and process
     assert cost(row).recipe_share == 2 / 15  # of the epochs, each of the same two times 32 faces
     predictions = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]

@@ -14,7 +14,8 @@ from perf.random_inception import write_faces, write_weights
 
 from emobench.data.datasets.synthetic import Synthetic
 from emobench.errors import WeightsError
-from emobench.evaluation.judging import Real, Yardstick
+from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.reference import RealFaces
 from emobench.metrics import inception
 
 
@@ -41,11 +42,11 @@ def data() -> Synthetic:
 
 
 def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: Synthetic, tmp_path: Path) -> None:
-    real = Real.of(data, None)
+    real = RealFaces.of(data, None)
     network = inception.Inception(weights / inception.FILE, torch.device("cpu"))
-    yardstick = Yardstick(real, Reader(), network, "made by the test", None, tmp_path)
+    fidelity = Fidelity(real, Reader(), network, "made by the test", None, tmp_path)
     fakes = np.ascontiguousarray(real.faces(real.floor)[:, :, ::-1])  # upside down
-    ours = yardstick.measure(fakes, "fakes")
+    ours = fidelity.measure(fakes, "fakes")
     theirs = torch_fidelity.calculate_metrics(
         input1=write_faces(fakes, tmp_path / "fakes"),
         input2=write_faces(real.faces(real.reference), tmp_path / "real"),
@@ -53,9 +54,9 @@ def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: S
         feature_extractor_weights_path=str(weights / inception.FILE), cache=False, samples_find_deep=False,
     )  # fmt: skip
     assert theirs["frechet_inception_distance"] > 1  # the features do differ
-    assert ours["fid"]["value"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
-    assert ours["kid"]["value"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
-    assert ours["is"]["value"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
+    assert ours["fid"].value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert ours["kid"].value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
+    assert ours["is"].value == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
     assert {"sample_precision", "sample_recall", "density", "coverage"} <= ours.keys()
     cached = list((tmp_path / "features").glob("*.npz"))
     assert len(cached) == 1  # of the reference: a further row does not compute it again
@@ -63,8 +64,8 @@ def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: S
     def fail(images: np.ndarray) -> Any:
         raise AssertionError("the reference was computed again")
 
-    again = Yardstick(real, Reader(), fail, "made by the test", None, tmp_path)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(again.seen, yardstick.seen)
+    again = Fidelity(real, Reader(), fail, "made by the test", None, tmp_path)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again.by_inception, fidelity.by_inception)
 
 
 def test_only_the_published_file_counts(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_only_the_published_file_counts(weights: Path, monkeypatch: pytest.Monke
 
 
 def test_a_file_that_carries_code_is_not_executed(tmp_path: Path) -> None:
-    """FAULTS.md 16: torch-fidelity itself would run it."""
+    """torch-fidelity itself would run it."""
     marker = tmp_path / "ran"
 
     class Bomb:

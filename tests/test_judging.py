@@ -1,4 +1,4 @@
-"""The measures of generators on faces of which the truth is known (PROTOCOL.md, 8), read by trained judges."""
+"""The measures of generators on faces of which the truth is known, read by trained judges."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from scipy.stats import spearmanr
 
 from emobench.data.datasets.synthetic import Synthetic
 from emobench.errors import NotFinite
-from emobench.evaluation.judging import LEVELS, Drawing, Kept, Questions, Real, Rows, Yardstick
+from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.judge import Judge
+from emobench.evaluation.protocol import INTENSITIES
+from emobench.evaluation.reference import RealFaces
+from emobench.evaluation.sampler import Sampler
+from emobench.evaluation.task import Task
+from emobench.evaluation.tracks import editing, generation
+from emobench.evaluation.tracks.panel import units
 from emobench.metrics.control import Verdicts, control
-from emobench.report.verdicts import units
-from emobench.runner.judges import Judge, load
+from emobench.runner.build import load_judges
 from emobench.runner.store import Store, load_board
+from emobench.suite.catalog import metrics_of
 
 CPU = torch.device("cpu")
 
@@ -32,20 +39,35 @@ def data() -> Synthetic:
 
 
 @pytest.fixture(scope="module")
-def real(data: Synthetic) -> Real:
-    return Real.of(data, None)
+def real(data: Synthetic) -> RealFaces:
+    return RealFaces.of(data, None)
 
 
 @pytest.fixture(scope="module")
 def panel(generated: Path) -> dict[str, Judge]:
     keys = {row.row: row.fit_key for row in load_board(generated, "made")}
     names = ("resnet18", "vit", "cnn21")
-    return dict(zip(names, load(Store(generated), [keys[name] for name in names], CPU), strict=True))
+    return dict(zip(names, load_judges(Store(generated), [keys[name] for name in names], CPU), strict=True))
 
 
 @pytest.fixture(scope="module")
-def yardstick(real: Real, panel: dict[str, Judge], tmp_path_factory: pytest.TempPathFactory) -> Yardstick:
-    return Yardstick(real, panel["cnn21"], None, None, "no file", tmp_path_factory.mktemp("features"))
+def fidelity(real: RealFaces, panel: dict[str, Judge], tmp_path_factory: pytest.TempPathFactory) -> Fidelity:
+    return Fidelity(real, panel["cnn21"], None, None, "no file", tmp_path_factory.mktemp("features"))
+
+
+def task_of(
+    model: Any,
+    data: Synthetic,
+    real: RealFaces,
+    judges: list[Judge],
+    fidelity: Fidelity,
+    settings: dict[str, int],
+    **networks: Any,
+) -> Task:
+    """An evaluation of a model that is no network."""
+    sampler = Sampler(model, data.emotions, 32, real, CPU)
+    metrics = {"editing": metrics_of("editing")}
+    return Task(sampler, judges, [], real, fidelity, settings, data, networks, metrics, CPU)
 
 
 def read(judges: list[Judge], images: np.ndarray) -> np.ndarray:
@@ -61,13 +83,13 @@ def noisy(images: np.ndarray, sigma: float) -> np.ndarray:
     return np.clip(images + noise, 0, 255).astype(np.uint8)
 
 
-def test_more_of_an_emotion_is_more_control(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+def test_more_of_an_emotion_is_more_control(data: Synthetic, real: RealFaces, panel: dict[str, Judge]) -> None:
     judges = [panel["resnet18"], panel["vit"]]
     rows = real.test[:80]
     known = Verdicts(real.labels[real.test], read(judges, real.faces(real.test)))
     asked = np.arange(len(rows)) % 8
     found = []
-    for level in LEVELS:
+    for level in INTENSITIES:
         faces = np.concatenate(
             [
                 data.counterpart(data.faces.iloc[rows[k : k + 1]], data.emotions[asked[k]], level)
@@ -75,33 +97,33 @@ def test_more_of_an_emotion_is_more_control(data: Synthetic, real: Real, panel: 
             ]
         )
         found.append(float(control(Verdicts(asked, read(judges, faces)), known, 8).macro()["control_calibrated"]))
-    assert spearmanr(found, LEVELS).statistic > 0.85
+    assert spearmanr(found, INTENSITIES).statistic > 0.85
     assert found[-1] > found[0] + 0.4
 
 
 @pytest.mark.parametrize("worse", [blurred, noisy])
-def test_worse_faces_are_further_away(yardstick: Yardstick, real: Real, worse: Any) -> None:
+def test_worse_faces_are_further_away(fidelity: Fidelity, real: RealFaces, worse: Any) -> None:
     floor = real.faces(real.floor)
     steps = (0, 1, 2, 4) if worse is blurred else (0, 5, 10, 25)  # in more noise a reader of seconds is lost
-    fed = [yardstick.measure(worse(floor, step) if step else floor, "test")["fed"]["value"] for step in steps]
+    fed = [fidelity.measure(worse(floor, step) if step else floor, "test")["fed"].value for step in steps]
     assert fed == sorted(fed), fed
     assert fed[-1] > 3 * fed[0]
 
 
-def test_dropped_emotions_are_further_away(yardstick: Yardstick, real: Real) -> None:
+def test_dropped_emotions_are_further_away(fidelity: Fidelity, real: RealFaces) -> None:
     floor, labels = real.faces(real.floor), real.labels[real.floor]
     found = []
     for kept in (8, 4, 2, 1):
         rows = np.resize(np.flatnonzero(labels < kept), len(floor))
-        found.append(yardstick.measure(floor[rows], "test"))
-    fed, es = ([each[name]["value"] for each in found] for name in ("fed", "es"))
+        found.append(fidelity.measure(floor[rows], "test"))
+    fed, es = ([each[name].value for each in found] for name in ("fed", "es"))
     assert fed == sorted(fed), fed
     assert es == sorted(es, reverse=True), es
 
 
-def test_copies_are_flagged_and_blurred_faces_are_not(yardstick: Yardstick, real: Real) -> None:
+def test_copies_are_flagged_and_blurred_faces_are_not(fidelity: Fidelity, real: RealFaces) -> None:
     floor = real.faces(real.floor)
-    found = yardstick.copied(
+    found = fidelity.copied(
         {
             "copies": real.faces(real.reference),
             "mirrored": real.faces(real.reference)[..., ::-1],
@@ -110,24 +132,24 @@ def test_copies_are_flagged_and_blurred_faces_are_not(yardstick: Yardstick, real
             "blurred": blurred(floor, 2),
         }
     )
-    shares = {name: each["value"] for name, each in found.items()}
+    shares = {name: each.value for name, each in found.items()}
     assert min(shares[name] for name in ("copies", "mirrored", "nearly")) > 0.9, shares
     assert max(shares[name] for name in ("real", "blurred")) < 0.05, shares
 
 
-def test_held_out_faces_that_were_trained_on_set_no_limit(yardstick: Yardstick, real: Real) -> None:
+def test_held_out_faces_that_were_trained_on_set_no_limit(fidelity: Fidelity, real: RealFaces) -> None:
     both = np.concatenate([real.test, real.train[:200]])
     leaking = replace(real, test=both, leaked=np.isin(both, real.train))
     nothing_else = replace(real, test=real.train[:200], leaked=np.ones(200, bool))
     copies = {"copies": real.faces(real.reference)}
 
-    def found(of: Real) -> dict[str, Any]:
-        other = Yardstick(of, yardstick.reader, None, None, "no file", yardstick.cache)
+    def found(of: RealFaces) -> dict[str, Any]:
+        other = Fidelity(of, fidelity.reader, None, None, "no file", fidelity.cache)
         return other.copied(copies)["copies"]
 
-    assert found(leaking)["value"] > 0.9
-    assert found(nothing_else)["value"] is None
-    assert found(nothing_else)["reason"] == "every held-out face occurs in training too"
+    assert found(leaking).value > 0.9
+    assert found(nothing_else).value is None
+    assert found(nothing_else).reason == "every held-out face occurs in training too"
 
 
 class Painter:
@@ -149,19 +171,21 @@ class Painter:
         return torch.from_numpy(self.data.counterpart(self.data.faces.iloc[rows], names))
 
 
-def test_an_editor_that_knows_the_truth(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+def test_an_editor_that_knows_the_truth(
+    data: Synthetic, real: RealFaces, panel: dict[str, Judge], fidelity: Fidelity
+) -> None:
     painter = Painter(data)
-    drawing = Drawing(painter, data.emotions, 32, real.faces(real.val), CPU)
-    questions = Questions(drawing, [panel["resnet18"], panel["vit"]], [], real, data.emotions)
-    questions.real_faces()
-    questions.control(4)
+    judges = [panel["resnet18"], panel["vit"]]
+    task = task_of(painter, data, real, judges, fidelity, {"per_emotion": 4, "sources": 16})
+    task.judge_real_faces()
+    generation.control(task)
     assert set(painter.seen) <= set(real.val)  # asked to generate, it was given validation faces
     painter.seen.clear()
-    edited, grid = questions.editing(16, Kept(data, None, None))
+    editing.measure(task)
     assert set(painter.seen) <= set(real.test)
-    assert (len(edited), grid.shape) == (16 * 7, (8, 9, 3, 32, 32))
-    table = pd.concat(questions.tables)
+    table = pd.concat(task.tables)
     edits = table[table.kind == "editing"]
+    assert (len(edits), task.pictures["edits"][0].shape) == (16 * 7, (8, 9, 3, 32, 32))
     assert (edits.truth_psnr == 99).all()
     assert edits.truth_ssim.to_numpy() == pytest.approx(1)
     assert edits.ssim.mean() > edits.ssim_other.mean() + 0.1
@@ -178,7 +202,9 @@ def test_an_editor_that_knows_the_truth(data: Synthetic, real: Real, panel: dict
     assert right > 0.5 > (table[table.kind == "source"].read_0 == table[table.kind == "source"].asked).mean()
 
 
-def test_drawn_faces_say_their_seed(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+def test_drawn_faces_say_their_seed(
+    data: Synthetic, real: RealFaces, panel: dict[str, Judge], fidelity: Fidelity
+) -> None:
     class Grey:
         emotions = Painter.emotions
         size = 32
@@ -186,12 +212,11 @@ def test_drawn_faces_say_their_seed(data: Synthetic, real: Real, panel: dict[str
         def sample(self, emotions: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
             return (seeds % 7 * 20 + 40).to(torch.uint8)[:, None, None, None].expand(-1, 3, 32, 32)
 
-    drawing = Drawing(Grey(), data.emotions, 32, real.faces(real.val), CPU)
-    questions = Questions(drawing, [panel["resnet18"]], [], real, data.emotions)
-    questions.real_faces()
-    faces = questions.control(3)
-    questions.intensity(2)
-    table = pd.concat(questions.tables)
+    task = task_of(Grey(), data, real, [panel["resnet18"]], fidelity, {"per_emotion": 3, "intensity": 2})
+    task.judge_real_faces()
+    faces = generation.control(task)
+    generation.intensity(task)
+    table = pd.concat(task.tables)
     assert (table.seed[table.kind.isin(["real", "copies"])] == -1).all()
     copies = table[table.kind == "copies"]
     assert (copies.person == real.person[copies.row]).all()
@@ -207,14 +232,14 @@ def test_drawn_faces_say_their_seed(data: Synthetic, real: Real, panel: dict[str
     np.testing.assert_array_equal(faces.reshape(-1, 3, 32, 32)[:, 0, 0, 0], drawn.seed % 7 * 20 + 40)
 
 
-def test_a_face_is_never_its_own_stranger(data: Synthetic, real: Real, panel: dict[str, Judge]) -> None:
+def test_a_face_is_never_its_own_stranger(
+    data: Synthetic, real: RealFaces, panel: dict[str, Judge], fidelity: Fidelity
+) -> None:
     """No test face shows the third emotion, and only one person the first and the fourth."""
     labels, person = real.labels[real.test], real.person[real.test]
     alone = np.intersect1d(person[labels == 0], person[labels == 3])[0]
     there = (labels != 2) & (~np.isin(labels, [0, 3]) | (person == alone))
     few = replace(real, test=real.test[there], half=real.half[there], leaked=real.leaked[there])
-    drawing = Drawing(Painter(data), data.emotions, 32, real.faces(real.val), CPU)
-    questions = Questions(drawing, [panel["resnet18"]], [], few, data.emotions)
 
     class Turned:
         """An embedding that knows a face from all others: the angle of its mean brightness."""
@@ -223,8 +248,9 @@ def test_a_face_is_never_its_own_stranger(data: Synthetic, real: Real, panel: di
             angle = images.mean((1, 2, 3)) / 64
             return np.stack([np.cos(angle), np.sin(angle)], 1)
 
-    questions.editing(16, Kept(data, Turned(), None))  # type: ignore[arg-type]
-    edits = next(table for table in questions.tables if (table.kind == "editing").all())
+    task = task_of(Painter(data), data, few, [panel["resnet18"]], fidelity, {"sources": 16}, identity=Turned())
+    editing.measure(task)
+    edits = next(table for table in task.tables if (table.kind == "editing").all())
     mine = edits.asked.isin([0, 3]) & (edits.person == alone)
     assert mine.any()
     missing = (edits.asked == 2) | mine
@@ -234,7 +260,7 @@ def test_a_face_is_never_its_own_stranger(data: Synthetic, real: Real, panel: di
         assert edits[f"{name}_other"].max() < 1 - 1e-9
 
 
-def test_emotions_are_asked_for_as_the_model_knows_them(data: Synthetic) -> None:
+def test_emotions_are_asked_for_as_the_model_knows_them(real: RealFaces) -> None:
     """A model that was trained on more emotions, in its own order."""
 
     class Asks:
@@ -246,8 +272,9 @@ def test_emotions_are_asked_for_as_the_model_knows_them(data: Synthetic) -> None
             return torch.zeros(len(seeds), 3, 16, 16, dtype=torch.uint8)
 
     model = Asks()
-    drawing = Drawing(model, ("neutral", "contempt"), 32, np.zeros((1, 1, 32, 32), np.uint8), CPU)
-    made = drawing.sample(np.array([[0.25, 0.75]]), np.array([0]), "test")
+    made = Sampler(model, ("neutral", "contempt"), 32, real, CPU).sample(
+        np.array([[0.25, 0.75]]), np.array([0]), "test"
+    )
     assert model.asked.tolist() == [[0.75, 0.25, 0, 0, 0, 0, 0, 0]]
     assert made.shape == (1, 3, 32, 32)  # resized to the evaluation size
 
@@ -266,7 +293,7 @@ class Pack:
         return self.images[rows]
 
 
-def test_of_the_validation_split_only_the_faces_that_an_editor_is_given_are_read() -> None:
+def test_of_the_validation_split_only_the_faces_that_an_editor_is_given_are_read(real: RealFaces) -> None:
     """A pack of 400 faces, each of its own brightness, of which 300 are validation's; the editor changes nothing."""
 
     class Keeps:
@@ -283,25 +310,23 @@ def test_of_the_validation_split_only_the_faces_that_an_editor_is_given_are_read
 
     shades = np.arange(400)[:, None, None, None] * np.ones((1, 1, 8, 8))
     pack = Pack((shades % 256).astype(np.uint8))
-    validation = np.arange(100, 400)
+    whole, lazy = (replace(real, images=images, val=np.arange(100, 400)) for images in (pack.images, pack))
     seeds, asked = np.arange(295, 305), np.tile([[0.0, 1.0]], (10, 1))
-    everything = Drawing(Keeps(), Keeps.emotions, 8, pack.images[validation], CPU).sample(asked, seeds, "test")
+    everything = Sampler(Keeps(), Keeps.emotions, 8, whole, CPU).sample(asked, seeds, "test")
 
-    drawing = Drawing(Keeps(), Keeps.emotions, 8, Rows(pack, validation), CPU)
+    sampler = Sampler(Keeps(), Keeps.emotions, 8, lazy, CPU)
     assert pack.read == []
-    made = drawing.sample(asked, seeds, "test")
+    made = sampler.sample(asked, seeds, "test")
     assert np.array_equal(made, everything)
     assert len(pack.read) == 10  # 300 faces: the last five, and again from the first on
     assert len(np.unique(pack.read)) == 10
     assert [row % 256 for row in pack.read] == made[:, 0, 0, 0].tolist()
     pack.read.clear()
-    Drawing(Draws(), Draws.emotions, 8, Rows(pack, validation), CPU).sample(asked, seeds, "test")
+    Sampler(Draws(), Draws.emotions, 8, lazy, CPU).sample(asked, seeds, "test")
     assert pack.read == []
 
 
-def test_features_that_are_not_finite_name_the_sample(real: Real, panel: dict[str, Judge], tmp_path: Path) -> None:
-    """FAULTS.md 9."""
-
+def test_features_that_are_not_finite_name_the_sample(real: RealFaces, panel: dict[str, Judge], tmp_path: Path) -> None:
     class Broken:
         calls = 0
 
@@ -312,6 +337,6 @@ def test_features_that_are_not_finite_name_the_sample(real: Real, panel: dict[st
                 features[5, 0] = np.nan
             return shares, features
 
-    yardstick = Yardstick(real, Broken(), None, None, "no file", tmp_path)
+    broken = Fidelity(real, Broken(), None, None, "no file", tmp_path)
     with pytest.raises(NotFinite, match="fidelity: the features of sample 5"):
-        yardstick.measure(real.faces(real.floor), "fidelity")
+        broken.measure(real.faces(real.floor), "fidelity")

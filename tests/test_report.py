@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 import subprocess
@@ -17,7 +18,8 @@ import pytest
 from made_records import made_evaluation, made_fit, made_record
 from sklearn.metrics import f1_score
 
-from emobench.report.markdown import code, escape
+from emobench.report.markdown import code, escape, markdown
+from emobench.report.tables import page
 from emobench.report.write import write
 
 EMOTIONS = ("neutral", "happy", "sad", "fear")
@@ -266,6 +268,35 @@ def test_certain_winner(results: Results) -> None:
     verdict = board.path.read_text().splitlines()[2]
     assert verdict.startswith("Recognition on `faces`: **good** is best, macro F1 0.")
     assert "above bad; **certain** (3 seeds, corrected p < 0.001)" in verdict
+
+
+def test_borderline_pairs_are_named(results: Results) -> None:
+    results.cell("good", 0, 3.5)
+    results.cell("bad", 0, 1.0)
+    board = results.write()
+    (section,) = board.sections
+    near = dataclasses.replace(section.comparisons["macro_f1"][0], borderline=True)
+    section.comparisons["macro_f1"][0] = section.entries[1].behind = near
+    said = markdown(page(board, {}))
+    assert "**not certain**: it cannot be told apart from bad" in said.splitlines()[2]
+    assert "(bad: borderline, p too near 5 % for the resamples to tell its side)" in said.splitlines()[2]
+    assert "- *Borderline*: 1 pair of models, whose p lies so near 5 %" in said
+
+
+def test_a_perfect_emotion_has_an_interval_of_its_own_faces(results: Results) -> None:
+    table = predictions(3.0, 0)
+    few = np.flatnonzero(table["label"] == 0)
+    table = table.drop(index=table.index[few[5:]]).reset_index(drop=True)  # five faces of it, all read rightly
+    mine = table["label"] == 0
+    table.loc[mine, "prediction"] = 0
+    for k, emotion in enumerate(EMOTIONS):
+        table.loc[mine, f"p_{emotion}"] = 1.0 if k == 0 else 0.0
+    table["index"] = np.arange(len(table))
+    results.cell("net", 0, table=table)
+    results.write()
+    found = one(numbers(results.folder), model="net", metric="accuracy", emotion=EMOTIONS[0], seed="")
+    assert (float(found["value"]), float(found["high"])) == (1.0, 1.0)
+    assert float(found["low"]) == pytest.approx(1 - 2.7764**2 / (5 + 2.7764**2), abs=1e-3)  # not 1 − 4/500
 
 
 def test_one_seed_is_certain_of_its_networks_only(results: Results) -> None:

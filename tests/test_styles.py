@@ -131,7 +131,7 @@ def test_stylization_has_its_own_table(styled: Path) -> None:
     )
     assert float(value["control_start"]) > 0.5  # before, the panel reads what the face shows
     text = (styled / "styled" / "leaderboard.md").read_text()
-    assert "### Stylization" in text
+    assert "## Stylization on synthetic-plain, 32 px" in text
     assert "Losses: style_transfer in the features of vgg16, an emotion classifier of this suite and not VGG16" in text
     assert f"| {float(value['style_loss']):.3g}" in text  # small as it is: no 0.000
     shown = [part.split(")")[0] for part in text.split("](")[1:]]

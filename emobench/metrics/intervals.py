@@ -27,6 +27,7 @@ CONTROL_LEVEL = 0.999  # a control fails only outside this interval
 MOST_RESAMPLES = 128_000  # where a p-value lies so near the limit that fewer cannot tell its side
 SEEDS_NEEDED = 3  # fewer tell nothing usable about the spread between seeds
 _SKEWNESS = 0.5  # how much of their kurtosis the intervals of shares allow for beside Wilson's own
+_FLOAT32 = 1e-6  # of a number: what sums of resamples in float32 leave of one that is the same in all of them
 ROUNDING = 1e-9  # a spread below is that of the arithmetic
 _CHUNK = 8_000_000  # float32 weights held at once: 32 MB
 _MOST_DRAWN = 500_000_000  # resamples × units: some ten seconds
@@ -194,7 +195,7 @@ def intervals(
             found.append(Interval(None, None))
         elif rests[place] < 2 or math.isnan(of.faces[place]):
             found.append(Interval(None, None, "no interval: too few faces to resample"))
-        elif half[place] < ROUNDING and not at_end[place]:
+        elif half[place] < max(ROUNDING, _FLOAT32 * abs(mean)) and not at_end[place]:
             found.append(Interval(None, None, "no interval: every resample gives the same value"))
         else:
             found.append(Interval(float(low[place]), float(high[place]), few))

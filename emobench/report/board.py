@@ -402,7 +402,8 @@ def _cost_of(cell: StoredCell, name: str) -> float | None:
     if record is None or record.evaluation is None or record.fit is None:
         return None
     if name in ("params", "flops"):
-        return float(getattr(record.evaluation, name))
+        counted: int | float = getattr(record.evaluation, name)
+        return counted
     found: float | None = getattr(record.fit.cost, name, None)
     return found
 

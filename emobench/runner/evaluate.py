@@ -73,7 +73,7 @@ def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule) -> Eva
         dataset=_described(cell, data),
         tracks={"recognition": TrackValues(values=values, per_emotion=per_emotion, faces_per_s=speed)},
         params=parameters_of(model),
-        flops=float(flops_of(model)),
+        flops=flops_of(model),
         batch=READ_BATCH,
         raw={"predictions": "predictions.parquet"},
     )

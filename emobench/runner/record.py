@@ -156,7 +156,7 @@ class Evaluation(Part):
     tracks: Annotated[dict[str, TrackValues], MinLen(1)]
     references: dict[str, dict[str, Value]] = {}  # real faces measured in the same way: "floor", "copies"
     params: int
-    flops: float  # of one face
+    flops: int | float  # of one face
     batch: int
     own_size: int | None = None  # px that a generator draws at; None: the evaluation size
     draws: bool = False  # whether it draws faces from nothing but an emotion
