@@ -179,6 +179,8 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
             nothing = Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
             record_of(cell, "done", fit=nothing).write(folder / "fit.json")
         if not helper and (anew or not Reuse(store).evaluated(cell)):
+            if not job.redo:
+                (folder / cell.eval_key / "result.json").unlink(missing_ok=True)  # of networks that are no longer here
             evaluate(cell, store, data).write(folder / cell.eval_key / "result.json")
             if logger is not None:
                 log_result(logger, cell, folder / cell.eval_key)
