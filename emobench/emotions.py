@@ -23,7 +23,7 @@ _SPELLINGS = {
 }
 _CANONICAL = {spelling: name for name, others in _SPELLINGS.items() for spelling in (name, *others)}
 
-# Position = id in the dataset's own files (DATASETS.md). The FER ids also serve ExpW.
+# Position = id in the dataset's own files. The FER ids also serve ExpW.
 ORDERS = {
     "fer2013": ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
     "ckplus": ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sad", "surprise"),

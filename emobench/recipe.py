@@ -17,7 +17,7 @@ Count = Annotated[int, Ge(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes of a training face; the defaults are R1's recipe (papers/vit-fer2013, section 3.2).
+    """Random changes of a training face; the defaults are Di Iorio's recipe (section 3.2).
 
     Strengths of 0 and probabilities of 0 switch a change off. `Augment.none()` switches off all.
     """

@@ -183,7 +183,7 @@ def test_the_known_defects_of_fer2013_are_found(tmp_path: Path) -> None:
     found = FER2013(folder=REAL, cache=tmp_path).plan().audit
     assert found["faces"] == 32_298
     assert found["excluded"] == 0
-    assert found["test_faces_seen_in_training"] == 280  # DATASETS.md: PublicTest rows that also occur in Training
+    assert found["test_faces_seen_in_training"] == 280  # PublicTest rows that also occur in Training
 
 
 MILLION = """

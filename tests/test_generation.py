@@ -278,7 +278,6 @@ def test_averaged_weights_are_the_mean_that_the_decay_says(tmp_path: Path) -> No
 def test_a_loss_that_is_not_finite_ends_the_fit(
     name: str, emobench: Emobench, made_suite: Path, tmp_path: Path
 ) -> None:
-    """FAULTS.md 8."""
     settings = [f"model.{name}.lr=1e30", "data.synthetic-plain.train=160", "data.synthetic-plain.test=80"]
     others = [other for other in GENERATORS if other != name]
     path = tmp_path / "one.toml"
@@ -300,7 +299,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit(
 def test_faces_that_are_not_finite_fail_the_evaluation_by_index(
     generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path
 ) -> None:
-    """FAULTS.md 9: NaN would become a black pixel, and every metric would be finite."""
+    """NaN would become a black pixel, and every metric would be finite."""
     there = tmp_path / "results"
     shutil.copytree(generated, there)
     row = rows(there)["cvae"]
@@ -319,7 +318,6 @@ def test_faces_that_are_not_finite_fail_the_evaluation_by_index(
 
 
 def test_too_few_faces_are_not_measured(generated: Path, made_suite: Path, emobench: Emobench, tmp_path: Path) -> None:
-    """FAULTS.md 10."""
     there = tmp_path / "results"
     shutil.copytree(generated, there)
     assert emobench("bench", made_suite, "--results", there, "--set", "evaluation.fidelity=100") == 0

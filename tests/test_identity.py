@@ -110,7 +110,7 @@ def test_lpips_without_its_file_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not REAL, reason="no face-recognition network beside the checkout")
 def test_swapped_people_have_a_lower_identity() -> None:
-    """The same photograph with another emotion is nearer than another person's with the same one (PROTOCOL.md 8)."""
+    """The same photograph with another emotion is nearer than another person's with the same one."""
     data = Synthetic(size=112, train=8, val=8, test=160)
     data.prepare()
     rows = np.flatnonzero((data.faces["split"] == "test") & (data.faces["label"] == 0))[:16]

@@ -203,7 +203,7 @@ def test_a_resumed_fit_of_stylegan2_equals_an_uninterrupted_one(
 def test_a_loss_that_is_not_finite_ends_the_fit_of_stylegan2(
     styled_suite: Path, emobench: Emobench, tmp_path: Path
 ) -> None:
-    """FAULTS.md 8; what needs the network fails with it, the rest goes on."""
+    """What needs a network that diverged fails with it; the rest goes on."""
     settings = ["model.stylegan2.lr=1e30", "data.synthetic-plain.train=160", "data.synthetic-plain.test=80"]
     settings += [f"model.{judge}.epochs=1" for judge in ("resnet18", "vit", "cnn21")]
     options = [word for setting in settings for word in ("--set", setting)]

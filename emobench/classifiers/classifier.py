@@ -51,8 +51,8 @@ class TrainingArguments(TypedDict, total=False):
 
 DEFAULTS = TrainingArguments(
     loss="cross-entropy",
-    focal_alpha=0.25,  # R1
-    focal_gamma=2.0,  # R1
+    focal_alpha=0.25,  # Di Iorio
+    focal_gamma=2.0,  # Di Iorio
     label_smoothing=0.0,
     optimizer="adamw",
     lr=1e-3,
@@ -60,12 +60,12 @@ DEFAULTS = TrainingArguments(
     momentum=0.9,  # no document says; the usual value
     nesterov=False,
     schedule="constant",
-    step_size=5,  # R1: 5 to 10
-    gamma=0.1,  # R1
-    warmup_epochs=3,  # R1
-    warmup_factor=10.0,  # R1
-    plateau_patience=2,  # R1 is silent; below its early stopping's 3, else no decay would ever come to pass
-    plateau_factor=0.1,  # R1 is silent; torch's default and R1's γ of StepLR
+    step_size=5,  # Di Iorio: 5 to 10
+    gamma=0.1,  # Di Iorio
+    warmup_epochs=3,  # Di Iorio
+    warmup_factor=10.0,  # Di Iorio
+    plateau_patience=2,  # Di Iorio is silent; below its early stopping's 3, else no decay would ever come to pass
+    plateau_factor=0.1,  # Di Iorio is silent; torch's default and the γ of StepLR
 )
 
 
@@ -301,7 +301,7 @@ _STEPWISE = ("cosine", "onecycle")
 
 
 class WarmupThenPlateau(ReduceLROnPlateau):
-    """R1's schedule: a linear rise over the first epochs, then a decay where the validation loss stands still.
+    """Di Iorio's schedule: a linear rise over the first epochs, then a decay where the validation loss stands still.
 
     In epoch e < `epochs` the rate is base·(1 + (factor − 1)·e/`epochs`), from then on base·factor, times the decays:
     the gradual warm-up of Goyal et al. 2017 (section 2.2), once an epoch.

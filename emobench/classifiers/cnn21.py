@@ -13,9 +13,9 @@ from emobench.recipe import Augment, BelowOne, Count, Positive, Recipe
 
 
 class CNN21(EmotionClassifier):
-    """Five blocks of convolution, ReLU, batch norm and max-pool, then three dense layers: 21 layers as R4 counts.
+    """Five blocks of convolution, ReLU, batch norm and max-pool, then three dense layers.
 
-    15 in the blocks, 2 of dropout, 1 that flattens, 3 dense ones (papers/emotion-style-transfer, section 3.1).
+    21 layers as Padalia and Saxena count: 15 in the blocks, 2 of dropout, 1 that flattens, 3 dense ones (section 3.1).
     Initial values are PyTorch's own: the document, which used TensorFlow, gives none.
 
     Args:
@@ -26,10 +26,10 @@ class CNN21(EmotionClassifier):
     """
 
     name = "cnn21"
-    source = "R4: papers/emotion-style-transfer sections 3.1, 4.2 and 4.3"
+    source = "Padalia and Saxena, sections 3.1, 4.2 and 4.3"
     channels_last = True
     # Section 4.2 rotates the smaller classes up to "approximately 10,000" each, which on ExpW is 0.29 of the largest;
-    # here the split comes first. The angle is not given: R1's. No early stopping is mentioned. On ExpW itself
+    # here the split comes first. The angle is not given: Di Iorio's. No early stopping is mentioned. On ExpW itself
     # `rotate_to = 10000` with `oversample = 1.0` and `undersample = "none"` is the document's own balance.
     recipe = Recipe(
         size=128,

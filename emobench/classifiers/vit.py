@@ -32,7 +32,7 @@ _PUBLISHED = {  # width of a token, blocks and heads of the networks of Dosovits
 class ViT(EmotionClassifier):
     """ViT (Dosovitskiy et al. 2021): patches to tokens, pre-norm transformer blocks, a head on the class token.
 
-    Document R1, papers/vit-fer2013, with its head (section 4: dropout, 768 → 256, ReLU, dropout, 256 → K) and its
+    Di Iorio's, with its head (section 4: dropout, 768 → 256, ReLU, dropout, 256 → K) and its
     final settings as defaults. Position embeddings of a checkpoint are interpolated to `size` once, when it is loaded.
 
     Args:
@@ -56,7 +56,7 @@ class ViT(EmotionClassifier):
         "vit-partial": {"strategy": "partial", "lr": 3e-5, "schedule": "step"},
         "vit-full": {"strategy": "full", "lr": 3e-5, "schedule": "step"},
     }
-    source = "R1: Dosovitskiy et al. 2021, arXiv:2010.11929; papers/vit-fer2013 sections 3 and 4"
+    source = "Dosovitskiy et al. 2021, arXiv:2010.11929; Di Iorio sections 3 and 4"
     recipe = Recipe(
         size=224,
         batch=32,

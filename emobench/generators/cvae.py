@@ -34,7 +34,7 @@ class CVAE(ConditionalVAE):
     """
 
     name = "cvae"
-    source = "SYSTEMS.md G1: multi-expression, cvae-stylegan; Sohn et al. 2015, eq. 4; β: Higgins et al. 2017, eq. 4"
+    source = "Liu et al. 2025; Facial-Emotion-CVAE-StyleGAN; Sohn et al. 2015, eq. 4; β: Higgins et al. 2017, eq. 4"
     recipe = Recipe(
         size=64, batch=64, epochs=50, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
     )

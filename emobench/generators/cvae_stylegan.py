@@ -1,4 +1,4 @@
-"""The fusion of papers/cvae-stylegan: a conditional VAE has the emotion, StyleGAN2 the photograph."""
+"""The fusion of Facial-Emotion-CVAE-StyleGAN: a conditional VAE has the emotion, StyleGAN2 the photograph."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CVAEStyleGAN(EmotionGenerator):
     """
 
     name = "cvae_stylegan"
-    source = "SYSTEMS.md G4: cvae-stylegan, conceptual fusion"
+    source = "Facial-Emotion-CVAE-StyleGAN, conceptual fusion"
     needs: ClassVar[Mapping[str, str]] = {"cvae": "cvae", "guide": "classifier"}
     may_need: ClassVar[Mapping[str, str]] = {"generator": "stylegan2"}
     files = ("network", "weights")

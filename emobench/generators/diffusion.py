@@ -41,7 +41,7 @@ class Diffusion(EmotionGenerator):
     """
 
     name = "diffusion"
-    source = "SYSTEMS.md G3: multi-expression; Ho et al. 2020, algorithm 1; Ho and Salimans 2022, algorithm 1 and eq. 6"
+    source = "Liu et al. 2025; Ho et al. 2020, algorithm 1; Ho and Salimans 2022, algorithm 1 and eq. 6"
     recipe = Recipe(
         size=48,
         batch=32,

@@ -1,4 +1,7 @@
-"""Classifier-guided search in the latent space of StyleGAN2 (papers/cvae-stylegan): any emotion without training."""
+"""Classifier-guided search in the latent space of StyleGAN2: any emotion without training.
+
+After Facial-Emotion-CVAE-StyleGAN.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class LatentSearch(EmotionGenerator):
     """
 
     name = "latent_search"
-    source = "SYSTEMS.md G4, E4: cvae-stylegan; projection: Karras et al. 2020, arXiv:1912.04958, section 5"
+    source = "Facial-Emotion-CVAE-StyleGAN; projection: Karras et al. 2020, arXiv:1912.04958, section 5"
     needs: ClassVar[Mapping[str, str]] = {"guide": "classifier"}
     may_need: ClassVar[Mapping[str, str]] = {"generator": "stylegan2"}
     files = ("network", "weights")

@@ -1,4 +1,4 @@
-"""Emotion-driven style transfer (papers/emotion-style-transfer): a face in the style of the emotion that it shows."""
+"""Emotion-driven style transfer (Padalia and Saxena): a face in the style of the emotion that it shows."""
 
 from __future__ import annotations
 
@@ -52,10 +52,7 @@ class StyleTransfer(EmotionGenerator):
     """
 
     name = "style_transfer"
-    source = (
-        "SYSTEMS.md S1: emotion-style-transfer; Johnson et al. 2016, eq. 2-4; Gatys et al. 2016; "
-        "Ulyanov et al. 2016 (instance norm)"
-    )
+    source = "Padalia and Saxena; Johnson et al. 2016, eq. 2-4; Gatys et al. 2016; Ulyanov et al. 2016 (instance norm)"
     may_need: ClassVar[Mapping[str, str]] = {"classifier": "classifier", "guide": "classifier"}
     files = ("styles", "weights")
     keeps_files = True  # its losses are measured with them

@@ -52,7 +52,7 @@ class StyleGAN2(EmotionGenerator):
     """
 
     name = "stylegan2"
-    source = "SYSTEMS.md G4: cvae-stylegan; Karras et al. 2020, arXiv:1912.04958 and arXiv:2006.06676"
+    source = "Facial-Emotion-CVAE-StyleGAN; Karras et al. 2020, arXiv:1912.04958 and arXiv:2006.06676"
     # 25 million faces, the second paper's budget.
     recipe = Recipe(
         size=64,

@@ -1,4 +1,4 @@
-"""Conditional VAE with a ViT decoder and a convolutional high-resolution head (papers/vit-cvae)."""
+"""Conditional VAE with a ViT decoder and a convolutional high-resolution head (Almousa et al. 2025)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ViTCVAE(ConditionalVAE):
     """
 
     name = "vit_cvae"
-    source = "SYSTEMS.md G2: vit-cvae; Dosovitskiy et al. 2021, eq. 1-4; SSIM: Wang et al. 2004, eq. 13"
+    source = "Almousa et al. 2025; Dosovitskiy et al. 2021, eq. 1-4; SSIM: Wang et al. 2004, eq. 13"
     recipe = Recipe(
         size=64, batch=64, epochs=50, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
     )

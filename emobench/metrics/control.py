@@ -1,4 +1,4 @@
-"""Control: does a face show the emotion asked for? Read by judges that never met the model (PROTOCOL.md, 4).
+"""Control: does a face show the emotion asked for? Read by judges that never met the model.
 
 Shapes: R resamples, J judges, K emotions, N faces, G groups of faces that are resampled together.
 """

@@ -1,4 +1,4 @@
-"""Fidelity of generated faces: distances and scores of whole samples of features (PROTOCOL.md, 3)."""
+"""Fidelity of generated faces: distances and scores of whole samples of features."""
 
 from __future__ import annotations
 

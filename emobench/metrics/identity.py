@@ -1,4 +1,4 @@
-"""Is it still the same person? Comparisons of pairs of faces (PROTOCOL.md, 5)."""
+"""Is it still the same person? Comparisons of pairs of faces."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The Inception-v3 of the FID, KID and IS papers, as torch-fidelity ports it: a file of weights, found and checked.
 
-Only the published file gives numbers of these names; no other network's distance is ever called FID (PROTOCOL.md, 3).
+Only the published file gives numbers of these names; no other network's distance is ever called FID.
 """
 
 from __future__ import annotations

@@ -413,7 +413,8 @@ def _comparisons(
 def _ratio(above: ArrayLike, below: ArrayLike, least: float = 0.0) -> Floats:
     """above / below, `least` where one of them is 0."""
     above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
-    return np.divide(above, below, out=np.full(above.shape, least), where=(above > 0) & (below > 0))
+    found: Floats = np.divide(above, below, out=np.full(above.shape, least), where=(above > 0) & (below > 0))
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -439,7 +440,7 @@ def rank_ranges(models: int, comparisons: Sequence[Comparison]) -> list[tuple[in
 def renamed(confusion: ArrayLike, level: float = CONTROL_LEVEL) -> tuple[float, float, float]:
     """Balanced accuracy, and its interval over random renamings of the predicted classes.
 
-    A network that learned nothing of the emotions names its groups of faces by chance (PROTOCOL.md 2). The
+    A network that learned nothing of the emotions names its groups of faces by chance. The
     interval is exact for up to eight classes, where all K! renamings are taken, else from 10,000 of them. With
     fewer than seven classes it holds all of them, so that nothing can lie outside.
 

@@ -89,7 +89,7 @@ def measures(sums: Floats, classes: int) -> dict[str, Floats]:
     """The measures of all faces together, each of shape (...,), from sums (..., K² + 18).
 
     `precision`, `recall` and `macro_f1` are means over all K classes; an absent or never predicted class
-    counts 0 in them (PROTOCOL.md 2). `accuracy_unleaked` is NaN where every face is leaked.
+    counts 0 in them. `accuracy_unleaked` is NaN where every face is leaked.
     """
     part = Sums.of(np.asarray(sums, np.float64), classes)
     faces = part.confusion.sum((-2, -1))

@@ -354,7 +354,8 @@ def resampled(of: Sequence[Estimates], base: Number, *, trained: bool = True) ->
     spread = intervals.spread(
         np.stack([each.values for each in of]), np.stack([each.draws for each in of], 1), first.units
     )
-    rests_on = None if first.rests_on is None else np.min([each.rests_on for each in of], axis=0)
+    counted = [each.rests_on for each in of if each.rests_on is not None]
+    rests_on = np.min(counted, axis=0) if counted else None
     bounds = intervals.intervals(spread, first.high, first.low, rests_on)
     for place, (key, mean, interval) in enumerate(zip(first.keys, spread.mean, bounds, strict=True)):
         number = base._replace(metric=key.metric, emotion=key.emotion, judge=key.judge, n=first.faces[place])
@@ -471,7 +472,7 @@ def _rank(section: Section, ranking: Ranking, estimates: Mapping[int, list[Estim
     ordered = sorted(with_value, key=lambda entry: _order(entry, ranking, key))
     section.ranked_by[ranking.name], section.compared[ranking.name] = key, ordered
     if ranking.by == "faces":
-        pairs = _compared_on_faces(ordered, key, estimates)
+        pairs = _compared_on_faces(section, ordered, key, estimates)
     else:
         values = [[_of_seed(entry, key, seed) for seed in entry.seeds] for entry in ordered]
         if any(len(each) < intervals.SEEDS_NEEDED for each in values):
@@ -499,21 +500,19 @@ def _ranked_by(entries: Sequence[Entry], ranking: Ranking) -> Key | None:
 
 
 def _compared_on_faces(
-    entries: Sequence[Entry], key: Key, estimates: Mapping[int, list[Estimates]]
+    section: Section, entries: Sequence[Entry], key: Key, estimates: Mapping[int, list[Estimates]]
 ) -> list[intervals.Comparison]:
     found = [[_with(key, estimates[id(cell)]) for cell in entry.cells if id(cell) in estimates] for entry in entries]
     values = [np.array([each.values[each.keys.index(key)] for each in of]) for of in found]
     draws = [np.stack([each.draws[:, each.keys.index(key)] for each in of], 1) for of in found]
-    every = [each for of in found for each in of]
+    groups = min(each.units for of in found for each in of)
 
-    def more(models: Sequence[int], resamples: int) -> list[intervals.Floats]:
-        return [
-            np.stack([each.again(key, resamples) for each in found[model] if each.again is not None], 1)
-            for model in models
-        ]
+    def more(models: Sequence[int], resamples: int) -> list[NDArray[np.float64]]:
+        cells = [section.data_of(entries[model]) for model in models]
+        again = section.track.redrawn([cell for of in cells for cell in of], key, resamples)
+        return np.split(again, np.cumsum([len(of) for of in cells])[:-1], axis=1)
 
-    can = more if all(each.again is not None for each in every) else None
-    return intervals.compare(values, draws, min(each.units for each in every), can, min(each.most for each in every))
+    return intervals.compare(values, draws, groups, more, section.track.most_resamples)
 
 
 def _with(key: Key, estimates: Sequence[Estimates]) -> Estimates:

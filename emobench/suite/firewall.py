@@ -1,6 +1,6 @@
 """Who judges whom: the panel of a suite, the wall between it and what it judges, and the files that measure.
 
-PROTOCOL.md, 3 and 4.
+See docs/protocol.md, the panel.
 """
 
 from __future__ import annotations

@@ -130,6 +130,7 @@ class Editing(PanelTrack):
     """The same faces for every editor, each towards every emotion but its own."""
 
     name = "editing"
+    judged = "editing"
     title = "Editing: a face and an emotion in, the same person out"
     settings = ("fidelity", "sources")
     measure = staticmethod(measure)

@@ -114,6 +114,7 @@ class Generation(PanelTrack):
     """Faces drawn for an emotion; a model that only edits is given validation faces that the seeds pick."""
 
     name = "generation"
+    judged = "control"
     title = "Generation: an emotion in, faces out"
     settings = ("fidelity", "per_emotion", "intensity")
     measure = staticmethod(measure)

@@ -6,8 +6,8 @@ Shapes: R bootstrap replicates, J judges, K emotions, N faces, G groups of faces
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -135,6 +135,8 @@ class PanelTrack(Track):
     """A track whose faces a panel judges."""
 
     headline = Key("control", "macro")
+    most_resamples = MOST_REPLICATES
+    judged: ClassVar[str]  # the kind of faces by whose control models are ranked
 
     by_emotion = (("control", "control, raw"), ("control_calibrated", "control, calibrated"))
 
@@ -149,6 +151,15 @@ class PanelTrack(Track):
         real = faces.verdicts("real")
         assert real is not None  # `read` has seen to it
         return list(rates(real.asked, real.read, len(faces.emotions)))
+
+    def redrawn(self, cells: Sequence[JudgedFaces], key: Key, resamples: int) -> Floats:
+        found = []
+        for faces in cells:
+            made, stream = faces.verdicts(self.judged), _units_and_stream(faces, self.judged)[1]
+            assert made is not None
+            _, draws = resampled(made, faces.real(0), len(faces.emotions), stream, resamples)
+            found.append(np.asarray(draws.macro()[key.metric], np.float64))
+        return np.stack(found, 1)
 
     def calibrating(self, faces: JudgedFaces) -> tuple[int, str]:
         unit, which = units(faces.part("real", 0))
@@ -165,22 +176,24 @@ def control_of(faces: JudgedFaces, kind: str) -> Estimates:
     """Control on the faces of a kind, with what their guides say of them and that of what they were made from."""
     made, classes = faces.verdicts(kind), len(faces.emotions)
     assert made is not None
-    unit = units(faces.part(kind))[0]
-    # The same people and sources are given to all models, which are so compared in pairs; noise seeds mean nothing
-    # outside of one model.
-    stream = f"row {faces.cell.row}" if unit == "noise seeds" else "sources"
+    unit, stream = _units_and_stream(faces, kind)
     value, draws = resampled(made, faces.real(0), classes, stream)
     raw: list[Shares | None] = []  # of other verdicts on the same requests, and under the same resampling
     for other in (faces.own_verdicts() if kind == "control" else None, faces.verdicts(f"{kind}_start")):
         raw.append(None if other is None else hits(rates(other.asked, other.read, classes)).mean(-2))
         raw.append(None if other is None else resampled_hits(other, classes, stream).mean(-2))
     both = numbers_of(faces, value, raw[0], raw[2]), numbers_of(faces, draws, raw[1], raw[3])
+    return _estimates(faces, made, unit, value, *both)
 
-    def again(key: Key, resamples: int) -> Floats:
-        more = resampled(made, faces.real(0), classes, stream, resamples)[1]
-        return np.asarray(more.macro()[key.metric], np.float64)
 
-    return replace(_estimates(faces, made, unit, value, *both), again=again, most=MOST_REPLICATES)
+def _units_and_stream(faces: JudgedFaces, kind: str) -> tuple[str, str]:
+    """What is resampled, and which resamples.
+
+    The same people and sources are given to all models, which are so compared in pairs; noise seeds mean nothing
+    outside of one model.
+    """
+    unit = units(faces.part(kind))[0]
+    return unit, f"row {faces.cell.row}" if unit == "noise seeds" else "sources"
 
 
 def resampled(

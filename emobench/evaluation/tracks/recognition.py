@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -182,10 +182,8 @@ class Recognition(Track):
             joint = np.stack([whole[name] for name in WHOLE], -1)
             return np.concatenate([joint, *(single[name] for name in SINGLE)], -1)[..., kept]
 
-        subjects = first.faces["subject"]
-        groups = None if subjects.isna().all() else _people(subjects)
+        groups, units = _units(cells)
         unit = "faces" if groups is None else "people"
-        units = np.stack([intervals.grouped(cell.tally, groups).astype(np.float32) for cell in cells])
         values = statistic(np.stack([cell.tally.sum(0) for cell in cells]))  # in float64; the resamples need less
         draws = intervals.bootstrap(units, statistic)
         support = np.bincount(first.faces["label"], minlength=classes).tolist()
@@ -193,16 +191,6 @@ class Recognition(Track):
         counts += support * len(SINGLE)
         keys, counts = [keys[place] for place in kept], [counts[place] for place in kept]
         low, high = np.zeros(len(keys)), np.array([np.inf if key.metric == "nll" else 1.0 for key in keys])
-
-        def again(place: int) -> Callable[[Key, int], Floats]:
-            def under(key: Key, resamples: int) -> Floats:
-                def one(sums: Floats) -> Floats:
-                    return measures(sums, classes)[key.metric][..., None]
-
-                return intervals.bootstrap(units[place : place + 1], one, resamples)[:, 0, 0]
-
-            return under
-
         found = []
         for place, cell in enumerate(cells):
             notes = tuple(
@@ -221,7 +209,6 @@ class Recognition(Track):
                     high,
                     notes,
                     _rests_on(keys, units[place], first.emotions),
-                    again(place),
                 )
             ]
             if self.metrics:
@@ -229,6 +216,14 @@ class Recognition(Track):
                 of.append(means(cell.faces, group, unit, self.metrics))
             found.append(of)
         return found
+
+    def redrawn(self, cells: Sequence[Predictions], key: Key, resamples: int) -> Floats:
+        classes = len(cells[0].emotions)
+
+        def statistic(sums: intervals.Floats) -> intervals.Floats:
+            return measures(sums, classes)[key.metric][..., None]
+
+        return intervals.bootstrap(_units(cells)[1], statistic, resamples)[..., 0]
 
     def controls(self, cells: Sequence[Predictions]) -> list[ControlRow]:
         """The majority class; and whether the networks trained on permuted labels read nothing."""
@@ -255,6 +250,13 @@ class Recognition(Track):
         certain[:, faces.emotions.index(most)] = 1
         table = tally(certain, faces.faces["label"], leaked=faces.faces["leaked"])
         return Predictions(faces.cell, faces.faces.assign(prediction=certain.argmax(1)), table)
+
+
+def _units(cells: Sequence[Predictions]) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
+    """The person of each face (N,), None where nobody is known, and what each person, or face, adds: (M, G, C)."""
+    subjects = cells[0].faces["subject"]
+    groups = None if subjects.isna().all() else _people(subjects)
+    return groups, np.stack([intervals.grouped(cell.tally, groups).astype(np.float32) for cell in cells])
 
 
 def _rests_on(keys: Sequence[Key], units: Floats, emotions: Sequence[str]) -> Floats:

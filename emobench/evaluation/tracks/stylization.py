@@ -67,6 +67,7 @@ class Stylization(PanelTrack):
     """The emotion that a face shows, before and after it is given the style of it."""
 
     name = "stylization"
+    judged = "stylized"
     title = "Stylization: a face in, the same face in the style of its emotion out"
     settings = ("sources",)
     measure = staticmethod(measure)

@@ -84,8 +84,6 @@ class Estimates:
         low, high: (Q,) where a number cannot lie outside; infinite where it can.
         notes: (Q,) why there is no value, or what it leaves out.
         rests_on: (Q,) how many of the units a number is counted from, such as those of one emotion; None: all of them.
-        again: a number and R to (R,), the number under more resamples, of which the first are those of `draws`.
-        most: how many resamples `again` may be asked for.
     """
 
     keys: tuple[Key, ...]
@@ -98,8 +96,6 @@ class Estimates:
     high: Floats
     notes: tuple[str | None, ...]
     rests_on: Floats | None = None
-    again: Callable[[Key, int], Floats] | None = None
-    most: int = intervals.MOST_RESAMPLES
 
 
 @dataclass(frozen=True)
@@ -235,6 +231,7 @@ class Track:
         whole_samples: whether its records hold numbers of whole samples, which do not follow from the raw file.
         headline: the number under which a cell without numbers is listed.
         settings: the names of `[evaluation]` that change its numbers.
+        most_resamples: how many `redrawn` may be asked for.
         metrics: means over its faces.
         by_emotion: metric and heading of the tables that have a column an emotion.
         pictures: kind of a raw picture -> what it shows.
@@ -247,6 +244,7 @@ class Track:
     whole_samples: ClassVar[bool] = True
     headline: ClassVar[Key]
     settings: ClassVar[tuple[str, ...]] = ()
+    most_resamples: ClassVar[int] = intervals.MOST_RESAMPLES
     metrics: tuple[Metric, ...] = ()
     rankings: ClassVar[tuple[Ranking, ...]] = ()
     columns: ClassVar[tuple[Column, ...]] = ()
@@ -282,6 +280,10 @@ class Track:
 
     def estimates(self, cells: Sequence[Any]) -> list[list[Estimates]]:
         """The numbers of each cell that follow from its raw results."""
+        raise NotImplementedError
+
+    def redrawn(self, cells: Sequence[Any], key: Key, resamples: int) -> Floats:
+        """(R, M) a number by which cells are ranked, under more resamples: the first are those of `estimates`."""
         raise NotImplementedError
 
     def controls(self, cells: Sequence[Any]) -> list[ControlRow]:
