@@ -260,17 +260,19 @@ def _estimates(
     counts = np.bincount(made.asked, minlength=len(faces.emotions))
     of = dict(zip(faces.emotions, counts.tolist(), strict=True)) | {"macro": len(made.asked)}
     signed = np.array([key.metric in SIGNED for key in keys])
+    groups = len(hit_units(made, len(faces.emotions)))
     gaps = gaps_of(faces, made, value)
     return Estimates(
         keys,
         np.array([values[key] for key in keys], np.float64),
         np.stack([draws[key] for key in keys], -1),
-        len(hit_units(made, len(faces.emotions))),
+        groups,
         unit,
         tuple(of[key.emotion] for key in keys),
         np.where(signed, -np.inf, 0.0),
         np.where(signed, np.inf, 1.0),
         tuple(_without(gaps, of, key) for key in keys),
+        np.array([groups if key.emotion == "macro" else min(groups, of[key.emotion]) for key in keys], np.float64),
     )
 
 
