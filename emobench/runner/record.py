@@ -38,7 +38,9 @@ FileName = Annotated[str, AfterValidator(_plain_name)]
 class Part(BaseModel):
     """What all parts of a record share: finite numbers, types as they are, fields of later versions passed over."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="constants"
+    )  # the last, so that what is not finite in a plain value is refused and not written as null
 
 
 class Versions(Part):
