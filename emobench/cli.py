@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from emobench.runner.boards import BoardFile
+    from emobench.commands.boards import BoardFile
 
 app = typer.Typer(
     help="Emotion classifiers and generators, measured under one protocol.",
@@ -71,8 +71,8 @@ def bench(
     """Train and measure every cell of a suite, and write its boards."""
     from rich.console import Console
 
+    from emobench.commands.boards import BoardFile
     from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
-    from emobench.runner.boards import BoardFile
     from emobench.runner.reuse import to_run
     from emobench.runner.store import Origin, Store, check_owner
     from emobench.runner.sweep import trusting

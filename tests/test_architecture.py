@@ -1,54 +1,117 @@
-"""Who may import whom (the packages are rooms, and doors open one way)."""
+"""Who may import whom: the rooms of the package stand in an order, and doors open towards earlier ones only."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "emobench"
-MAY = {
+
+# What each room, or module beside the rooms, may import; none of it stands below it.
+MAY: dict[str, set[str]] = {
     "errors": set(),
-    "atomic": set(),
     "emotions": {"errors"},
+    "files": {"errors"},
     "recipe": set(),
-    "nn": {"errors", "atomic", "emotions", "recipe", "nn"},
-    "metrics": {"errors", "emotions", "nn", "metrics"},
-    "definitions": {"definitions"},
-    "roots": {"definitions"},
-    "data": {"errors", "emotions", "recipe", "roots", "data"},
-    "classifiers": {"errors", "emotions", "recipe", "nn", "classifiers"},
-    "generators": {"errors", "emotions", "recipe", "nn", "generators"},
-    "report": {"errors", "atomic", "emotions", "metrics", "bench.store", "report"},
-}
+    "definitions": set(),
+    "nn": {"emotions", "errors", "files"},
+    "metrics": {"errors", "nn"},
+    "classifiers": {"errors", "nn", "recipe"},
+    "generators": {"errors", "nn", "recipe"},
+    "data": {"definitions", "emotions", "errors", "recipe"},
+    "evaluation": {"data", "errors", "files", "metrics"},
+    # A suite's classes are found by their names; it counts parameters and FLOPs with what all classifiers share.
+    "suite": {
+        "classifiers", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn", "recipe",
+    },
+    "runner": {
+        "classifiers", "data", "errors", "evaluation", "files", "generators", "metrics", "recipe", "suite",
+    },
+    "report": {"errors", "evaluation", "files", "metrics", "runner", "suite"},
+    "commands": {"data", "errors", "metrics", "report", "runner", "suite"},
+    "__init__": {"errors", "runner"},  # `emobench.load`
+    "cli": {"commands", "errors", "files", "report", "runner", "suite"},
+    "__main__": {"cli"},
+}  # fmt: skip
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of emobench that a file imports, without the package's name."""
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(path): path for path in FILES}
+
+
+def imports(nodes: Iterator[ast.AST], path: Path) -> set[str]:
+    """Modules of the package that import statements name: of `from a import b` the module b where it is one."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return {name.removeprefix("emobench.") for name in found if name.startswith("emobench.")}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}, line {node.lineno}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else str(node.module) for name in names}
+    return {name for name in found if name.partition(".")[0] == PACKAGE.name}
 
 
-@pytest.mark.parametrize("room", MAY)
-def test_rooms_import_only_what_they_may(room: str) -> None:
-    files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).rglob("*.py"))
-    assert files
-    for path in files:
-        for module in imports(path):
-            allowed = any(module == door or module.startswith(f"{door}.") for door in MAY[room])
-            assert allowed, f"{path.relative_to(PACKAGE)} imports {module}"
+def everywhere(path: Path) -> set[str]:
+    """All that a file imports, in functions and for types only too."""
+    return imports(ast.walk(ast.parse(path.read_text())), path)
 
 
-def test_models_and_data_meet_only_in_bench() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        found = imports(path)
-        meets = any(name.startswith("data.") for name in found) and any(
-            name.startswith(("classifiers", "generators")) for name in found
-        )
-        assert not meets or path.parent.name == "bench", path
+def at_once(path: Path) -> set[str]:
+    """What is imported when the file is: at its top, and not for types only."""
+    return imports(iter(ast.parse(path.read_text()).body), path)
+
+
+def test_every_room_is_in_the_table_in_an_order_of_stages() -> None:
+    assert set(MAY) == {room(path) for path in FILES}
+    order = list(MAY)
+    for place, (name, doors) in enumerate(MAY.items()):
+        assert doors <= set(order[:place]), f"{name} may import what stands below it"
+
+
+@pytest.mark.parametrize("name", MAY)
+def test_rooms_import_only_what_they_may(name: str) -> None:
+    for path in (path for path in FILES if room(path) == name):
+        for imported in everywhere(path):
+            to = room(MODULES[imported])
+            assert to == name or to in MAY[name], f"{path.relative_to(PACKAGE)} imports {imported}"
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    graph = {name: at_once(path) - {name} for name, path in MODULES.items()}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(FILES)  # CycleError names a circle
+
+
+def test_models_and_data_meet_only_in_the_runner() -> None:
+    for path in FILES:
+        rooms = {room(MODULES[name]) for name in everywhere(path)}
+        if room(path) in ("classifiers", "generators", "data"):
+            rooms.add(room(path))
+        meet = "data" in rooms and not rooms.isdisjoint({"classifiers", "generators"})
+        assert not meet or room(path) == "runner", path
+
+
+def test_reports_are_made_without_torch() -> None:
+    modules = [name for name, path in MODULES.items() if room(path) == "report"]
+    asked = (
+        f"import importlib, sys; [importlib.import_module(name) for name in {modules}]; print('torch' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert answer.stdout.strip() == "False"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,22 @@ from typing import Any
 import pytest
 
 from emobench.definitions import PACKAGE, Code
-from emobench.definitions.roots import EXEMPT, FIT, JOINT, catalogue, fit_code, root_of
+from emobench.definitions.roots import (
+    EXEMPT,
+    FIT,
+    JOINT,
+    MEASURE,
+    METRICS,
+    catalogue,
+    catalogued,
+    evaluation_code,
+    evaluation_roots,
+    fit_code,
+    measured_by,
+    root_of,
+)
 from emobench.runner.sweep import _but_for_code
-from emobench.suite.catalog import classes
+from emobench.suite.catalog import classes, tracks
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -23,8 +37,8 @@ from emobench.suite.keys import NEUTRAL, in_todays_form, is_current, key, name_o
 RESULTS = Path(__file__).parents[1] / "results"
 MODELS, DATASETS = catalogue("model"), catalogue("dataset")
 CLASSIFIERS = {"cnn21", "ensemble", "resnet18", "timm", "vgg16", "vit"}
-GENERATORS = set(MODELS) - CLASSIFIERS
-ALL = {*MODELS, *DATASETS, *EVALUATION, "joint"}
+TRACKS = {name: evaluation_roots(catalogued([name])) for name in catalogue("track")}
+JUDGING = {*TRACKS} - {"recognition"}  # on these a panel reads what a model made
 
 
 def digests(package: Path = PACKAGE, renamed: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,7 +56,7 @@ def digests(package: Path = PACKAGE, renamed: Mapping[str, str] | None = None) -
     return {
         **{name: of(root, *FIT) for name, root in MODELS.items()},
         **{name: of(root) for name, root in DATASETS.items()},
-        **{track: of(*roots) for track, roots in EVALUATION.items()},
+        **{track: of(*roots) for track, roots in TRACKS.items()},
         "joint": of(*JOINT),
     }
 
@@ -68,9 +82,9 @@ def place(package: Path, definition: str) -> Path:
 
 CHANGES: list[tuple[str, str, set[str]]] = [
     # What a model reaches changes that model alone.
-    ("def focal(", "def focal(_=0, /, *, x=0, ", {*CLASSIFIERS, "generation"}),
+    ("def focal(", "def focal(_=0, /, *, x=0, ", CLASSIFIERS),
     ("_SLOPE, _GAIN = 0.2", "_SLOPE, _GAIN = 0.3", {"stylegan2", "latent_search", "cvae_stylegan"}),
-    ("class WarmupThenPlateau(", "class WarmupThenPlateau(object, ", {*CLASSIFIERS, "generation"}),
+    ("class WarmupThenPlateau(", "class WarmupThenPlateau(object, ", CLASSIFIERS),
     # The data that training sees, and the faces that are packed.
     ("class Balance:", "class Balance(object):", set(DATASETS)),
     ("_PHASH_SIDE = ", "_PHASH_SIDE = 1 + ", set(DATASETS)),
@@ -81,14 +95,23 @@ CHANGES: list[tuple[str, str, set[str]]] = [
     # Joint data.
     ("0x517CC1B7", "0x517CC1B8", {"joint"}),
     # What the panel reads, and what is computed of it.
-    ("def card(self)", "def card(self, x=0)", {"generation"}),
-    ("COPY_QUANTILE = ", "COPY_QUANTILE = 1 + ", {"generation"}),
+    ("logits.softmax(1).numpy(), seen.numpy()", "(logits / 2).softmax(1).numpy(), seen.numpy()", JUDGING),
+    ("COPY_QUANTILE = 10, ", "COPY_QUANTILE = 11, ", JUDGING),
+    ("CHOICE_SEED = ", "CHOICE_SEED = 1 + ", JUDGING),
+    # What one track does.
     ("few = np.arange(min(len(images), 96))", "few = np.arange(min(len(images), 97))", {"recognition"}),
     ("BINS = ", "BINS = 1 + ", {"recognition"}),
-    # What both evaluations and every fit go through.
-    ("def _typed(", "def _typed(_=0, /, *, x=0, ", {*MODELS, *EVALUATION, "joint"}),
-    # No number hangs on reports, the command, the store, the plan, the live table, the words of an error.
+    ("PICTURED = ", "PICTURED = 1 + ", {"generation"}),
+    ("return None if truth is None else psnr(made.images, truth)", "return None", {"editing"}),
+    ("becomes.get(k, itself)", "becomes.get(k + 1, itself)", {"editing"}),
+    ("STYLIZED_SIZE, STYLIZED_FACES = 256", "STYLIZED_SIZE, STYLIZED_FACES = 128", {"stylization"}),
+    ("return ssim(made.images, made.sources)", "return -ssim(made.images, made.sources)", {"editing", "stylization"}),
+    # What all evaluations and every fit go through.
+    ("def _typed(", "def _typed(_=0, /, *, x=0, ", {*MODELS, *TRACKS, "joint"}),
+    # No number hangs on reports, what tracks say in them, the command, the store, the plan, the words of an error.
     ("def markdown(", "def markdown(_=0, /, *, x=0, ", set()),
+    ("_MAJORITY = ", "_MAJORITY = '' + ", set()),
+    ("REPLICATES = 1000", "REPLICATES = 2000", set()),
     ("JUDGES_BYTES = ", "JUDGES_BYTES = 1 + ", set()),
     ("KEY_LENGTH = ", "KEY_LENGTH = 1 + ", set()),
     ("def show_plan(", "def show_plan(_=0, /, *, x=0, ", set()),
@@ -115,16 +138,17 @@ def test_a_copy_elsewhere_has_the_same_keys(copy: Path, today: dict[str, str]) -
 
 
 def test_moving_modules_changes_no_key(tmp_path: Path, today: dict[str, str]) -> None:
-    """Losses, the fit, the store and the base of all classifiers in other rooms, under other names."""
+    """Losses, the fit, the store, the base of all classifiers and a track in other rooms, under other names."""
     copy = Path(shutil.copytree(PACKAGE, tmp_path / "emobench", ignore=shutil.ignore_patterns("__pycache__")))
     moves = {
         "emobench.nn.losses": "emobench.criteria",
-        "emobench.bench.fit": "emobench.runner.training",
-        "emobench.bench.store": "emobench.runner.storage",
+        "emobench.runner.fit": "emobench.engine_room.training",
+        "emobench.runner.store": "emobench.engine_room.storage",
+        "emobench.evaluation.tracks.editing": "emobench.evaluation.tracks.changing",
         "emobench.classifiers.classifier": "emobench.classifiers.base",
     }
-    (copy / "runner").mkdir()
-    (copy / "runner" / "__init__.py").write_text("")
+    (copy / "engine_room").mkdir()
+    (copy / "engine_room" / "__init__.py").write_text("")
     for old, new in moves.items():
         source, target = (copy.parent / (name.replace(".", "/") + ".py") for name in (old, new))
         source.rename(target)
@@ -144,6 +168,15 @@ def test_the_catalogue_is_found_without_importing_anything() -> None:
             assert found[name] == (cls.__module__, cls.__qualname__)
     resnet = root_of(classes("model")["resnet18"]), [root_of(classes("dataset")["synthetic"])]
     assert fit_code(*resnet, False) == fit_code(MODELS["resnet18"], [DATASETS["synthetic"]], False)
+
+
+def test_a_track_is_measured_by_what_its_keys_hold() -> None:
+    assert set(TRACKS) == set(tracks())
+    for name, track in tracks().items():
+        assert evaluation_code({name: measured_by(track)}) == evaluation_code(catalogued([name]))
+        module = sys.modules[type(track).__module__]
+        assert track.metrics is getattr(module, METRICS)
+        assert type(track).measure is getattr(module, MEASURE)
 
 
 # Suites
@@ -227,10 +260,9 @@ def test_records_of_before_match_the_cells_of_today_but_for_the_code(tiny: Path)
     assert _but_for_code({**fit, "seed": 9}, evaluation) != _but_for_code(cell.fit, cell.evaluation)
     two = {**fit, "trainer": {**fit["trainer"], "devices": 2}}
     assert in_todays_form(two)["recipe"]["batch"] == 2 * cell.fit["recipe"]["batch"]
-    assert not is_current({"made_of": {"fit": fit, "eval": evaluation}, "track": "recognition"})
-    assert is_current({"made_of": {"fit": cell.fit, "eval": cell.evaluation}, "track": "recognition"})
-    other = {**cell.evaluation, "code": {"digest": "0" * 64}}
-    assert not is_current({"made_of": {"fit": cell.fit, "eval": other}, "track": "recognition"})
+    assert not is_current(fit, evaluation)
+    assert is_current(cell.fit, cell.evaluation)
+    assert not is_current(cell.fit, {**cell.evaluation, "code": {"digest": "0" * 64}})
 
 
 def test_every_committed_record_names_classes_of_the_catalogue() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import secrets
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,10 +33,12 @@ JOINT: tuple[Root, ...] = (("emobench.runner.build", "build_joint_data"),)
 READING: Root = ("emobench.runner.evaluate", "measure_classifier")
 JUDGED: Root = ("emobench.runner.evaluate", "measure_judged")
 MEASURE = "measure"  # what the module of each track calls the function that draws and judges
+METRICS = "METRICS"  # and the metrics that it averages over faces
 
 # Code that runs in a fit or an evaluation and can change no number: "module:name", or a whole module.
 EXEMPT: Mapping[str, str] = {
     "emobench.definitions": "says which code counts, and does nothing with it",
+    "emobench.suite.plugins": "finds the files of the user's own; those that count are roots themselves",
     "emobench.suite.catalog:classes": "finds classes by their names; those that it finds are roots themselves",
     "emobench.suite.catalog:names": "the same",
     "emobench.suite.catalog:module_names": "the same",
@@ -92,26 +94,32 @@ def fit_code(model: Root, datasets: Iterable[Root], joint: bool) -> str:
     return current().digest([model, *datasets, *FIT, *(JOINT if joint else ())])
 
 
-def evaluation_code(tracks: Mapping[str, Root], metrics: Iterable[Root] = ()) -> str:
+def evaluation_code(tracks: Mapping[str, Sequence[Root]], metrics: Iterable[Root] = ()) -> str:
     """The digest of the code behind an evaluation; that of its model and its datasets is in the fit's key.
 
     Args:
-        tracks: name -> the function that measures it.
+        tracks: name -> what measures it.
         metrics: files of the user's own that add metrics.
     """
+    return current().digest([*evaluation_roots(tracks), *metrics])
+
+
+def evaluation_roots(tracks: Mapping[str, Sequence[Root]]) -> list[Root]:
+    """Where the code of an evaluation on some tracks begins."""
     whole = READING if list(tracks) == ["recognition"] else JUDGED
-    return current().digest([whole, *(tracks[name] for name in sorted(tracks)), *metrics])
+    return [whole, *(root for name in sorted(tracks) for root in tracks[name])]
 
 
-def measure_of(track: Any) -> Root:
-    """The function of a track, an object, that draws and judges."""
-    return Path(str(sys.modules[type(track).__module__].__file__)).resolve(), MEASURE
+def measured_by(track: Any) -> tuple[Root, ...]:
+    """What measures a track, an object; one of the user's own may do so in any way: its whole file counts."""
+    file = Path(str(sys.modules[type(track).__module__].__file__)).resolve()
+    return ((file, MEASURE), (file, METRICS)) if file.is_relative_to(PACKAGE) else ((file, "*"),)
 
 
-def catalogued(tracks: Iterable[str]) -> dict[str, Root]:
+def catalogued(tracks: Iterable[str]) -> dict[str, tuple[Root, ...]]:
     """The same for tracks of the package by their names, found without importing anything."""
     known = catalogue("track")
-    return {name: (known[name][0], MEASURE) for name in tracks}
+    return {name: ((known[name][0], MEASURE), (known[name][0], METRICS)) for name in tracks}
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emobench.definitions.roots import evaluation_code, fit_code, measure_of, root_of
+from emobench.definitions.roots import evaluation_code, fit_code, measured_by, root_of
 from emobench.emotions import EMOTIONS
 from emobench.errors import SizeError, SuiteError, WeightsError
 from emobench.suite import plugins
@@ -236,7 +236,7 @@ class _Builder:
         """What an evaluation's key holds of a row's tracks: their names and their code."""
         measured = tracks_of(row.cls)
         own = {file for name in measured for file in files_of_metrics(name)}
-        roots = {name: measure_of(track) for name, track in measured.items()}
+        roots = {name: measured_by(track) for name, track in measured.items()}
         return {
             "tracks": list(measured),
             "code": {"digest": evaluation_code(roots, [(file, "*") for file in sorted(own)])},

@@ -259,7 +259,7 @@ class Track:
 
     @staticmethod
     def measure(task: Task) -> dict[str, Value]:
-        """Draws and judges: the function `measure` of the track's own file, which alone is in its keys.
+        """Draws and judges: the function `measure` of the track's own file, which with `METRICS` alone is in its keys.
 
         Returns:
             Numbers of the whole sample, by metric.
