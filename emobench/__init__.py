@@ -1,6 +1,9 @@
 """emobench: emotion classifiers and emotion-conditioned generators, measured under one protocol.
 
 import emobench
+board = emobench.bench("demo")                         # trains and measures; a pandas frame, a row a number
+board = emobench.read_board("results/demo")            # the same, of a board that was run before
+
 model = emobench.load("results", "demo", "resnet18")   # a finished cell, ready to use
 logits = model(images)                                 # uint8 (N, 3, H, W) -> (N, K)
 model.emotions                                         # the K classes
@@ -12,10 +15,67 @@ faces = maker.edit(images, emotions, seeds)            # the same people with ot
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["load"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["__version__", "bench", "load", "read_board"]
+__version__ = version("emobench")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def bench(
+    suite: str | Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    results: Path | str = "results",
+    data: Path | str = "data",
+) -> pd.DataFrame:
+    """Train and measure every cell of a suite that has no result yet, and write its board, as `emobench bench` does.
+
+    Call it below `if __name__ == "__main__":` in a script, since cells run in processes that import the script.
+
+    Args:
+        suite: path of a TOML file, name of a suite of the package ("smoke", "demo", "full"), or what a file would say
+            as a dict, with the board's "name".
+        overrides: such as "model.resnet18.lr=0.05".
+        results: folder of the results; the board is its folder of the suite's name.
+        data: folder of the datasets.
+
+    Returns:
+        The board's numbers, see `read_board`. Cells that failed have no value, and a reason.
+
+    Raises:
+        EmobenchError: the suite cannot be read or planned, or the results cannot be written.
+        KeyboardInterrupt: a signal stopped it; what is done is kept, and the same call goes on.
+    """
+    from emobench.commands.bench import bench
+
+    outcome = bench(suite, overrides, Path(results), Path(data))
+    if outcome.exit_code > 128:
+        raise KeyboardInterrupt
+    return read_board(outcome.board)
+
+
+def read_board(folder: Path | str) -> pd.DataFrame:
+    """The numbers of a board: a row a number, the columns of its `metrics.csv`.
+
+    Args:
+        folder: the board's, such as results/demo.
+
+    Raises:
+        StoreError: there is no board.
+    """
+    from emobench.report.written import read_board
+
+    return read_board(Path(folder))
 
 
 def load(results: Path | str, suite: str, row: str, dataset: str | None = None, seed: int | None = None) -> Any:

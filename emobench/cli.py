@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from emobench.commands.boards import BoardFile
 
 app = typer.Typer(
     help="Emotion classifiers and generators, measured under one protocol.",
@@ -43,6 +37,23 @@ Results = Annotated[Path, typer.Option("--results", help="Folder of the results 
 Data = Annotated[Path, typer.Option("--data", envvar="EMOBENCH_DATA", help="Data root, which holds <root>/<dataset>/.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"emobench {version('emobench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def emobench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Emotion classifiers and generators, measured under one protocol."""
+
+
 @app.command(epilog="Example: emobench bench smoke --set model.resnet18.lr=0.05")
 def bench(
     suite: Annotated[str, typer.Argument(help="A suite file, such as my.toml, or a suite of emobench, such as demo.")],
@@ -69,109 +80,22 @@ def bench(
     ] = None,
 ) -> None:
     """Train and measure every cell of a suite, and write its boards."""
-    from rich.console import Console
+    from emobench.commands.bench import bench
 
-    from emobench.commands.boards import BoardFile
-    from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
-    from emobench.runner.reuse import to_run
-    from emobench.runner.store import Origin, Store, check_owner
-    from emobench.runner.sweep import trusting
-    from emobench.suite.file import load
-    from emobench.suite.plan_cache import plan_of
-
-    if offline:
-        os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
-    if weights_dir is not None:
-        os.environ["EMOBENCH_WEIGHTS"] = str(weights_dir.resolve())
-    store = Store(results)
-    store.check_writable()
-    loaded = load(suite, set_ or [], name)
-    check_owner(results, loaded)
-    show_overrides(loaded)
-    plan = plan_of(loaded, data, store.cells)
-    if on_existing is OnExisting.trust:
-        plan = trusting(results, plan)
-    chosen = to_run(results, plan, on_existing.value)
-    cells = [cell for cell, _ in chosen]
-    if dry_run:
-        show_plan(plan, cells, results)
-    else:
-        show_notes(plan)
-    show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
-    if dry_run:
-        return
-    board = BoardFile(results, plan, Origin.of(loaded, results))
-    if not cells and board.whole():
-        print(board.summary())
-        raise typer.Exit(_exit_code(board))
-    from emobench.runner.sweep import Sweep, sweep
-
-    logged = _wandb(loaded, wandb, offline) if cells else None
-    board.write()  # at once, so that a reader sees results from the first minute
-    state = None
-    if cells:
-        with Display(Console(), plan) as display:
-
-            def on_change(state: Sweep) -> None:
-                display.update(state)
-                board.write()
-
-            state = sweep(
-                plan,
-                cells,
-                results,
-                data,
-                workers=_workers() if workers is None else workers,
-                redo=on_existing is OnExisting.redo,
-                wandb=logged,
-                on_change=on_change,
-                on_tick=display.update,
-            )
-            display.update(state)
-        if not board.whole():
-            board.write()
-        if state.signal is not None:
-            print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
-            raise typer.Exit(128 + state.signal)
-    if logged is not None and logged["mode"] == "offline":
-        from emobench.runner.logging import sync_command
-
-        print(f"Logged offline; to upload: {sync_command(results)}")
-    if board.problem is None:
-        print(f"The board is {board.path}")
-    else:
-        print(f"emobench: {board.path} is not the board of these results: {board.problem}", file=sys.stderr)
-    raise typer.Exit(_exit_code(board, [] if state is None else [found for found, _ in state.states.values()]))
-
-
-def _wandb(suite: Any, asked: Wandb | None, offline: bool) -> dict[str, str] | None:
-    """How the cells are logged to W&B: as the suite or `--wandb` asks, offline where it cannot be reached."""
-    if suite.wandb is None and asked is None:
-        return None
-    from emobench.runner.logging import reachable_mode
-
-    options = {"project": "emobench"} if suite.wandb is None else suite.wandb.model_dump(exclude_none=True)
-    wanted = "offline" if offline else asked.value if asked is not None else options["mode"]
-    mode, why = reachable_mode(wanted)
-    if why is not None:
-        print(f"W&B logs offline: {why}", file=sys.stderr)
-    return {**options, "mode": mode, "group": suite.name}
-
-
-def _exit_code(board: BoardFile, ended: Sequence[str] = ()) -> int:
-    """1 where the board could not be written, or a cell of it failed or diverged, or is not done.
-
-    Args:
-        ended: the states of cells that this sweep ran.
-    """
-    return 0 if board.problem is None and {*board.states(), *ended} <= {"done"} else 1
-
-
-def _workers() -> int:
-    """Loader processes per cell: on a CPU they would only take cores from the training."""
-    import torch
-
-    return min(8, len(os.sched_getaffinity(0)) - 1) if torch.cuda.is_available() else 0
+    outcome = bench(
+        suite,
+        set_ or [],
+        results,
+        data,
+        name=name,
+        dry_run=dry_run,
+        on_existing=on_existing.value,
+        workers=workers,
+        offline=offline,
+        wandb=None if wandb is None else wandb.value,
+        weights_dir=weights_dir,
+    )
+    raise typer.Exit(outcome.exit_code)
 
 
 @app.command(epilog="Example: emobench report demo")

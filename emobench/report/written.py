@@ -8,7 +8,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from emobench.errors import EmobenchError
+import pandas as pd
+
+from emobench.errors import EmobenchError, StoreError
 from emobench.files import replacing
 from emobench.report.markdown import escape
 from emobench.runner.store import StoredCell, load_board
@@ -30,6 +32,21 @@ def is_written(results: Path, suite: str) -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     return bool(lines) and _LAST not in lines and lines[-1] == stamp(load_board(results, suite))
+
+
+def read_board(folder: Path) -> pd.DataFrame:
+    """The numbers of a board's metrics.csv, a row a number; without a value it is NaN, and `reason` says why.
+
+    Raises:
+        StoreError: there is no board.
+    """
+    path = folder / "metrics.csv"
+    floats, integers = ("value", "low", "high"), ("size", "seed", "n", "protocol")
+    missing = {name: ["", "n/a"] for name in (*floats, *integers)}  # a name may look like a missing number
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(integers, "Int64"))
+    except FileNotFoundError:
+        raise StoreError(f"{path}: there is no such board; `emobench bench` writes it") from None
 
 
 def mark_unwritten(results: Path, suite: str, error: Exception) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emobench.errors import SuiteError, unknown
+from emobench.files import write_text
 from emobench.suite import plugins
 from emobench.suite.overrides import apply, board_name, checked_name, parsed
 
@@ -117,6 +120,33 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
         raise SuiteError(f"{path}: {place}: {first['msg']}") from None
     except TypeError:
         raise SuiteError(f"{path}: {', '.join(_OF_FILE)} follow from file and command; none is set in it") from None
+
+
+def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -> tuple[Path, str]:
+    """Write a suite that is no file beside its board, so that the board says how it is repeated.
+
+    Args:
+        suite: what a file would say, and the board's `name`; files of classes are relative to the current folder.
+
+    Returns:
+        The file, and the board's name.
+
+    Raises:
+        SuiteError: there is no name, or a value is nothing that TOML can say.
+    """
+    content = copy.deepcopy({name: value for name, value in suite.items() if name != "name"})
+    if not isinstance(suite.get("name"), str):
+        raise SuiteError('a suite that is no file needs a "name": that of its board, such as {"name": "mine", ...}')
+    board = checked_name(board_name(suite["name"], parsed(overrides)))
+    _anchor_classes(content, Path.cwd())
+    try:
+        text = tomli_w.dumps(content)
+    except (TypeError, ValueError) as error:
+        raise SuiteError(f"the suite {board}: {error}: settings are numbers, strings, lists and tables") from None
+    path = results / board / "suite.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return path, board
 
 
 def _anchor_classes(content: Mapping[str, Any], folder: Path) -> None:

@@ -1,0 +1,157 @@
+"""`emobench bench`: train and measure every cell of a suite, and write its board."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from emobench.commands.boards import BoardFile
+from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+from emobench.runner.reuse import to_run
+from emobench.runner.store import Origin, Store, check_owner
+from emobench.runner.sweep import Sweep, sweep, trusting
+from emobench.suite.file import Suite, load, written
+from emobench.suite.plan_cache import plan_of
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a suite ended.
+
+    Attributes:
+        board: its folder.
+        exit_code: 0 where every cell is done and the board is written; 128 and a signal's number where that stopped it;
+            else 1.
+    """
+
+    board: Path
+    exit_code: int
+
+
+def bench(
+    suite: str | Path | Mapping[str, Any],
+    overrides: Sequence[str],
+    results: Path,
+    data: Path,
+    *,
+    name: str | None = None,
+    dry_run: bool = False,
+    on_existing: Literal["skip", "redo", "trust"] = "skip",
+    workers: int | None = None,
+    offline: bool = False,
+    wandb: Literal["online", "offline"] | None = None,
+    weights_dir: Path | None = None,
+) -> Outcome:
+    """Run the cells of a suite that have no result yet, and write its board after each.
+
+    Args:
+        suite: a file, the name of a suite of the package, or the content of a file with the board's `name`.
+        overrides: as `--set` takes them.
+        name: of the board; None: the suite's, and the overrides.
+        on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
+        workers: loader processes of each cell; None: as the hardware suggests.
+
+    Raises:
+        EmobenchError: the suite cannot be read or planned, or the results cannot be written.
+    """
+    if offline:
+        os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    if weights_dir is not None:
+        os.environ["EMOBENCH_WEIGHTS"] = str(weights_dir.resolve())
+    store = Store(results)
+    store.check_writable()
+    if isinstance(suite, Mapping):
+        suite, name = written(suite, overrides, results)
+    loaded = load(suite, overrides, name)
+    check_owner(results, loaded)
+    show_overrides(loaded)
+    plan = plan_of(loaded, data, store.cells)
+    if on_existing == "trust":
+        plan = trusting(results, plan)
+    chosen = to_run(results, plan, on_existing)
+    cells = [cell for cell, _ in chosen]
+    if dry_run:
+        show_plan(plan, cells, results)
+    else:
+        show_notes(plan)
+    show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
+    board = BoardFile(results, plan, Origin.of(loaded, results))
+    if dry_run:
+        return Outcome(board.path.parent, 0)
+    if not cells and board.whole():
+        print(board.summary())
+        return _outcome(board)
+
+    logged = _wandb(loaded, wandb, offline) if cells else None
+    board.write()  # at once, so that a reader sees results from the first minute
+    state = None
+    if cells:
+        with Display(Console(), plan) as display:
+
+            def on_change(state: Sweep) -> None:
+                display.update(state)
+                board.write()
+
+            state = sweep(
+                plan,
+                cells,
+                results,
+                data,
+                workers=_workers() if workers is None else workers,
+                redo=on_existing == "redo",
+                wandb=logged,
+                on_change=on_change,
+                on_tick=display.update,
+            )
+            display.update(state)
+        if not board.whole():
+            board.write()
+        if state.signal is not None:
+            print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
+            return Outcome(board.path.parent, 128 + state.signal)
+    if logged is not None and logged["mode"] == "offline":
+        from emobench.runner.logging import sync_command
+
+        print(f"Logged offline; to upload: {sync_command(results)}")
+    if board.problem is None:
+        print(f"The board is {board.path}")
+    else:
+        print(f"emobench: {board.path} is not the board of these results: {board.problem}", file=sys.stderr)
+    return _outcome(board, [] if state is None else [found for found, _ in state.states.values()])
+
+
+def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str] | None:
+    """How the cells are logged to W&B: as the suite or the command asks, offline where it cannot be reached."""
+    if suite.wandb is None and asked is None:
+        return None
+    from emobench.runner.logging import reachable_mode
+
+    options = {"project": "emobench"} if suite.wandb is None else suite.wandb.model_dump(exclude_none=True)
+    wanted = "offline" if offline else asked if asked is not None else options["mode"]
+    mode, why = reachable_mode(wanted)
+    if why is not None:
+        print(f"W&B logs offline: {why}", file=sys.stderr)
+    return {**options, "mode": mode, "group": suite.name}
+
+
+def _outcome(board: BoardFile, ended: Sequence[str] = ()) -> Outcome:
+    """Exit code 1 where the board could not be written, or a cell of it failed or diverged, or is not done.
+
+    Args:
+        ended: the states of cells that this sweep ran.
+    """
+    whole = board.problem is None and {*board.states(), *ended} <= {"done"}
+    return Outcome(board.path.parent, 0 if whole else 1)
+
+
+def _workers() -> int:
+    """Loader processes per cell: on a CPU they would only take cores from the training."""
+    import torch
+
+    return min(8, len(os.sched_getaffinity(0)) - 1) if torch.cuda.is_available() else 0
