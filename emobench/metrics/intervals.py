@@ -28,13 +28,14 @@ RESAMPLES = 2000
 SEED = 20130615  # of the resampled faces: the same ones for every model, board and machine
 LEVEL = 0.95
 CONTROL_LEVEL = 0.999  # a control fails only outside this interval
-MOST_RESAMPLES = 128_000  # where a p-value lies so near the limit that fewer cannot tell its side
+MOST_RESAMPLES = 50_000  # where a p-value lies so near the limit that fewer cannot tell its side
 SEEDS_NEEDED = 3  # fewer tell nothing usable about the spread between seeds
 _SKEWNESS = 0.5  # how much of their kurtosis the intervals of shares allow for beside Wilson's own
 _FLOAT32 = 1e-6  # of a number: what sums of resamples in float32 leave of one that is the same in all of them
 ROUNDING = 1e-9  # a spread below is that of the arithmetic
 _CHUNK = 8_000_000  # float32 weights held at once: 32 MB
-_MOST_DRAWN = 500_000_000  # resamples × units: some ten seconds
+_MOST_DRAWN = 500_000_000  # resamples × units: some seconds
+_MORE = 5  # times as many resamples at each step
 _NORMAL = 1e9  # degrees of freedom that are as good as infinitely many
 _SETTLED = 3.2905  # standard deviations of resampling on either side, 99.9 %, before the side of a p-value is said
 
@@ -298,12 +299,12 @@ def compare(
     """
     draws, counts = list(draws), np.full(len(values), len(draws[0]) if len(draws) else 0)
     pairs, near = _compared(values, draws, counts, groups)
-    resamples = 4 * int(counts.max(initial=1))
+    resamples = _MORE * int(counts.max(initial=1))
     while more is not None and near and resamples <= most and resamples * groups <= _MOST_DRAWN:
         for place, drawn in zip(near, more(near, resamples), strict=True):
             draws[place], counts[place] = drawn, resamples
         pairs, near = _compared(values, draws, counts, groups)
-        resamples *= 4
+        resamples *= _MORE
     return pairs
 
 

@@ -46,7 +46,7 @@ from emobench.metrics.control import (
 )
 
 REPLICATES = 1000
-MOST_REPLICATES = 16_000  # where a p-value lies near the limit: some seconds for two rows of three seeds
+MOST_REPLICATES = 25_000  # where a p-value lies near the limit: some seconds for two rows of three seeds
 SIGNED = ("control_calibrated", "control_corrected", "adversarial_gain")  # may lie outside 0 … 1
 _NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
 
