@@ -12,14 +12,16 @@ from types import CodeType, FrameType
 import pytest
 
 from emobench.definitions import PACKAGE, Code, Root
-from emobench.definitions.roots import EVALUATION, EXEMPT, FIT, JOINT, catalogue, current
-from emobench.runner import evaluate, fit, generation
+from emobench.definitions.roots import EXEMPT, FIT, JOINT, catalogue, catalogued, current, evaluation_roots
+from emobench.runner import evaluate, fit
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
 from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 from emobench.suite.keys import datasets_in, name_of
+
+pytestmark = pytest.mark.timeout(1200)  # the trace slows every call down
 
 SUITE = """
 seeds = [0]
@@ -176,11 +178,12 @@ class Trace:
     """Which functions of emobench run, by what they run in: a fit, an evaluation, or what is around them."""
 
     def __init__(self) -> None:
-        self.found: dict[str, set[CodeType]] = defaultdict(set)
+        # By `id`: a code object is hashed by its content, each time anew, and every call would pay for it.
+        self.found: dict[str, dict[int, CodeType]] = defaultdict(dict)
         self.stages = {
-            fit.fit.__code__: "fit",
-            evaluate.evaluate.__code__: "evaluation",
-            generation.evaluate_generator.__code__: "evaluation",
+            id(fit.fit.__code__): "fit",
+            id(evaluate.measure_classifier.__code__): "evaluation",
+            id(evaluate.measure_judged.__code__): "evaluation",
         }
         self.stage = "around"
 
@@ -196,10 +199,10 @@ class Trace:
     def _seen(self, frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
         if event == "call":
-            if code in self.stages:
-                self.stage = self.stages[code]
-            self.found[self.stage].add(code)
-        elif event == "return" and code in self.stages:
+            if id(code) in self.stages:
+                self.stage = self.stages[id(code)]
+            self.found[self.stage][id(code)] = code
+        elif event == "return" and id(code) in self.stages:
             self.stage = "around"
 
     def of_emobench(self, stage: str) -> set[tuple[Path, int, str]]:
@@ -207,7 +210,7 @@ class Trace:
         functions = inspect.CO_OPTIMIZED | inspect.CO_NEWLOCALS
         return {
             (Path(code.co_filename), code.co_firstlineno, code.co_qualname)
-            for code in self.found[stage]
+            for code in self.found[stage].values()
             if code.co_filename.startswith(str(PACKAGE)) and code.co_flags & functions == functions
         }
 
@@ -247,7 +250,7 @@ def test_every_function_that_runs_is_in_a_key_or_on_the_list(cells: list[tuple[C
         behind = [by_key[key] for keys in cell.needs.values() for key in keys]
         of_fit = [root for each in [cell, *behind] for root in fit_roots(each)]
         judges = [root for keys in cell.panel.values() for key in keys for root in fit_roots(by_key[key])]
-        of_both = [*of_fit, *judges, *EVALUATION[cell.track]]
+        of_both = [*of_fit, *judges, *evaluation_roots(catalogued(cell.evaluation["tracks"]))]
         for stage, roots in (("fit", of_fit), ("evaluation", of_both), ("around", of_both)):
             reached = current().reached(tuple(dict.fromkeys(roots)))
             for file, line, name in trace.of_emobench(stage):
@@ -283,7 +286,7 @@ def test_the_trace_sees_every_track_and_kind_of_cell(cells: list[tuple[Cell, Tra
     ran = {name for _, trace in cells for stage in ("fit", "evaluation") for _, _, name in trace.of_emobench(stage)}
     assert {name_of(cell.fit) for cell, _ in cells} == set(catalogue("model"))
     for name in (
-        "Questions.fidelity", "Questions.editing", "Questions.stylization", "Questions.intensity", "Judge.read",
+        "fidelity_sample", "control", "intensity", "_grid", "truth_ssim", "_loss.<locals>.<lambda>", "Judge.read",
         "Search.__call__", "Joint.on_after_batch_transfer", "Averaging.__init__.<locals>.average", "predict",
         "Reproducible.on_train_batch_start", "EmotionDataModule.train_dataloader", "Balance.draw", "memorisation",
     ):  # fmt: skip

@@ -21,7 +21,7 @@ from emobench.files import replacing
 from emobench.recipe import Augment, Recipe
 from emobench.runner.record import Card, Record, finished, read_record
 from emobench.runner.store import JUDGE, Store, intact, is_current, sha256_of
-from emobench.suite.catalog import Kind, checked, parameters, resolve
+from emobench.suite.catalog import Kind, checked, classes, parameters, resolve
 from emobench.suite.cell import Cell
 from emobench.suite.keys import batch_of_one, datasets_in, name_of
 from emobench.suite.plugins import class_of
@@ -175,7 +175,8 @@ def _class(kind: Kind, name: str, cell: Cell) -> Any:
         cls = class_of(reference, cell.sources)
         if cls.name == name:
             return cls
-    return resolve(kind, name)[0]
+    known = classes(kind)  # by the class's own name: that of a family, such as "timm", is none that a suite may use
+    return known[name] if name in known else resolve(kind, name)[0]
 
 
 def _typed(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:

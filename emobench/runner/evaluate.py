@@ -31,7 +31,7 @@ from emobench.runner.machine import record_of
 from emobench.runner.record import Dataset, Evaluation, Record, TrackValues, read_record
 from emobench.runner.reuse import made_with
 from emobench.runner.store import WEBP, Store, write_table
-from emobench.suite.catalog import metrics_of, tracks_of
+from emobench.suite.catalog import metrics_of, tracks
 from emobench.suite.cell import Cell
 
 _SPEED_OF = {"generation": "control", "stylization": "stylization at 256 px"}  # track -> what is timed, else its name
@@ -110,14 +110,15 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule) -> Evaluat
     guides = load_judges(store, _classifiers(store, cell.needs), device)
     real = RealFaces.of(data, settings["fidelity"])
     fidelity = _fidelity(cell, real, reader, data.cache, device)
-    tracks = tracks_of(type(model))
+    known = tracks()
+    measured = {name: known[name] for name in cell.evaluation["tracks"]}
     sampler = Sampler(model, data.emotions, data.size, real, device)
-    metrics = {name: metrics_of(name) for name in tracks}
+    metrics = {name: metrics_of(name) for name in measured}
     task = Task(sampler, judges, guides, real, fidelity, settings, data, _networks(cell, device), metrics, device)
     task.judge_real_faces()
     references: dict[str, dict[str, Any]] = {"floor": fidelity.measure(real.faces(real.floor), "floor", again=True)}
     task.copies["copies"] = real.faces(real.reference)
-    values = {name: dict(track.measure(task)) for name, track in tracks.items()}
+    values = {name: dict(track.measure(task)) for name, track in measured.items()}
     references["copies"] = {}
     for name, share in fidelity.copied(task.copies).items():
         (references if name in references else values)[name]["memorisation"] = share
@@ -126,10 +127,10 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule) -> Evaluat
     for kind, (faces, real_people) in task.pictures.items():
         _write_picture(faces, folder / f"{kind}.webp")
         raw |= {} if real_people else {kind: f"{kind}.webp"}
-    speeds = {name: sampler.speed.get(_SPEED_OF.get(name, name)) for name in tracks}
+    speeds = {name: sampler.speed.get(_SPEED_OF.get(name, name)) for name in measured}
     return Evaluation(
         dataset=_described(cell, data),
-        tracks={name: TrackValues(values=values[name], faces_per_s=speeds[name]) for name in tracks},
+        tracks={name: TrackValues(values=values[name], faces_per_s=speeds[name]) for name in measured},
         references=references,
         params=_parameters(model, cell, store),
         flops=_flops(model, device),
