@@ -307,7 +307,8 @@ def _faces(section: Section) -> str:
 def _intervals(section: Section) -> str:
     """What the 95 % intervals of a section are over."""
     found = dict.fromkeys(entry.units for entry in section.measured)
-    said = f"95 % intervals: over {' and '.join(f'{count:,} {unit}' for count, unit in found)}, each with all its faces"
+    said = f"95 % intervals: over {' and '.join(f'{count:,} {unit}' for count, unit in found)}"
+    said += ", each with all its faces" if any(unit != "faces" for _, unit in found) else ""
     calibrating = section.track.calibrating(section.data[0])
     more = f"; of calibrated control also over the {calibrating[0]:,} {calibrating[1]} that calibrate"
     return f"{said}{more if calibrating[0] else ''}."
