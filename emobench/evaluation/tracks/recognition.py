@@ -132,8 +132,9 @@ class Recognition(Track):
 
     meaning = (
         "Recognition is ranked by macro F1: an absent or never predicted emotion counts 0. An emotion's accuracy is "
-        "the share of its faces that are read as it, its recall. ECE: expected calibration error in 15 bins. `control:permuted` was trained on permuted labels: its balanced accuracy must lie among "
-        "those of the same predictions under random names, or something but the faces gives the labels away.",
+        "the share of its faces that are read as it, its recall. ECE: expected calibration error in 15 bins. "
+        "`control:permuted` was trained on permuted labels: its balanced accuracy must lie among those of the same "
+        "predictions under random names, or something but the faces gives the labels away.",
     )
 
     @classmethod
