@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from emobench.evaluation.judging import Drawing, Kept, Questions, Real, Rows, Yardstick
 
 from emobench.classifiers.cnn21 import CNN21
 from emobench.classifiers.resnet import ResNet18
 from emobench.data.datasets.synthetic import Synthetic
-from emobench.evaluation.judging import Drawing, Kept, Questions, Real, Rows, Yardstick
 from emobench.generators.cvae import CVAE
 
 LIMIT = 4.0  # GiB

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from emobench.runner.judges import load
 
 import emobench
 from emobench.metrics.control import Verdicts, hits, rates, resampled_hits
-from emobench.runner.judges import load
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store, load_board
 

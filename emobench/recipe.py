@@ -19,7 +19,8 @@ Count = Annotated[int, Ge(1)]
 class Augment:
     """Random changes of a training face; the defaults are Di Iorio's recipe (section 3.2).
 
-    Strengths of 0 and probabilities of 0 switch a change off. `Augment.none()` switches off all.
+    Strengths of 0 and probabilities of 0 switch a change off: `Augment.none()` all, `Augment.mirror()` all but mirror
+    images.
     """
 
     hflip: Share = 0.5  # probability of a mirror image
@@ -39,6 +40,11 @@ class Augment:
     def none(cls) -> Augment:
         """No change at all."""
         return cls(hflip=0, rotation=0, brightness=0, contrast=0, blur_p=0)
+
+    @classmethod
+    def mirror(cls) -> Augment:
+        """Mirror images alone: whatever else the faces were put through, a generator would learn to draw."""
+        return cls(rotation=0, brightness=0, contrast=0, blur_p=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,6 +188,7 @@ def tiny(tmp_path: Path) -> Path:
 def both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """`both_ways(cell)` fits it in one go and once more with an interruption: weights and history of each."""
     from emobench.errors import Interrupted
+    from emobench.runner import callbacks
     from emobench.runner import fit as fitting
     from emobench.runner.build import build_data
     from emobench.runner.store import Store
@@ -204,7 +205,7 @@ def both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             folder.mkdir(parents=True)
             if kind == "stopped":
                 with monkeypatch.context() as patch:
-                    patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
+                    patch.setattr(callbacks.Guard, "on_train_batch_start", interrupt, raising=False)
                     with pytest.raises(Interrupted):
                         fitting.fit(cell, store, build_data(cell, tmp_path))
             fitting.fit(cell, store, build_data(cell, tmp_path))

@@ -26,7 +26,7 @@ from emobench.evaluation.sampler import Sampler
 from emobench.evaluation.values import Value
 from emobench.generators.cvae import CVAE
 from emobench.generators.stargan import StarGAN
-from emobench.runner import fit as fitting
+from emobench.runner import callbacks
 from emobench.runner.build import build_data, build_model
 from emobench.runner.record import Card, Evaluation, FitCost
 from emobench.runner.store import JUDGE, Store, StoredCell, load_board
@@ -229,7 +229,7 @@ def test_training_time_is_counted_with_and_without_validation(validations: int) 
             return None
 
     faces = torch.utils.data.DataLoader([{"image": torch.zeros(1)}] * 5)
-    stopwatch = fitting.Stopwatch()
+    stopwatch = callbacks.Stopwatch()
     trainer = L.Trainer(
         max_epochs=2, limit_val_batches=validations, callbacks=[stopwatch], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, accelerator="cpu",
@@ -258,7 +258,7 @@ def test_averaged_weights_are_the_mean_that_the_decay_says(tmp_path: Path) -> No
     walk = Walk()
     faces = torch.utils.data.TensorDataset(torch.randn(30, 2, generator=torch.Generator().manual_seed(0)))
     trainer = L.Trainer(
-        max_epochs=2, callbacks=[fitting.Averaging(0.9)], accelerator="cpu", logger=False, enable_checkpointing=False,
+        max_epochs=2, callbacks=[callbacks.Averaging(0.9)], accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(walk, torch.utils.data.DataLoader(faces))

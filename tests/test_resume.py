@@ -156,13 +156,14 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
 def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every step stands for one every ten minutes; the fit is stopped in the middle of an epoch."""
     from emobench.errors import Interrupted
+    from emobench.runner import callbacks
     from emobench.runner import fit as fitting
     from emobench.runner.build import build_data
     from emobench.runner.store import Store
     from emobench.suite.expand import expand
     from emobench.suite.file import load
 
-    monkeypatch.setattr(fitting, "CHECKPOINT_MINUTES", 1e-9)
+    monkeypatch.setattr(callbacks, "CHECKPOINT_MINUTES", 1e-9)
     cell = expand(load(tiny, ["data.synthetic-plain.train=160"]), tmp_path).cells[0]
     ends = {}
     for name, stop in {"through": None, "stopped": 23}.items():
@@ -174,7 +175,7 @@ def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeyp
 
         store.fit_folder(cell.fit_key).mkdir(parents=True)
         with monkeypatch.context() as patch:
-            patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
+            patch.setattr(callbacks.Guard, "on_train_batch_start", interrupt, raising=False)
             data = build_data(cell, tmp_path)
             if stop is None:
                 fitting.fit(cell, store, data)
@@ -182,7 +183,7 @@ def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeyp
                 with pytest.raises(Interrupted):
                     fitting.fit(cell, store, data)
         if stop is not None:
-            kept = fitting.by_step((store.fit_folder(cell.fit_key) / "checkpoints").glob("within-*.ckpt"))
+            kept = callbacks.by_step((store.fit_folder(cell.fit_key) / "checkpoints").glob("within-*.ckpt"))
             assert [path.stem for path in kept[:1]] == ["within-step=23"]  # 10 steps an epoch: in the third one
             fitting.fit(cell, store, build_data(cell, tmp_path))
         ends[name] = load_file(store.weights(cell.fit_key)), pd.read_csv(store.fit_folder(cell.fit_key) / "history.csv")

@@ -265,6 +265,7 @@ def test_a_judge_with_other_weights_judges_again(
 def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
     made_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from emobench.runner import callbacks
     from emobench.runner import fit as fitting
     from emobench.runner.build import build_data
 
@@ -280,7 +281,7 @@ def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
 
     for same in (True, False):
         with monkeypatch.context() as patch:
-            patch.setattr(fitting.Guard, "on_train_batch_start", interrupt, raising=False)
+            patch.setattr(callbacks.Guard, "on_train_batch_start", interrupt, raising=False)
             with pytest.raises(Interrupted):
                 fit(cell, store, build_data(cell, tmp_path))
         capsys.readouterr()

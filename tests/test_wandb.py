@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from emobench.runner.logging import reachable_mode, sync_command
 from emobench.runner.store import load_board
+from emobench.runner.wandb import reachable_mode, sync_command
 
 BLOCK = 32768  # bytes, of the log that W&B writes: LevelDB's format behind a header of seven bytes
 SECRET = "hunter2" * 5 + "abcde"  # 40 characters, as long as a key

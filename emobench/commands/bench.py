@@ -116,7 +116,7 @@ def bench(
             print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
             return Outcome(board.path.parent, 128 + state.signal)
     if logged is not None and logged["mode"] == "offline":
-        from emobench.runner.logging import sync_command
+        from emobench.runner.wandb import sync_command
 
         print(f"Logged offline; to upload: {sync_command(results)}")
     if board.problem is None:
@@ -130,7 +130,7 @@ def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str] | N
     """How the cells are logged to W&B: as the suite or the command asks, offline where it cannot be reached."""
     if suite.wandb is None and asked is None:
         return None
-    from emobench.runner.logging import reachable_mode
+    from emobench.runner.wandb import reachable_mode
 
     options = {"project": "emobench"} if suite.wandb is None else suite.wandb.model_dump(exclude_none=True)
     wanted = "offline" if offline else asked if asked is not None else options["mode"]

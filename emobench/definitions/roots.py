@@ -52,7 +52,7 @@ EXEMPT: Mapping[str, str] = {
     "emobench.runner.evaluate:evaluate": "hands a cell to one of the roots above",
     "emobench.suite.cell:Cell": "carries plain values, and all that determine a number are in the keys",
     "emobench.runner.machine": "says what a number was measured on",
-    "emobench.runner.logging:Progress": "progress for whoever watches",
+    "emobench.runner.callbacks:Progress": "progress for whoever watches",
     "emobench.runner.fit:_peak_memory_gb": "a cost of this machine",
     "emobench.suite.keys:key": "the names of folders",
     "emobench.suite.keys:name_of": "reads a name that is in the key",

@@ -35,9 +35,7 @@ class CVAE(ConditionalVAE):
 
     name = "cvae"
     source = "Liu et al. 2025; Facial-Emotion-CVAE-StyleGAN; Sohn et al. 2015, eq. 4; β: Higgins et al. 2017, eq. 4"
-    recipe = Recipe(
-        size=64, batch=64, epochs=50, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
-    )
+    recipe = Recipe(size=64, batch=64, epochs=50, monitor=None, augment=Augment.mirror())
 
     def __init__(
         self,

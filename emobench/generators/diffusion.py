@@ -48,7 +48,7 @@ class Diffusion(EmotionGenerator):
         epochs=1000,
         ema=0.9999,
         monitor=None,
-        augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0),
+        augment=Augment.mirror(),
     )
 
     def __init__(

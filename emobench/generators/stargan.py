@@ -38,9 +38,7 @@ class StarGAN(EmotionGenerator):
     joint = True
     batches_a_step = 5  # of its own recipe, at the published `critic_steps`
     source = "Liu et al. 2025; Choi et al. 2018, eq. 1-8"
-    recipe = Recipe(
-        size=224, batch=16, epochs=20, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
-    )
+    recipe = Recipe(size=224, batch=16, epochs=20, monitor=None, augment=Augment.mirror())
 
     def __init__(
         self,

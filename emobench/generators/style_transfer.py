@@ -58,9 +58,7 @@ class StyleTransfer(EmotionGenerator):
     keeps_files = True  # its losses are measured with them
     # Five epochs a style (section 4.3) for its seven styles, since in a step a face goes through one of the networks: K
     # styles take 5·K. 28 faces are four for each, the batch of Johnson et al. 2016, section 4.1; so is Adam's rate.
-    recipe = Recipe(
-        size=256, batch=28, epochs=35, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
-    )
+    recipe = Recipe(size=256, batch=28, epochs=35, monitor=None, augment=Augment.mirror())
 
     def __init__(
         self,

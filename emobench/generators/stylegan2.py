@@ -60,7 +60,7 @@ class StyleGAN2(EmotionGenerator):
         steps=781_250,
         ema=0.999,
         monitor=None,
-        augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0),
+        augment=Augment.mirror(),
     )
 
     def __init__(

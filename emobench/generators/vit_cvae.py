@@ -42,9 +42,7 @@ class ViTCVAE(ConditionalVAE):
 
     name = "vit_cvae"
     source = "Almousa et al. 2025; Dosovitskiy et al. 2021, eq. 1-4; SSIM: Wang et al. 2004, eq. 13"
-    recipe = Recipe(
-        size=64, batch=64, epochs=50, monitor=None, augment=Augment(rotation=0, brightness=0, contrast=0, blur_p=0)
-    )
+    recipe = Recipe(size=64, batch=64, epochs=50, monitor=None, augment=Augment.mirror())
 
     def __init__(
         self,

@@ -2,201 +2,46 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
-import time
-from collections.abc import Iterable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import (
-    Checkpoint,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    WeightAveraging,
-)
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import WandbLogger
 from safetensors.torch import save_file
 
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
-from emobench.errors import Diverged, EmobenchError, StoreError
+from emobench.errors import EmobenchError, StoreError
 from emobench.files import SCHEMA_VERSION, read_json, replacing, write_json
 from emobench.generators.generator import EmotionGenerator
 from emobench.recipe import Recipe
 from emobench.runner.build import build_model, judging_sha256, model_class, recipe_of
-from emobench.runner.logging import History, Progress
+from emobench.runner.callbacks import (
+    AtomicCheckpoints,
+    Averaging,
+    Guard,
+    History,
+    LastTwo,
+    Patience,
+    Progress,
+    Reproducible,
+    Stopwatch,
+    best_epoch,
+    newest_whole,
+    within_epochs,
+)
 from emobench.runner.machine import hardware, record_of, versions
 from emobench.runner.record import Fit, FitCost, Validation, Weights
 from emobench.runner.reuse import made_with
 from emobench.runner.store import JUDGE, Store, sha256_of
 from emobench.suite.cell import Cell
 
-CHECKPOINT_MINUTES = 10  # within an epoch that takes longer than this
 MADE_WITH = "made_with.json"  # beside checkpoints: SHA-256 of the networks that the fit was handed
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints appear whole under their names or not at all."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary, open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-class Reproducible(pl.Callback):
-    """All randomness of a step follows from (seed, epoch, step, rank): a resumed fit repeats an uninterrupted one."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        entropy = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
-
-
-class Guard(pl.Callback):
-    """Ends a fit whose loss is NaN or infinite, and one that a signal asks to stop."""
-
-    EVERY = 100  # batches between two looks at the flag, each of which waits for the device
-
-    def __init__(self) -> None:
-        self.finite: torch.Tensor | None = None
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        finite = torch.isfinite(outputs["loss"].detach())
-        self.finite = finite if self.finite is None else self.finite & finite
-        if (batch_idx + 1) % self.EVERY == 0:
-            self._look(trainer)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._look(trainer)
-        loss = trainer.callback_metrics.get("val_loss")
-        if loss is not None and not torch.isfinite(loss):
-            raise Diverged(f"validation loss {loss.item()} in epoch {trainer.current_epoch + 1}")
-
-    def _look(self, trainer: pl.Trainer) -> None:
-        if self.finite is not None and not self.finite.item():
-            raise Diverged(
-                f"the training loss became NaN or infinite in epoch {trainer.current_epoch + 1}. Lower lr, or clip "
-                "gradients ([trainer] gradient_clip_val)"
-            )
-
-
-class Averaging(WeightAveraging):
-    """An exponential moving average of the weights, which validation sees and which stays at the end.
-
-    The decay rises with the steps, min(decay, (1 + n) / (10 + n)), so that a short fit does not end as a mean of its
-    beginnings.
-    """
-
-    def __init__(self, decay: float) -> None:
-        def average(averaged: list[Any], current: list[Any], n: Any) -> None:
-            so_far = float(n)
-            share = 1 - min(decay, (1 + so_far) / (10 + so_far))
-            if torch.is_floating_point(averaged[0]):
-                torch._foreach_lerp_(averaged, current, share)
-            else:  # counters among the buffers
-                for one, other in zip(averaged, current, strict=True):
-                    one.copy_(other)
-
-        super().__init__(multi_avg_fn=torch.no_grad()(average))
-
-
-class Stopwatch(pl.Callback):
-    """Seconds of training, validation aside, and its faces of all processes, over the sessions of a resumed fit."""
-
-    def __init__(self) -> None:
-        self.seconds, self.faces = 0.0, 0
-        self.seen = 0  # faces of the batches in which the optimiser of the trained network had its turn
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "faces": self.faces, "seen": self.seen}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds, self.faces = state_dict["seconds"], state_dict["faces"]
-        self.seen = state_dict.get("seen", self.faces)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        faces = len(batch["image"]) * trainer.world_size
-        self.faces += faces
-        if (batch_idx + 1) % getattr(pl_module, "batches_a_step", 1) == 0:
-            self.seen += faces
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._lap()  # where there is no validation; after one, hardly anything
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._lap()
-
-    def _lap(self) -> None:
-        now = time.perf_counter()
-        self.seconds, self.started = self.seconds + now - self.started, now
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = time.perf_counter()
-
-
-class Patience(EarlyStopping):
-    """Early stopping that a fit resumed after its last epoch still honours."""
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.wait_count >= self.patience:
-            trainer.should_stop = True
-
-
-class LastTwo(Checkpoint):
-    """Checkpoints of the last two finished epochs.
-
-    Saved before the first batch of the next epoch, where Lightning's loops can be left and entered again: at an epoch's
-    end, where `ModelCheckpoint` saves, the epoch's learning rate has not yet moved, and a resumed fit never moves it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.saved: int | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.saved = trainer.global_step  # nothing to save at the beginning, or where the fit was resumed
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        # Lightning 2.6 takes the whole resumed epoch for a restart, and passes over its plateau schedule.
-        trainer.fit_loop._restarting = False
-        if batch_idx > 0 or self.saved == trainer.global_step:
-            return
-        self.saved = trainer.global_step
-        trainer.save_checkpoint(self.folder / f"last-step={self.saved}.ckpt")
-        if trainer.is_global_zero:
-            for path in by_step(self.folder.glob("last-*.ckpt"))[2:]:
-                path.unlink()
-
-
-def by_step(checkpoints: Iterable[Path]) -> list[Path]:
-    """Checkpoints, the newest first."""
-    return sorted(checkpoints, key=lambda path: int(path.stem.rpartition("=")[2].partition("-")[0]), reverse=True)
 
 
 def fit(
@@ -222,21 +67,21 @@ def fit(
     model = build_model(cell, store)
     if isinstance(model, EmotionClassifier) and isinstance(data, EmotionDataModule) and recipe.class_weights:
         model.class_weights.copy_(torch.from_numpy(data.class_weights()))
-    best = None if recipe.monitor is None else _best(checkpoints, recipe.monitor)
+    best = None if recipe.monitor is None else best_epoch(checkpoints, recipe.monitor)
     stopwatch, history = Stopwatch(), History(folder / "history.csv")
     callbacks: list[pl.Callback] = [Reproducible(cell.seed), Guard(), stopwatch, Progress(folder / "progress.json")]
     if recipe.patience is not None and best is not None and best.monitor is not None:
         callbacks.append(Patience(best.monitor, mode=best.mode, patience=recipe.patience, check_finite=True))
     if recipe.ema is not None:
         callbacks.append(Averaging(recipe.ema))
-    callbacks += [history, *([] if best is None else [best]), _within_epochs(checkpoints), LastTwo(checkpoints)]
+    callbacks += [history, *([] if best is None else [best]), within_epochs(checkpoints), LastTwo(checkpoints)]
     if logger is not None:
         callbacks.append(LearningRateMonitor("epoch"))
     if recipe.compile:
         for network in model.compilable():
             network.compile()
     trainer = _trainer(cell, recipe, callbacks, folder, logger, model)
-    trainer.fit(model, datamodule=data, ckpt_path=_newest_whole(checkpoints), weights_only=True)
+    trainer.fit(model, datamodule=data, ckpt_path=newest_whole(checkpoints), weights_only=True)
     if not trainer.is_global_zero:
         return
     if not history.rows:
@@ -305,39 +150,6 @@ def _trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-
-
-def _best(checkpoints: Path, monitor: str) -> ModelCheckpoint:
-    """Keeps the weights of the epoch that is best on validation."""
-    return ModelCheckpoint(
-        checkpoints,
-        "best-{epoch}",
-        monitor=f"val_{monitor}",
-        mode="min" if monitor == "loss" else "max",
-        save_weights_only=True,
-        save_on_train_epoch_end=True,
-    )
-
-
-def _within_epochs(checkpoints: Path) -> ModelCheckpoint:
-    """The newest checkpoint within an epoch that takes long."""
-    every = timedelta(minutes=CHECKPOINT_MINUTES)
-    return ModelCheckpoint(checkpoints, "within-{step}", monitor="step", mode="max", train_time_interval=every)
-
-
-def _newest_whole(checkpoints: Path) -> Path | None:
-    """The newest checkpoint that can be read; those that cannot are named and passed over."""
-    candidates = [path for pattern in ("last-*.ckpt", "within-*.ckpt") for path in checkpoints.glob(pattern)]
-    for path in by_step(candidates):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            print(f"{path.name} cannot be read ({type(error).__name__}: {error}); going back to the one before it")
-            path.rename(path.with_suffix(".unreadable"))
-        else:
-            print(f"going on from {path.name}")
-            return path
-    return None
 
 
 def _save_weights(state: dict[str, torch.Tensor], path: Path) -> None:

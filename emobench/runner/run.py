@@ -22,11 +22,11 @@ from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.runner.build import build_data, build_joint_data
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit
-from emobench.runner.logging import log_result, wandb_logger
 from emobench.runner.machine import hardware, record_of, versions
 from emobench.runner.record import Fit, State, finished
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
+from emobench.runner.wandb import log_result, wandb_logger
 from emobench.suite import plugins
 from emobench.suite.cell import Cell
 
