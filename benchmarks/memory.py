@@ -21,6 +21,14 @@ from emobench.evaluation.judging import Drawing, Kept, Questions, Real, Rows, Ya
 from emobench.classifiers.cnn21 import CNN21
 from emobench.classifiers.resnet import ResNet18
 from emobench.data.datasets.synthetic import Synthetic
+<<<<<<< HEAD
+=======
+from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.reference import RealFaces
+from emobench.evaluation.sampler import Sampler
+from emobench.evaluation.task import Task
+from emobench.evaluation.tracks import editing, generation
+>>>>>>> w-house3t
 from emobench.generators.cvae import CVAE
 
 LIMIT = 4.0  # GiB
@@ -64,21 +72,22 @@ def measured(faces: int, inception: bool) -> tuple[int, float, float]:
     judges = [Reader(ResNet18(emotions=data.emotions, size=64, width=0.125)) for _ in range(2)]
     reader = Reader(CNN21(emotions=data.emotions, size=64, padding=True, dense=(64, 16)))
     model = CVAE(emotions=data.emotions, size=64, width=8, latent=16).eval()
-    real = Real.of(data, None)
-    drawing = Drawing(model, data.emotions, 64, Rows(real.images, real.val), cpu)
-    questions = Questions(drawing, judges, [], real, data.emotions)
+    real = RealFaces.of(data, None)
+    sampler = Sampler(model, data.emotions, 64, real, cpu)
+    settings = {"per_emotion": 100, "intensity": 0, "sources": 96}
     with tempfile.TemporaryDirectory() as folder:
         extractor = Projection() if inception else None
-        yardstick = Yardstick(real, reader, extractor, "projection", "no file", Path(folder))  # type: ignore[arg-type]
-        questions.real_faces()
-        fakes = questions.fidelity()
-        yardstick.measure(fakes, "fidelity")
-        yardstick.measure(real.faces(real.floor), "floor", again=True)
-        yardstick.copied({"generation": fakes, "copies": real.faces(real.reference)})
-        questions.control(100)
-        questions.editing(96, Kept(data, None, None))
+        fidelity = Fidelity(real, reader, extractor, "projection", "no file", Path(folder))  # type: ignore[arg-type]
+        metrics = {"generation": generation.METRICS, "editing": editing.METRICS}
+        task = Task(sampler, judges, [], real, fidelity, settings, data, {}, metrics, cpu)
+        task.judge_real_faces()
+        fidelity.measure(real.faces(real.floor), "floor", again=True)
+        task.copies["copies"] = real.faces(real.reference)
+        for track in (generation, editing):
+            track.measure(task)
+        fidelity.copied(task.copies)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return len(fakes), peak, time.perf_counter() - started
+    return len(task.copies["generation"]), peak, time.perf_counter() - started
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Do the metrics say what they should? Writes results/checks/metrics.md (PROTOCOL.md, 8).
+"""Do the metrics say what they should? Writes results/checks/metrics.md.
 
 Agreement with the libraries on the same arrays and files; the order of samples that are known to be worse, read by the
 panel of reference-generation (its store is needed: run `emobench bench benchmarks/reference-generation.toml` first).
@@ -26,12 +26,23 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from emobench.data.datasets.synthetic import Synthetic
+<<<<<<< HEAD
+=======
+from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.judge import Judge
+from emobench.evaluation.protocol import INTENSITIES
+from emobench.evaluation.reference import RealFaces
+>>>>>>> w-house3t
 from emobench.metrics.control import Verdicts, control
 from emobench.metrics.fidelity import Moments, Root, frechet, kernel_distance, score
 from emobench.metrics.identity import Embedding, cosine, ssim
 from emobench.metrics.inception import Inception
 from emobench.metrics.recognition import measures, tally
 from emobench.report.markdown import table
+<<<<<<< HEAD
+=======
+from emobench.runner.build import load_judges
+>>>>>>> w-house3t
 from emobench.runner.store import Store, load_board
 
 SUITE = "reference-generation"
@@ -84,12 +95,12 @@ def _by_files() -> Iterator[tuple[str, str, float, float, float]]:
 
     data = Synthetic(size=48, train=96, val=8, test=96)
     data.prepare()
-    real = Real.of(data, None)
+    real = RealFaces.of(data, None)
     fakes = np.ascontiguousarray(real.faces(real.floor)[:, :, ::-1])  # upside down
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = write_weights(folder)
-        ours = Yardstick(real, Nobody(), Inception(weights, CPU), "random", None, folder).measure(fakes, "fakes")
+        ours = Fidelity(real, Nobody(), Inception(weights, CPU), "random", None, folder).measure(fakes, "fakes")
         theirs = torch_fidelity.calculate_metrics(
             input1=write_faces(fakes, folder / "fakes"),
             input2=write_faces(real.faces(real.reference), folder / "real"), fid=True, kid=True, isc=True,
@@ -98,10 +109,10 @@ def _by_files() -> Iterator[tuple[str, str, float, float, float]]:
         )  # fmt: skip
     names = {"fid": "frechet_inception_distance", "kid": "kernel_inception_distance_mean", "is": "inception_score_mean"}
     for name, key in names.items():
-        yield f"{name.upper()} of 96 files", "torch-fidelity", ours[name]["value"], theirs[key], 1e-4
+        yield f"{name.upper()} of 96 files", "torch-fidelity", ours[name].value, theirs[key], 1e-4
 
 
-def worse(yardstick: Yardstick, real: Real) -> Iterator[list[str]]:
+def worse(fidelity: Fidelity, real: RealFaces) -> Iterator[list[str]]:
     """FED and ES of real test faces that are made worse step by step."""
     floor, labels = real.faces(real.floor), real.labels[real.floor]
     noise = np.random.default_rng(0).normal(0, 1, floor.shape)
@@ -111,8 +122,8 @@ def worse(yardstick: Yardstick, real: Real) -> Iterator[list[str]]:
         "emotions left": {n: floor[np.resize(np.flatnonzero(labels < n), len(floor))] for n in (8, 6, 4, 2, 1)},
     }
     for way, samples in ways.items():
-        found = [yardstick.measure(images, way) for images in samples.values()]
-        fed, es = ([each[name]["value"] for each in found] for name in ("fed", "es"))
+        found = [fidelity.measure(images, way) for images in samples.values()]
+        fed, es = ([each[name].value for each in found] for name in ("fed", "es"))
         steps = ", ".join(f"{step:g}" for step in samples)
         yield [way, steps, ", ".join(f"{v:.1f}" for v in fed), _ordered(fed), ", ".join(f"{v:.2f}" for v in es)]
 
@@ -121,7 +132,7 @@ def _ordered(values: list[float]) -> str:
     return "in order" if values == sorted(values) else "**not in order**"
 
 
-def truth(data: Synthetic, real: Real, judges: list[Judge]) -> tuple[list[float], float]:
+def truth(data: Synthetic, real: RealFaces, judges: list[Judge]) -> tuple[list[float], float]:
     """Calibrated control at each true intensity of 400 drawn faces, and their rank correlation."""
 
     def read(images: np.ndarray) -> np.ndarray:
@@ -131,14 +142,14 @@ def truth(data: Synthetic, real: Real, judges: list[Judge]) -> tuple[list[float]
     rows = real.test[:400]
     asked = np.arange(len(rows)) % len(data.emotions)
     found = []
-    for level in LEVELS:
+    for level in INTENSITIES:
         faces = [
             data.counterpart(data.faces.iloc[[row]], data.emotions[k], level)
             for row, k in zip(rows, asked, strict=True)
         ]
         verdicts = Verdicts(asked, read(np.concatenate(faces)))
         found.append(float(control(verdicts, known, len(data.emotions)).macro()["control_calibrated"]))
-    return found, float(spearmanr(found, LEVELS).statistic)
+    return found, float(spearmanr(found, INTENSITIES).statistic)
 
 
 def swapped(identity: Path | None) -> Iterator[list[str]]:
@@ -164,10 +175,10 @@ def main() -> None:
     parser.add_argument("--identity", type=Path, help="ONNX file of a face-recognition network")
     options = parser.parse_args()
     keys = {row.row: row.fit_key for row in load_board(options.results, SUITE)}
-    *judges, reader = load(Store(options.results), [keys[name] for name in ("resnet18", "vit", "cnn21")], CPU)
+    *judges, reader = load_judges(Store(options.results), [keys[name] for name in ("resnet18", "vit", "cnn21")], CPU)
     data = Synthetic(size=32, variant="plain")
     data.prepare()
-    real = Real.of(data, None)
+    real = RealFaces.of(data, None)
 
     same = []
     for what, whose, ours, theirs, allowed in agreement():
@@ -175,8 +186,8 @@ def main() -> None:
         outcome = "as it should be" if apart <= allowed else "**FAILS**"
         same.append([what, whose, f"{ours:.6f}", f"{theirs:.6f}", f"{apart:.1e}", f"{allowed:.0e}", outcome])
     with tempfile.TemporaryDirectory() as folder:
-        yardstick = Yardstick(real, reader, None, None, "no file", Path(folder))
-        order = list(worse(yardstick, real))
+        fidelity = Fidelity(real, reader, None, None, "no file", Path(folder))
+        order = list(worse(fidelity, real))
         copies = real.faces(real.reference)
         random = np.random.default_rng(0)
         samples = {
@@ -186,7 +197,7 @@ def main() -> None:
             "other real faces": real.faces(real.floor),
             "other real faces, blurred, σ 2": gaussian_filter(real.faces(real.floor), (0, 0, 2, 2)),
         }
-        copied = [[name, f"{found['value']:.3f}"] for name, found in yardstick.copied(samples).items()]
+        copied = [[name, f"{found.value:.3f}"] for name, found in fidelity.copied(samples).items()]
     rising, correlation = truth(data, real, judges)
     text = "\n".join(
         [
@@ -214,7 +225,7 @@ def main() -> None:
             "400 drawn faces at each true intensity, read by the panel:",
             "",
             *table(
-                ["intensity", *map(str, LEVELS)], [["control, calibrated", *(f"{value:.3f}" for value in rising)]]
+                ["intensity", *map(str, INTENSITIES)], [["control, calibrated", *(f"{value:.3f}" for value in rising)]]
             ),
             "",
             f"Spearman's correlation {correlation:.2f}.",

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from emobench.runner.judges import load
 
 import emobench
-from emobench.metrics.control import Verdicts, hits, rates, resampled_hits
+from emobench.evaluation.tracks.panel import resampled_hits
+from emobench.metrics.control import Verdicts, hits, rates
+from emobench.runner.build import load_judges
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store, load_board
 
@@ -28,9 +29,10 @@ def main() -> None:
     options = parser.parse_args()
     rows = load_board(options.results, SUITE)
     row = next(row for row in rows if row.row == "diffusion")
-    assert row.result is not None
-    keys = [judge["fit_key"] for judge in row.result["panel"]]
-    judges = load(Store(options.results), keys, torch.device("cpu"))
+    assert row.record is not None
+    assert row.record.evaluation is not None
+    keys = [judge.fit_key for judge in row.record.evaluation.panel]
+    judges = load_judges(Store(options.results), keys, torch.device("cpu"))
     model = emobench.load(options.results, SUITE, "diffusion", seed=row.seed)
     model.guidance = 1.0
     asked = np.arange(FACES) % len(model.emotions)
@@ -43,7 +45,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         verdicts = Verdicts(asked, np.stack([judge.read(faces)[0].argmax(1) for judge in judges]))
         value = hits(rates(asked, verdicts.read, len(model.emotions))).mean()
-        draws = resampled_hits(verdicts, len(model.emotions), 2000, np.random.default_rng(0)).mean((1, 2))
+        draws = resampled_hits(verdicts, len(model.emotions), "samplers", 2000).mean((1, 2))
         low, high = np.quantile(draws, [0.025, 0.975])
         lines.append(f"| {sampler} | {steps:,} | {seconds:.1f} s | {value:.3f} ({low:.3f}–{high:.3f}) |")
     machine = hardware()
@@ -52,7 +54,7 @@ def main() -> None:
             "# Sampling steps and control",
             "",
             f"The diffusion model of `{SUITE}`, {FACES} faces at guidance 1; panel control, raw, with a 95 % interval "
-            f"over faces; {machine['cpu']}, {machine['cores']} cores. Repeat: `python benchmarks/samplers.py`.",
+            f"over faces; {machine.cpu}, {machine.cores} cores. Repeat: `python benchmarks/samplers.py`.",
             "",
             "| sampler | steps | time | control |",
             "| --- | --: | --: | --: |",

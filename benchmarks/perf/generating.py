@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch_fidelity
-from emobench.evaluation.judging import Real, Yardstick
 from random_inception import write_faces, write_weights
 from timing import paired, ratio
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.datasets.synthetic import Synthetic
+from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.reference import RealFaces
 from emobench.generators.diffusion import Diffusion
 from emobench.metrics import inception
 from emobench.runner.build import build_data, build_model
@@ -85,13 +86,13 @@ def measure_further_row(runs: int, faces: int = 96) -> dict[str, Any]:
     """
     data = Synthetic(size=48, train=faces, val=8, test=faces)
     data.prepare()
-    real = Real.of(data, None)
+    real = RealFaces.of(data, None)
     fakes = np.ascontiguousarray(real.faces(real.floor)[:, :, ::-1])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = write_weights(folder)
         extractor = inception.Inception(weights, torch.device("cpu"))
-        yardstick = Yardstick(real, _Reader(), extractor, "random", None, folder)
+        fidelity = Fidelity(real, _Reader(), extractor, "random", None, folder)
         inputs = [
             write_faces(images, folder / kind)
             for kind, images in (("fakes", fakes), ("real", real.faces(real.reference)))
@@ -105,7 +106,7 @@ def measure_further_row(runs: int, faces: int = 96) -> dict[str, Any]:
                 feature_extractor_weights_path=str(weights),
             )  # fmt: skip
 
-        one, other = paired(lambda: yardstick.measure(fakes, "fakes"), theirs, runs)
+        one, other = paired(lambda: fidelity.measure(fakes, "fakes"), theirs, runs)
     return {
         "emobench_s": statistics.median(one),
         "torch_fidelity_s": statistics.median(other),

@@ -159,7 +159,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=measures, help="these alone; the page then holds no other")
     options = parser.parse_args()
     found = {name: measures[name][0](options.runs) for name in options.only or measures}
-    record = {"runs": options.runs, "hardware": hardware(), "versions": versions(), "measured": found}
+    measured_on = {"hardware": hardware().model_dump(), "versions": versions().model_dump()}
+    record = {"runs": options.runs, **measured_on, "measured": found}
     options.results.mkdir(parents=True, exist_ok=True)
     name = "perf-gpu" if torch.cuda.is_available() else "perf"
     (options.results / f"{name}.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
