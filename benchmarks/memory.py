@@ -16,19 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from emobench.evaluation.judging import Drawing, Kept, Questions, Real, Rows, Yardstick
 
 from emobench.classifiers.cnn21 import CNN21
 from emobench.classifiers.resnet import ResNet18
 from emobench.data.datasets.synthetic import Synthetic
-<<<<<<< HEAD
-=======
 from emobench.evaluation.fidelity import Fidelity
 from emobench.evaluation.reference import RealFaces
 from emobench.evaluation.sampler import Sampler
 from emobench.evaluation.task import Task
 from emobench.evaluation.tracks import editing, generation
->>>>>>> w-house3t
 from emobench.generators.cvae import CVAE
 
 LIMIT = 4.0  # GiB

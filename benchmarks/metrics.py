@@ -15,8 +15,6 @@ import numpy as np
 import scipy.linalg
 import torch
 import torch_fidelity
-from emobench.evaluation.judging import LEVELS, Real, Yardstick
-from emobench.runner.judges import Judge, load
 from perf.random_inception import write_faces, write_weights
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
@@ -26,23 +24,17 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from emobench.data.datasets.synthetic import Synthetic
-<<<<<<< HEAD
-=======
 from emobench.evaluation.fidelity import Fidelity
 from emobench.evaluation.judge import Judge
 from emobench.evaluation.protocol import INTENSITIES
 from emobench.evaluation.reference import RealFaces
->>>>>>> w-house3t
 from emobench.metrics.control import Verdicts, control
 from emobench.metrics.fidelity import Moments, Root, frechet, kernel_distance, score
 from emobench.metrics.identity import Embedding, cosine, ssim
 from emobench.metrics.inception import Inception
 from emobench.metrics.recognition import measures, tally
 from emobench.report.markdown import table
-<<<<<<< HEAD
-=======
 from emobench.runner.build import load_judges
->>>>>>> w-house3t
 from emobench.runner.store import Store, load_board
 
 SUITE = "reference-generation"

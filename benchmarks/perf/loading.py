@@ -26,7 +26,7 @@ NO_BLUR = Augment(blur_p=0.0)
 
 
 def recipe_r1(blur: bool = True) -> A.Compose:
-    """R1's changes as one would write them with albumentations alone."""
+    """The default changes as one would write them with albumentations alone."""
     cv2.setNumThreads(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -132,7 +132,7 @@ MEASURES: dict[str, tuple[Callable[[int], Any], Callable[[Any], Rows]]] = {
     "fit": (measure_fit, _fit),
     "rerun": (measure_rerun, _rerun),
     "start": (measure_start, _start),
-    "loader": (measure_loader, _augmented("training loader, R1's augmentation, 48 px")),
+    "loader": (measure_loader, _augmented("training loader, the default augmentation, 48 px")),
     "batched": (
         lambda runs: measure_batched(runs, blur=False),
         _augmented("batched augmentation, 48 px: flip, rotation, brightness, contrast"),

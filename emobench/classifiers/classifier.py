@@ -51,8 +51,8 @@ class TrainingArguments(TypedDict, total=False):
 
 DEFAULTS = TrainingArguments(
     loss="cross-entropy",
-    focal_alpha=0.25,  # Di Iorio
-    focal_gamma=2.0,  # Di Iorio
+    focal_alpha=0.25,  # Di Iorio, section 4.3, as all that names no other source (docs/systems.md)
+    focal_gamma=2.0,
     label_smoothing=0.0,
     optimizer="adamw",
     lr=1e-3,
@@ -60,12 +60,12 @@ DEFAULTS = TrainingArguments(
     momentum=0.9,  # no document says; the usual value
     nesterov=False,
     schedule="constant",
-    step_size=5,  # Di Iorio: 5 to 10
-    gamma=0.1,  # Di Iorio
-    warmup_epochs=3,  # Di Iorio
-    warmup_factor=10.0,  # Di Iorio
-    plateau_patience=2,  # Di Iorio is silent; below its early stopping's 3, else no decay would ever come to pass
-    plateau_factor=0.1,  # Di Iorio is silent; torch's default and the γ of StepLR
+    step_size=5,  # section 3.2: 5 to 10
+    gamma=0.1,
+    warmup_epochs=3,
+    warmup_factor=10.0,
+    plateau_patience=2,  # not given; below the early stopping's 3, else no decay would ever come to pass
+    plateau_factor=0.1,  # not given; torch's default, and γ of StepLR
 )
 
 
@@ -89,7 +89,7 @@ class EmotionClassifier(L.LightningModule):
     needs: ClassVar[Mapping[str, str]] = {}
     files: ClassVar[Sequence[str]] = ("weights",)  # arguments that may name a file or folder: its content counts
     keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
-    source: ClassVar[str]  # the paper and the document's section
+    source: ClassVar[str]  # where it is described: author, year, section
     recipe: ClassVar[Recipe | None]  # None: a cell without a fit of its own
     defaults: ClassVar[TrainingArguments] = {}  # where they differ from DEFAULTS
     channels_last: ClassVar[bool] = False  # the faster layout of convolutional networks, on CPUs too
@@ -301,7 +301,7 @@ _STEPWISE = ("cosine", "onecycle")
 
 
 class WarmupThenPlateau(ReduceLROnPlateau):
-    """Di Iorio's schedule: a linear rise over the first epochs, then a decay where the validation loss stands still.
+    """A linear rise over the first epochs, then a decay where the validation loss stands still (Di Iorio, section 4.3).
 
     In epoch e < `epochs` the rate is base·(1 + (factor − 1)·e/`epochs`), from then on base·factor, times the decays:
     the gradual warm-up of Goyal et al. 2017 (section 2.2), once an epoch.

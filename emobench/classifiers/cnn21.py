@@ -1,4 +1,4 @@
-"""The 21-layer CNN of the style transfer document."""
+"""The 21-layer CNN of Padalia and Saxena (docs/systems.md)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from emobench.recipe import Augment, BelowOne, Count, Positive, Recipe
 
 
 class CNN21(EmotionClassifier):
-    """Five blocks of convolution, ReLU, batch norm and max-pool, then three dense layers.
+    """Five blocks of convolution, ReLU, batch norm and max-pool, then three dense layers: 21 as its authors count.
 
-    21 layers as Padalia and Saxena count: 15 in the blocks, 2 of dropout, 1 that flattens, 3 dense ones (section 3.1).
+    15 in the blocks, 2 of dropout, 1 that flattens, 3 dense ones (Padalia and Saxena, section 3.2; docs/systems.md).
     Initial values are PyTorch's own: the document, which used TensorFlow, gives none.
 
     Args:
         width: multiplier of the convolutions' channels 16, 32, 64, 128, 256.
         padding: pad the convolutions, so that faces from 32 px on do; without it 94 px are needed.
-        dense: widths of the first two dense layers; the protocol's reader has 512 and 64.
+        dense: widths of the first two dense layers; a reader (docs/protocol.md) usually has 512 and 64.
         dropout: probability after the second and the fourth block.
     """
 
     name = "cnn21"
-    source = "Padalia and Saxena, sections 3.1, 4.2 and 4.3"
+    source = "Padalia and Saxena (docs/systems.md), sections 3.2, 4.2 and 4.3"
     channels_last = True
     # Section 4.2 rotates the smaller classes up to "approximately 10,000" each, which on ExpW is 0.29 of the largest;
     # here the split comes first. The angle is not given: Di Iorio's. No early stopping is mentioned. On ExpW itself

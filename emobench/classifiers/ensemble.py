@@ -17,7 +17,7 @@ from emobench.errors import SuiteError
 class Ensemble(EmotionClassifier):
     """The mean of the members' probabilities, all alike (Hansen and Salamon 1990), as logits: its logarithm.
 
-    It has nothing to train. Di Iorio leaves ensembles as future work.
+    It has nothing to train. Di Iorio (docs/systems.md), section 5.2, leaves ensembles as future work.
 
     Args:
         emotions: the K classes, which the members must have in the same order.
@@ -26,7 +26,7 @@ class Ensemble(EmotionClassifier):
     """
 
     name = "ensemble"
-    source = "Hansen and Salamon 1990, doi:10.1109/34.58871; Di Iorio section 6"
+    source = "Hansen and Salamon 1990, doi:10.1109/34.58871; Di Iorio (docs/systems.md), section 5.2"
     needs = {"members": "classifier"}  # noqa: RUF012 (read only)
     recipe = None
 

@@ -19,9 +19,9 @@ from emobench.recipe import BelowOne, Positive, Recipe
 class ResNet18(EmotionClassifier):
     """ResNet18 (He et al. 2016, table 1): a stem and eight residual blocks of two 3×3 convolutions.
 
-    A baseline of Di Iorio, trained there by cross-entropy, SGD and StepLR on the same balanced faces as the ViT;
-    section 4 says focal loss for it (`loss = "focal"`). Facial-Emotion-CVAE-StyleGAN fine-tunes it on AffectNet at
-    128 px (`weights = "IMAGENET1K_V1"`, `size = 128`).
+    A baseline of Di Iorio, section 4.2, trained there by cross-entropy, SGD and StepLR on the same balanced faces as
+    the ViT; section 4.4 says focal loss for it (`loss = "focal"`). Facial-Emotion-CVAE-StyleGAN fine-tunes it on
+    AffectNet at 128 px (`weights = "IMAGENET1K_V1"`, `size = 128`). docs/systems.md has more of both.
 
     The names of parameters are torchvision's, so that its files and ours load alike.
 
@@ -34,10 +34,11 @@ class ResNet18(EmotionClassifier):
     """
 
     name = "resnet18"
-    source = "He et al. 2016, arXiv:1512.03385; Di Iorio section 4; Facial-Emotion-CVAE-StyleGAN"
+    source = (
+        "Di Iorio, section 4.2, and Facial-Emotion-CVAE-StyleGAN (docs/systems.md); He et al. 2016, arXiv:1512.03385"
+    )
     channels_last = True
-    # Di Iorio compares under "consistent experimental conditions": the ViT's balance, batch and epochs, but plain
-    # cross-entropy.
+    # "Consistent experimental conditions", so the ViT's balance, batch and epochs, but plain cross-entropy.
     recipe = Recipe(batch=32, epochs=15, patience=3, oversample=2.0, undersample=0.4)
     # The document gives no rate for SGD; 0.01 ends the range that it explored. Weight decay as for its ViT.
     defaults: ClassVar[TrainingArguments] = {"optimizer": "sgd", "lr": 0.01, "schedule": "step"}

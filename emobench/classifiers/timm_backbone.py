@@ -23,7 +23,7 @@ _TRIED = (32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 336, 384,
 class TimmBackbone(EmotionClassifier):
     """A backbone of timm with a new linear head on its pooled features.
 
-    No document describes one; Di Iorio leaves "other ViT variants" as future work.
+    No document describes one; Di Iorio (docs/systems.md), section 5.2, leaves "different ViT variants" as future work.
 
     Args:
         backbone: timm's name, with or without the tag of a set of weights ("resnet10t.c3_in1k").
@@ -36,12 +36,12 @@ class TimmBackbone(EmotionClassifier):
     family = "backbone"
     source = "Wightman 2019, github.com/huggingface/pytorch-image-models"
     channels_last = True
-    # Ours, for want of a document: Di Iorio's batch, epochs and patience; optimiser and schedule as usual for timm.
+    # Ours, for want of a document: the ViT's batch, epochs and patience; optimiser and schedule are usual for timm.
     recipe = Recipe(batch=32, epochs=15, patience=3)
     defaults: ClassVar[TrainingArguments] = {
         "optimizer": "adamw",
         "lr": 3e-4,
-        "weight_decay": 0.02,  # among those that Di Iorio explored
+        "weight_decay": 0.02,  # as Di Iorio explored, section 3.2
         "schedule": "cosine",
     }
 

@@ -21,7 +21,7 @@ _URLS = {False: VGG16_Weights.IMAGENET1K_V1.url, True: VGG16_BN_Weights.IMAGENET
 class VGG16(EmotionClassifier):
     """VGG16 (Simonyan and Zisserman 2015, table 1, D): thirteen 3×3 convolutions in five groups, three dense layers.
 
-    A baseline of Di Iorio, section 4, trained like the other, ResNet18. The names of parameters are
+    A baseline of Di Iorio (docs/systems.md), section 4.2, trained like its ResNet18. The names of parameters are
     torchvision's, so that its files and ours load alike.
 
     Args:
@@ -38,9 +38,9 @@ class VGG16(EmotionClassifier):
     """
 
     name = "vgg16"
-    source = "Simonyan and Zisserman 2015, arXiv:1409.1556; Di Iorio section 4"
+    source = "Di Iorio (docs/systems.md), section 4.2; Simonyan and Zisserman 2015, arXiv:1409.1556"
     channels_last = True
-    # Di Iorio's comparison, as for ResNet18: its balance, batch and epochs, but plain cross-entropy.
+    # Di Iorio's comparison, as for ResNet18: the ViT's balance, batch and epochs, but plain cross-entropy.
     recipe = Recipe(batch=32, epochs=15, patience=3, oversample=2.0, undersample=0.4)
     # The document gives no rate for SGD; 0.01 ends the range that it explored. Weight decay as for its ViT.
     defaults: ClassVar[TrainingArguments] = {"optimizer": "sgd", "lr": 0.01, "schedule": "step"}

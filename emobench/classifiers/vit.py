@@ -1,4 +1,4 @@
-"""Vision Transformer on transformers' ViTModel, with the four strategies of the ViT document."""
+"""Vision Transformer on transformers' ViTModel, with the four strategies of Di Iorio (docs/systems.md)."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ _PUBLISHED = {  # width of a token, blocks and heads of the networks of Dosovits
 class ViT(EmotionClassifier):
     """ViT (Dosovitskiy et al. 2021): patches to tokens, pre-norm transformer blocks, a head on the class token.
 
-    Di Iorio's, with its head (section 4: dropout, 768 → 256, ReLU, dropout, 256 → K) and its
-    final settings as defaults. Position embeddings of a checkpoint are interpolated to `size` once, when it is loaded.
+    With the head (section 4.3: dropout, 768 → 256, ReLU, dropout, 256 → K) and the final settings of Di Iorio
+    (docs/systems.md), whose sections are meant here. Position embeddings of a checkpoint are interpolated to `size`
+    once, when it is loaded.
 
     Args:
-        strategy: what is trained (section 3.1). "frozen": the head only; "partial": the highest `unfrozen` blocks too;
+        strategy: what is trained (section 3.3). "frozen": the head only; "partial": the highest `unfrozen` blocks too;
             "full": all; "warmup": all, by the schedule "warmup-plateau" in place of the default one.
         unfrozen: blocks that "partial" trains, with the norm behind them.
         dim: width of a token; with `depth`, `heads` and `patch` the architecture, which a checkpoint must have too.
@@ -56,7 +57,7 @@ class ViT(EmotionClassifier):
         "vit-partial": {"strategy": "partial", "lr": 3e-5, "schedule": "step"},
         "vit-full": {"strategy": "full", "lr": 3e-5, "schedule": "step"},
     }
-    source = "Dosovitskiy et al. 2021, arXiv:2010.11929; Di Iorio sections 3 and 4"
+    source = "Di Iorio (docs/systems.md), sections 3 and 4.3; Dosovitskiy et al. 2021, arXiv:2010.11929"
     recipe = Recipe(
         size=224,
         batch=32,

@@ -18,8 +18,8 @@ from emobench.recipe import Augment, Recipe
 class CVAE(ConditionalVAE):
     """A convolutional encoder to a Gaussian latent and a decoder of transposed convolutions, both told the emotion.
 
-    Loss: MSE (mean over pixels) + β · KL (summed over latent dimensions), both means over the batch. The document's
-    other recipe: size 128, with a perceptual loss.
+    Loss: MSE (mean over pixels) + β · KL (summed over latent dimensions), both means over the batch. The
+    defaults are those of Liu et al. 2025; Facial-Emotion-CVAE-StyleGAN has size 128 and a perceptual loss.
 
     Args:
         latent: dimensions of z.
@@ -34,7 +34,10 @@ class CVAE(ConditionalVAE):
     """
 
     name = "cvae"
-    source = "Liu et al. 2025; Facial-Emotion-CVAE-StyleGAN; Sohn et al. 2015, eq. 4; β: Higgins et al. 2017, eq. 4"
+    source = (
+        "Liu et al. 2025, section 4.1.1, and Facial-Emotion-CVAE-StyleGAN (docs/systems.md); Sohn et al. 2015, eq. 4; "
+        "β: Higgins et al. 2017, eq. 4"
+    )
     recipe = Recipe(size=64, batch=64, epochs=50, monitor=None, augment=Augment.mirror())
 
     def __init__(

@@ -39,7 +39,7 @@ class CVAEStyleGAN(EmotionGenerator):
     """
 
     name = "cvae_stylegan"
-    source = "Facial-Emotion-CVAE-StyleGAN, conceptual fusion"
+    source = "Facial-Emotion-CVAE-StyleGAN (docs/systems.md), conceptual fusion"
     needs: ClassVar[Mapping[str, str]] = {"cvae": "cvae", "guide": "classifier"}
     may_need: ClassVar[Mapping[str, str]] = {"generator": "stylegan2"}
     files = ("network", "weights")

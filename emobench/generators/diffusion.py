@@ -41,7 +41,10 @@ class Diffusion(EmotionGenerator):
     """
 
     name = "diffusion"
-    source = "Liu et al. 2025; Ho et al. 2020, algorithm 1; Ho and Salimans 2022, algorithm 1 and eq. 6"
+    source = (
+        "Liu et al. 2025, sections 3.3 and 4.1.3 (docs/systems.md); Ho et al. 2020, algorithm 1; Ho and Salimans 2022, "
+        "algorithm 1 and eq. 6"
+    )
     recipe = Recipe(
         size=48,
         batch=32,

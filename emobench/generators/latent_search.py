@@ -1,7 +1,4 @@
-"""Classifier-guided search in the latent space of StyleGAN2: any emotion without training.
-
-After Facial-Emotion-CVAE-StyleGAN.
-"""
+"""Classifier-guided search in the latent space of StyleGAN2: any emotion without training."""
 
 from __future__ import annotations
 
@@ -48,7 +45,10 @@ class LatentSearch(EmotionGenerator):
     """
 
     name = "latent_search"
-    source = "Facial-Emotion-CVAE-StyleGAN; projection: Karras et al. 2020, arXiv:1912.04958, section 5"
+    source = (
+        "Facial-Emotion-CVAE-StyleGAN (docs/systems.md), latent optimization; projection: Karras et al. 2020a, "
+        "arXiv:1912.04958, section 5"
+    )
     needs: ClassVar[Mapping[str, str]] = {"guide": "classifier"}
     may_need: ClassVar[Mapping[str, str]] = {"generator": "stylegan2"}
     files = ("network", "weights")

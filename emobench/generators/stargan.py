@@ -37,7 +37,7 @@ class StarGAN(EmotionGenerator):
     name = "stargan"
     joint = True
     batches_a_step = 5  # of its own recipe, at the published `critic_steps`
-    source = "Liu et al. 2025; Choi et al. 2018, eq. 1-8"
+    source = "Liu et al. 2025, sections 3.2 and 4.1.2 (docs/systems.md); Choi et al. 2018, eq. 1-8"
     recipe = Recipe(size=224, batch=16, epochs=20, monitor=None, augment=Augment.mirror())
 
     def __init__(

@@ -20,7 +20,7 @@ from emobench.recipe import Augment, Recipe
 
 Layer = Literal["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
 CONVOLUTIONS = {"relu1_2": 2, "relu2_2": 4, "relu3_3": 7, "relu4_3": 10}  # how many of VGG16 lead to a layer
-CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 400_000.0  # the document's, section 4.3: what `total_loss` is measured with
+CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 400_000.0  # Padalia and Saxena, section 4.3; those of `total_loss`
 _SMALLEST = 5  # px: reflection needs more than the 4 px that the first convolution is padded with
 _CHUNK = 16  # faces whose losses are measured at a time
 
@@ -30,11 +30,11 @@ class StyleTransfer(EmotionGenerator):
 
     Loss: content (Johnson et al. 2016, eq. 2), the mean squared difference of activations, and style, the mean squared
     difference of Gram matrices (eq. 3), a sum over the style layers. Eq. 4 has their squared Frobenius norm, C² times
-    as much, and section 7 of the document half the sum over activations for content; but weights of 1 and 400,000 go
-    with means, as in PyTorch's own example of the method (1e5 and 1e10), and so they are read here.
+    as much, and Padalia and Saxena (section 7) half the sum over activations for content; but weights of 1 and 400,000
+    go with means, as in PyTorch's own example of the method (1e5 and 1e10), and so they are read here.
 
-    A label says nothing of which network a training face goes through: as in the document, every network is trained on
-    faces of all emotions.
+    A label says nothing of which network a training face goes through: as in Padalia and Saxena, every network is
+    trained on faces of all emotions.
 
     Args:
         width: channels of the first convolution; two and four times as many follow.
@@ -45,14 +45,17 @@ class StyleTransfer(EmotionGenerator):
         content_weight, style_weight: of the terms. A guide's activations are of another size than VGG16's: with a small
             one, at 32 px, weights of 100 to 300 and the content of relu1_2 left the face to be seen.
         tv_weight: of the total variation (Johnson et al. 2016, section 3.2: that of Mahendran and Vedaldi 2015, with
-            β = 2), a mean over pixels; 0: none, as in the document.
+            β = 2), a mean over pixels; 0: none, as in Padalia and Saxena.
         styles: a folder with a picture for each emotion, named after it; None: the built-in ones.
         lr: of Adam.
         classifier, guide: the networks that fill the needs of these names.
     """
 
     name = "style_transfer"
-    source = "Padalia and Saxena; Johnson et al. 2016, eq. 2-4; Gatys et al. 2016; Ulyanov et al. 2016 (instance norm)"
+    source = (
+        "Padalia and Saxena (docs/systems.md), sections 3.3, 4.3 and 7; Johnson et al. 2016, eq. 2-4; Gatys et al. "
+        "2016; Ulyanov et al. 2016 (instance norm)"
+    )
     may_need: ClassVar[Mapping[str, str]] = {"classifier": "classifier", "guide": "classifier"}
     files = ("styles", "weights")
     keeps_files = True  # its losses are measured with them
@@ -227,7 +230,7 @@ class StyleTransfer(EmotionGenerator):
 
     @torch.no_grad()
     def losses(self, images: Tensor, made: Tensor, emotions: Tensor) -> dict[str, Tensor]:
-        """What the document minimises, for each face: content, style, and both at its weights of 1 and 400,000.
+        """What Padalia and Saxena minimise, for each face: content, style, and both at its weights of 1 and 400,000.
 
         Args:
             images: faces, uint8 (N, 3, H, W).
@@ -254,7 +257,7 @@ class StyleTransfer(EmotionGenerator):
 class Transformation(nn.Module):
     """Pixels (N, 3, H, W) in [-1, 1] to pixels in another style; 4 divides H and W. Sixteen convolutions, no pooling.
 
-    Section 3.3 of the document: instance norm (Ulyanov et al. 2016, section 2), and upsampling by nearest neighbour
+    Padalia and Saxena, section 3.3: instance norm (Ulyanov et al. 2016, section 2), and upsampling by nearest neighbour
     before a convolution in place of a transposed one. Edges are padded by reflection, about which it is silent.
     """
 

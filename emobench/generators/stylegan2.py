@@ -52,7 +52,10 @@ class StyleGAN2(EmotionGenerator):
     """
 
     name = "stylegan2"
-    source = "Facial-Emotion-CVAE-StyleGAN; Karras et al. 2020, arXiv:1912.04958 and arXiv:2006.06676"
+    source = (
+        "Facial-Emotion-CVAE-StyleGAN (docs/systems.md); Karras et al. 2020a and 2020b, arXiv:1912.04958 and "
+        "arXiv:2006.06676"
+    )
     # 25 million faces, the second paper's budget.
     recipe = Recipe(
         size=64,

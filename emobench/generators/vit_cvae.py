@@ -41,7 +41,10 @@ class ViTCVAE(ConditionalVAE):
     """
 
     name = "vit_cvae"
-    source = "Almousa et al. 2025; Dosovitskiy et al. 2021, eq. 1-4; SSIM: Wang et al. 2004, eq. 13"
+    source = (
+        "Almousa et al. 2025, section III (docs/systems.md); Dosovitskiy et al. 2021, eq. 1-4; SSIM: Wang et al. 2004, "
+        "eq. 13"
+    )
     recipe = Recipe(size=64, batch=64, epochs=50, monitor=None, augment=Augment.mirror())
 
     def __init__(
