@@ -37,6 +37,7 @@ def bench(
     overrides: Sequence[str] = (),
     results: Path | str = "results",
     data: Path | str = "data",
+    engine: str = "local",
 ) -> pd.DataFrame:
     """Train and measure every cell of a suite that has no result yet, and write its board, as `emobench bench` does.
 
@@ -48,6 +49,7 @@ def bench(
         overrides: such as "model.resnet18.lr=0.05".
         results: folder of the results; the board is its folder of the suite's name.
         data: folder of the datasets.
+        engine: where cells run: "local", or a class of a file, as "my_engine.py:Mine".
 
     Returns:
         The board's numbers, see `read_board`. Cells that failed have no value, and a reason.
@@ -58,7 +60,7 @@ def bench(
     """
     from emobench.commands.bench import bench
 
-    outcome = bench(suite, overrides, Path(results), Path(data))
+    outcome = bench(suite, overrides, Path(results), Path(data), engine=engine)
     if outcome.exit_code > 128:
         raise KeyboardInterrupt
     return read_board(outcome.board)

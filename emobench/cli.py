@@ -68,6 +68,9 @@ def bench(
     ] = OnExisting.skip,
     results: Results = Path("results"),
     data: Data = Path("data"),
+    engine: Annotated[
+        str, typer.Option(help="Where cells run: local, or a class of a file, such as my_engine.py:Mine.")
+    ] = "local",
     workers: Annotated[
         int | None, typer.Option(help="Loader processes per cell. [default: 0 on a CPU, else up to 8]")
     ] = None,
@@ -89,6 +92,7 @@ def bench(
         data,
         name=name,
         dry_run=dry_run,
+        engine=engine,
         on_existing=on_existing.value,
         workers=workers,
         offline=offline,

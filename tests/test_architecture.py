@@ -31,7 +31,7 @@ MAY: dict[str, set[str]] = {
         "classifiers", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn", "recipe",
     },
     "runner": {
-        "classifiers", "data", "errors", "evaluation", "files", "generators", "metrics", "recipe", "suite",
+        "classifiers", "data", "definitions", "errors", "evaluation", "files", "generators", "metrics", "recipe", "suite",
     },
     "report": {"errors", "evaluation", "files", "metrics", "runner", "suite"},
     "commands": {"data", "errors", "metrics", "report", "runner", "suite"},

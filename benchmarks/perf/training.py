@@ -20,9 +20,9 @@ from torchvision.models import resnet18
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.runner.build import build_data
+from emobench.runner.engines.local import preload
 from emobench.runner.fit import fit
 from emobench.runner.store import Store
-from emobench.runner.sweep import preload
 from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
 from emobench.suite.file import PACKAGED, load

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from emobench.commands.boards import BoardFile
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+from emobench.runner.engines import engine_of
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner
 from emobench.runner.sweep import Sweep, sweep, trusting
@@ -42,6 +43,7 @@ def bench(
     *,
     name: str | None = None,
     dry_run: bool = False,
+    engine: str = "local",
     on_existing: Literal["skip", "redo", "trust"] = "skip",
     workers: int | None = None,
     offline: bool = False,
@@ -54,6 +56,7 @@ def bench(
         suite: a file, the name of a suite of the package, or the content of a file with the board's `name`.
         overrides: as `--set` takes them.
         name: of the board; None: the suite's, and the overrides.
+        engine: where cells run: the name of an engine, or `my_engine.py:Mine`.
         on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
         workers: loader processes of each cell; None: as the hardware suggests.
 
@@ -88,10 +91,11 @@ def bench(
         print(board.summary())
         return _outcome(board)
 
+    runs_on = engine_of(engine) if cells else None
     logged = _wandb(loaded, wandb, offline) if cells else None
     board.write()  # at once, so that a reader sees results from the first minute
     state = None
-    if cells:
+    if runs_on is not None:
         with Display(Console(), plan) as display:
 
             def on_change(state: Sweep) -> None:
@@ -103,6 +107,7 @@ def bench(
                 cells,
                 results,
                 data,
+                engine=runs_on(),
                 workers=_workers() if workers is None else workers,
                 redo=on_existing == "redo",
                 wandb=logged,

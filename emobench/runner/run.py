@@ -40,7 +40,7 @@ class Job:
     data_root: Path
     workers: int = 0
     redo: bool = False
-    wandb: dict[str, str] | None = None  # see `logging.wandb_logger`; None: not logged there
+    wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
@@ -100,6 +100,7 @@ def execute(job: Job) -> int:
         raised.append(number)
         raise Interrupted(number)
 
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep gets it too and ends its cells in order
     helper = int(os.environ.get("LOCAL_RANK", 0)) > 0  # a further process of a fit on several devices
     try:
@@ -119,6 +120,9 @@ def execute(job: Job) -> int:
         if not helper:
             _keep_failure(store, job.cell, ended)
         return 128 + ended.signal if isinstance(ended, Interrupted) else 1
+    finally:
+        for number, handler in before.items():  # an engine may run jobs in the sweep's own process
+            signal.signal(number, handler)
 
 
 def describe(error: BaseException) -> str:

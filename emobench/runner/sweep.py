@@ -1,53 +1,34 @@
-"""The sweep: cells in order, each in a process of its own, one at a time on every GPU (or on the CPU).
-
-The processes are forked from a server that has imported the heavy libraries and not touched a GPU, so that a cell
-starts in a fraction of a second. A cell on several devices starts cold: Lightning runs the command again for each.
-"""
+"""The sweep: cells in order, each after those that it needs, handed to an engine that runs them."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import forkserver
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.runner.engines.engine import Engine
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
 from emobench.runner.store import FINISHED, HELD, Origin, Store, adopt, committed_cells, committed_judge
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import PROTOCOL, in_todays_form, key
 
-if TYPE_CHECKING:
-    from emobench.runner.run import Job
-
 GRACE = 60  # seconds that a cell has to end in order after SIGTERM
 
 
 @dataclass
 class Running:
-    """A cell's process."""
+    """A cell that an engine runs."""
 
     cell: Cell
-    gpu: int | None
-    process: Any  # multiprocessing.Process or subprocess.Popen
-    started: float
-
-    @property
-    def exitcode(self) -> int | None:
-        if isinstance(self.process, subprocess.Popen):
-            return self.process.poll()
-        return self.process.exitcode  # type: ignore[no-any-return]
+    started: Any  # what the engine knows it by
+    since: float
 
 
 @dataclass
@@ -173,6 +154,7 @@ def sweep(
     results: Path,
     data_root: Path,
     *,
+    engine: Engine,
     workers: int,
     redo: bool,
     wandb: dict[str, str] | None,
@@ -182,34 +164,24 @@ def sweep(
     """Run cells until all have ended or a signal asks to stop.
 
     Args:
+        engine: where they run.
         wandb: where cells are logged too (see `Job`).
         on_change: called after every cell that ended, such as to write the boards again.
         on_tick: called about once a second.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preload())
-    forkserver.ensure_running()  # it imports while this process does
-    from emobench.runner.run import Job, visible_gpus
+    from emobench.runner.run import Job
 
     state = Sweep(plan, Store(results), list(cells), list(cells))
-    slots: list[int | None] = list(range(len(visible_gpus()))) or [None]
 
     def launch() -> bool:
-        """Start what can start; returns whether a cell ended without a process."""
+        """Start what can start; returns whether a cell ended without a job."""
         settled = False
         for cell in list(state.waiting):
-            taken = [running.gpu for running in state.running]
-            free = [slot for slot in slots if slot not in taken]
-            if any(_several(running.cell) for running in state.running) or not free:
-                break
             problem = _needs(state, cell)
             if problem == "wait" or state.held.get(cell.fit_key, 0) > time.monotonic():
                 continue
             if any(running.cell.fit_key == cell.fit_key for running in state.running):
                 continue  # a second evaluation of a fit that is under way
-            if _several(cell) and state.running:
-                break  # it takes every device
-            state.waiting.remove(cell)
             if problem is not None:
                 _fail(state, cell, problem)
                 settled = True
@@ -217,28 +189,27 @@ def sweep(
                 _note(state, cell)
                 settled = True
             else:
-                state.running.append(_start(context, Job(cell, results, data_root, workers, redo, wandb), free[0]))
+                started = engine.start(Job(cell, results, data_root, workers, redo, wandb))
+                if started is None:
+                    break  # there is no room
+                state.running.append(Running(cell, started, time.monotonic()))
+            state.waiting.remove(cell)
         return settled
 
     with _signals(state):
         while (state.waiting or state.running) and state.signal is None:
             changed = launch()
-            _wait(state)
+            engine.wait([running.started for running in state.running])
             on_tick(state)
             if state.signal is not None:
                 break
-            changed |= _collect(state)
+            changed |= _collect(state, engine)
             if changed:
                 launch()  # the boards are written while the next cell runs
                 on_change(state)
         if state.signal is not None:
-            _stop(state)
+            _stop(state, engine)
     return state
-
-
-def _several(cell: Cell) -> bool:
-    """Whether a cell is fitted on several devices, and so takes all of them."""
-    return cell.trains and cell.trainer.get("devices", 1) != 1
 
 
 def _ran_meanwhile(state: Sweep, cell: Cell) -> bool:
@@ -249,16 +220,19 @@ def _ran_meanwhile(state: Sweep, cell: Cell) -> bool:
     return reuse.remade(cell, reuse.needed(state.waiting)) is None
 
 
-def _collect(state: Sweep) -> bool:
-    """Take the processes that ended off the list; returns whether a cell ended with them."""
+def _collect(state: Sweep, engine: Engine) -> bool:
+    """Take the jobs that ended off the list; returns whether a cell ended with them."""
     changed = False
-    for running in [each for each in state.running if each.exitcode is not None]:
+    for running in list(state.running):
+        code = engine.poll(running.started)
+        if code is None:
+            continue
         state.running.remove(running)
-        if running.exitcode == HELD:
+        if code == HELD:
             state.held[running.cell.fit_key] = time.monotonic() + 2
             state.waiting.insert(0, running.cell)
         else:
-            _ended(state, running)
+            _ended(state, running, code)
             _join(state, running.cell)
             changed = True
     return changed
@@ -284,15 +258,6 @@ def _join(state: Sweep, ended: Cell) -> None:
     state.cells.sort(key=lambda cell: order[id(cell)])
 
 
-def preload() -> list[str]:
-    """What the fork server imports once for all cells: the run, every model and dataset, the augmentation library.
-
-    With all code loaded at the start, a sweep is not changed by edits that are made while it runs.
-    """
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    return ["emobench.runner.engines.server", "emobench.runner.run", "emobench.runner.engines.warm", "albumentations"]
-
-
 def _needs(state: Sweep, cell: Cell) -> str | None:
     """None where all networks that a cell needs are there, "wait", or why they will never be."""
     reuse = Reuse(state.store)
@@ -308,47 +273,19 @@ def _needs(state: Sweep, cell: Cell) -> str | None:
     return None
 
 
-def _start(context: Any, job: Job, gpu: int | None) -> Running:
-    if not _several(job.cell):
-        from emobench.runner.run import start
-
-        process = context.Process(target=start, args=(job, gpu))
-        process.start()
-        return Running(job.cell, gpu, process, time.monotonic())
-    folder = Store(job.results).fit_folder(job.cell.fit_key)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "job.json"
-    write_json(path, {"schema_version": SCHEMA_VERSION, **job.plain()})
-    return Running(
-        job.cell,
-        gpu,
-        subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], process_group=0),
-        time.monotonic(),
-    )
-
-
-def _wait(state: Sweep) -> None:
-    """Until a process ends, about a second at most."""
-    sentinels = [run.process.sentinel for run in state.running if not isinstance(run.process, subprocess.Popen)]
-    if len(sentinels) == len(state.running) and sentinels:
-        wait(sentinels, timeout=1)
-    else:
-        time.sleep(0.2 if state.running else 1)
-
-
-def _ended(state: Sweep, running: Running) -> None:
+def _ended(state: Sweep, running: Running, code: int) -> None:
     """Take note of how a cell ended; one that could not write its own state is written here."""
-    cell, code = running.cell, running.exitcode
-    state.seconds[_place(cell)] = time.monotonic() - running.started
+    cell = running.cell
+    state.seconds[_place(cell)] = time.monotonic() - running.since
     found = _outcome(state.store, cell)
     if code != 0 and found[0] in ("pending", "done"):
-        if code is not None and code < 0:
+        if code < 0:
             name = signal.Signals(-code).name
             reason = f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")
         else:
             reason = f"ended with exit code {code}; see {state.store.fit_folder(cell.fit_key) / 'log.txt'}"
         _fail(state, cell, reason)
-    elif code is not None and code < 0 and found[0] == "interrupted":
+    elif code < 0 and found[0] == "interrupted":
         _fail(state, cell, f"killed by {signal.Signals(-code).name}")
     else:
         _note(state, cell)
@@ -398,16 +335,18 @@ def _signals(state: Sweep) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop(state: Sweep) -> None:
+def _stop(state: Sweep, engine: Engine) -> None:
     """Ask every cell to end in order, then make sure that it does."""
     for running in state.running:
-        running.process.terminate()
+        engine.stop(running.started)
     deadline = time.monotonic() + GRACE
-    while any(running.exitcode is None for running in state.running) and time.monotonic() < deadline:
+    under_way = list(state.running)
+    while under_way and time.monotonic() < deadline:
+        under_way = [running for running in under_way if engine.poll(running.started) is None]
         time.sleep(0.05)
+    for running in under_way:
+        engine.stop(running.started, at_once=True)
     for running in state.running:
-        if running.exitcode is None:
-            running.process.kill()
         _note(state, running.cell)
     state.running.clear()
 

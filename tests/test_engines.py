@@ -1,0 +1,84 @@
+"""Where cells run: an engine is one file, and changes no number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import emobench as package
+from emobench.errors import SuiteError
+from emobench.runner.engines import engine_of
+from emobench.runner.engines.local import Local
+
+HERE = '''
+from emobench.runner.engines.engine import Engine
+from emobench.runner.run import execute
+
+
+class Here(Engine):
+    """Runs a job at once, in the sweep's own process."""
+
+    name = "here"
+
+    def start(self, job):
+        return [execute(job)]
+
+    def poll(self, started):
+        return started[0]
+
+    def stop(self, started, *, at_once=False):
+        pass
+
+    def wait(self, started):
+        pass
+'''
+COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb", "faces_per_s")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    path = tmp_path / "here.py"
+    path.write_text(HERE)
+    return path
+
+
+def numbers(board: pd.DataFrame) -> pd.DataFrame:
+    return board[~board.metric.isin(COSTS)].reset_index(drop=True)
+
+
+def test_a_toy_engine_gives_the_local_engines_numbers(tiny: Path, tmp_path: Path, here: Path) -> None:
+    data = tmp_path / "data"
+    local = package.bench(tiny, results=tmp_path / "local", data=data)
+    toy = package.bench(tiny, results=tmp_path / "toy", data=data, engine=f"{here}:Here")
+    pd.testing.assert_frame_equal(numbers(toy), numbers(local))
+    assert local.value.notna().sum() > 20
+
+
+def test_a_cell_that_fails_there_is_kept(tiny: Path, tmp_path: Path, here: Path, emobench: Callable[..., int]) -> None:
+    results = tmp_path / "results"
+    assert (
+        emobench("bench", tiny, "--set", "model.resnet18.lr=1e30", "--results", results, "--engine", f"{here}:Here")
+        == 1
+    )
+    assert "diverged" in next(results.glob("tiny*/leaderboard.md")).read_text()
+
+
+def test_engines_are_found_by_name_or_by_file(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine_of("local") is Local
+    assert engine_of(f"{here}:Here").name == "here"
+    with pytest.raises(SuiteError, match="'here'"):
+        engine_of("here")
+    monkeypatch.setenv("EMOBENCH_PLUGINS", str(here))
+    assert engine_of("here").__name__ == "Here"
+    with pytest.raises(SuiteError, match="did you mean 'local'"):
+        engine_of("locl")
+    with pytest.raises(SuiteError, match="no such file"):
+        engine_of(f"{tmp_path / 'none.py'}:Here")
+    with pytest.raises(SuiteError, match="Her"):
+        engine_of(f"{here}:Her")
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name")
+    with pytest.raises(SuiteError, match=r"broken\.py, line 1: ModuleNotFoundError"):
+        engine_of(f"{tmp_path / 'broken.py'}:Here")
