@@ -31,11 +31,12 @@ MAY: dict[str, set[str]] = {
         "classifiers", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn", "recipe",
     },
     "runner": {
-        "classifiers", "data", "definitions", "errors", "evaluation", "files", "generators", "metrics", "recipe", "suite",
+        "classifiers", "data", "definitions", "errors", "evaluation", "files", "generators", "metrics", "recipe",
+        "suite",
     },
     "report": {"errors", "evaluation", "files", "metrics", "runner", "suite"},
     "commands": {"data", "errors", "metrics", "report", "runner", "suite"},
-    "__init__": {"errors", "runner"},  # `emobench.load`
+    "__init__": {"commands", "errors", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
     "cli": {"commands", "errors", "files", "report", "runner", "suite"},
     "__main__": {"cli"},
 }  # fmt: skip
