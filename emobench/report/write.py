@@ -30,10 +30,13 @@ def write(results: Path, suite: str) -> Board:
 
     Raises:
         StoreError: the suite has never been run here.
+        SuiteError: a file of the user's own that it names is missing, or cannot be imported.
     """
     cells = load_board(results, suite)
-    folder, command = results / suite, Origin.recorded(results, suite).command(suite)
-    board = Board(suite, folder / "leaderboard.md", cells, sections(suite, cells, list(tracks().values())), command)
+    folder, origin = results / suite, Origin.recorded(results, suite)
+    origin.use_plugins(results)
+    found = sections(suite, cells, list(tracks().values()))
+    board = Board(suite, folder / "leaderboard.md", cells, found, origin.command(suite))
     for section in board.sections:
         for cell in section.usable:
             commit_cell(results, suite, cell)

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,21 @@ class Job:
     data_root: Path
     workers: int = 0
     redo: bool = False
+    plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
     wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
         places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
-        return {"cell": asdict(self.cell), **places, "workers": self.workers, "redo": self.redo, "wandb": self.wandb}
+        others = ("workers", "redo", "plugins", "wandb")
+        return {"cell": asdict(self.cell), **places, **{name: getattr(self, name) for name in others}}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Job:
         """The job whose `plain` values these are."""
         results, data_root = Path(plain["results"]), Path(plain["data_root"])
-        return cls(Cell(**plain["cell"]), results, data_root, plain["workers"], plain["redo"], plain["wandb"])
+        others = {name: plain[name] for name in ("workers", "redo", "plugins", "wandb")}
+        return cls(Cell(**plain["cell"]), results, data_root, **others)
 
 
 def start(job: Job, gpu: int | None = None) -> None:
@@ -166,6 +169,7 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
             leftover.unlink()
     for source in cell.sources.values():
         plugins.load(Path(source["path"]), source["sha256"])
+    plugins.use(job.plugins)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     data = build_data(cell, job.data_root)
     data.prepare()

@@ -19,7 +19,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,7 @@ from emobench.errors import StoreError
 from emobench.files import read_json, replacing
 from emobench.runner.record import Card, Record, finished, read_record
 from emobench.runner.record import State as Ended
+from emobench.suite import plugins
 from emobench.suite.file import Suite, is_file, packaged, stem
 from emobench.suite.keys import is_current as made_by_todays_code
 from emobench.suite.overrides import board_name, parsed
@@ -208,17 +209,23 @@ class Origin:
         file: as the command takes it: the name of a suite of the package, or a path; that is relative to the folder
             that holds the results where the file lies below it, so that a moved checkout or a clone still finds it.
         overrides: as `--set` takes them, in one order.
+        plugins: files of the user's own that it names, relative in the same way.
     """
 
     file: str
     overrides: list[str]
+    plugins: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, suite: Suite, results: Path) -> Origin:
         """Of a suite that is run now."""
-        file, home = Path(suite.file), results.resolve().parent
-        inside = is_file(suite.file) and file.is_relative_to(home)
-        return cls(f"{file.relative_to(home).as_posix()}" if inside else suite.file, list(suite.overrides))
+        home = results.resolve().parent
+
+        def placed(name: str) -> str:
+            inside = is_file(name) and Path(name).is_relative_to(home)
+            return Path(name).relative_to(home).as_posix() if inside else name
+
+        return cls(placed(suite.file), list(suite.overrides), [placed(each) for each in suite.plugins])
 
     @classmethod
     def recorded(cls, results: Path, board: str) -> Origin:
@@ -231,11 +238,19 @@ class Origin:
         """
         record = read_json(results / board / "suite.json")
         default = board if board in packaged() else f"benchmarks/{board}.toml"
-        return cls(record.get("file", default), record.get("overrides", []))
+        return cls(record.get("file", default), record.get("overrides", []), record.get("plugins", []))
 
     def path(self, results: Path) -> Path | None:
         """Where the suite's file lies; None for a suite of the package."""
         return results.resolve().parent / self.file if is_file(self.file) else None
+
+    def use_plugins(self, results: Path) -> None:
+        """Import the files of the user's own that the suite names.
+
+        Raises:
+            SuiteError: one is missing, or cannot be imported.
+        """
+        plugins.use({str(results.resolve().parent / each): None for each in self.plugins})
 
     def command(self, board: str) -> str:
         """The command that runs it again, from the folder that holds the results; quoted for a shell."""

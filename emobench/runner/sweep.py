@@ -16,6 +16,7 @@ from emobench.runner.engines.engine import Engine
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
 from emobench.runner.store import FINISHED, HELD, Origin, Store, adopt, committed_cells, committed_judge
+from emobench.suite import plugins
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import PROTOCOL, in_todays_form, key
 
@@ -189,7 +190,7 @@ def sweep(
                 _note(state, cell)
                 settled = True
             else:
-                started = engine.start(Job(cell, results, data_root, workers, redo, wandb))
+                started = engine.start(Job(cell, results, data_root, workers, redo, plugins.used(), wandb))
                 if started is None:
                     break  # there is no room
                 state.running.append(Running(cell, started, time.monotonic()))

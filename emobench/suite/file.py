@@ -65,6 +65,7 @@ class Suite(BaseModel):
     reader: str = "cnn21"  # for FED and ES
     evaluation: Evaluation = Evaluation()
     wandb: Wandb | None = None  # None: not logged there
+    plugins: list[str] = []  # files of the user's own that define tracks, metrics, models and datasets
 
 
 def packaged() -> list[str]:
@@ -106,11 +107,11 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
     apply(content, changes)
-    _anchor_classes(content, path.parent)
+    _anchor(content, path.parent)
     try:
         board = checked_name(board_name(stem(path), changes) if name is None else name)
         file = str(path.resolve()) if is_file(suite) else str(suite)
-        return Suite(name=board, file=file, overrides=[str(each) for each in changes], **content)
+        suite_read = Suite(name=board, file=file, overrides=[str(each) for each in changes], **content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -120,6 +121,8 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
         raise SuiteError(f"{path}: {place}: {first['msg']}") from None
     except TypeError:
         raise SuiteError(f"{path}: {', '.join(_OF_FILE)} follow from file and command; none is set in it") from None
+    plugins.use(dict.fromkeys(suite_read.plugins))
+    return suite_read
 
 
 def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -> tuple[Path, str]:
@@ -138,7 +141,7 @@ def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -
     if not isinstance(suite.get("name"), str):
         raise SuiteError('a suite that is no file needs a "name": that of its board, such as {"name": "mine", ...}')
     board = checked_name(board_name(suite["name"], parsed(overrides)))
-    _anchor_classes(content, Path.cwd())
+    _anchor(content, Path.cwd())
     try:
         text = tomli_w.dumps(content)
     except (TypeError, ValueError) as error:
@@ -149,8 +152,10 @@ def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -
     return path, board
 
 
-def _anchor_classes(content: Mapping[str, Any], folder: Path) -> None:
-    """Name the files of `class = "my_models.py:Small"` by their whole paths."""
+def _anchor(content: dict[str, Any], folder: Path) -> None:
+    """Name the files of `plugins` and of `class = "my_models.py:Small"` by their whole paths."""
+    if isinstance(content.get("plugins"), list):
+        content["plugins"] = [str((folder / Path(str(each)).expanduser()).resolve()) for each in content["plugins"]]
     for kind in ("data", "model"):
         tables = content.get(kind)
         for table in tables.values() if isinstance(tables, dict) else ():

@@ -1,8 +1,9 @@
-"""Files of the user's own that define models and datasets: where they are looked for, and how they are imported.
+"""Files of the user's own that define models, datasets, tracks, metrics and engines: where they are looked for, and how
+they are imported.
 
-There are three ways to name one: `class = "my_models.py:Small"` in a suite, from the suite's folder on;
-`EMOBENCH_PLUGINS`, files and folders of files; and the entry-point group `emobench.plugins`, modules of installed
-packages.
+There are three ways to name one: in a suite, from the suite's folder on, as `class = "my_models.py:Small"` or among
+`plugins = ["my_track.py"]`; by `EMOBENCH_PLUGINS`, files and folders of files; and by the entry-point group
+`emobench.plugins`, modules of installed packages.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from emobench.data.content import listing
-from emobench.errors import EmobenchError, StoreError
+from emobench.errors import EmobenchError, StoreError, SuiteError
 
 VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.plugins"
 ANYTHING = (Exception, SystemExit)  # that importing a foreign file may raise
@@ -70,13 +71,43 @@ def anchored(name: str, folder: Path) -> str:
     return f"{(folder / Path(path).expanduser()).resolve()}:{cls}"
 
 
+_of_suite: list[Path] = []  # the files that the suite at hand names
+
+
+def use(named: Mapping[str, str | None]) -> None:
+    """From now on these are the files of the suite at hand, in the place of those before.
+
+    Args:
+        named: path -> SHA-256 when the suite was planned, see `load`.
+
+    Raises:
+        SuiteError: one is missing, or cannot be imported.
+        EmobenchError: one is another one by now.
+    """
+    _of_suite[:] = [Path(path).resolve() for path in named]
+    for path, sha256 in zip(_of_suite, named.values(), strict=True):
+        try:
+            load(path, sha256)
+        except FileNotFoundError:
+            raise SuiteError(f"{path}: no such file; `plugins` names it from the suite's own folder on") from None
+        except EmobenchError:
+            raise
+        except ANYTHING as error:
+            raise SuiteError(str(Broken.by(error, path))) from error
+
+
+def used() -> dict[str, str]:
+    """The files of the suite at hand: path -> SHA-256."""
+    return {str(path): vars(load(path))["sha256_of_file"] for path in _of_suite}
+
+
 def files() -> list[Path]:
-    """The files that `EMOBENCH_PLUGINS` names; of a folder those that do not begin with an underscore or a dot."""
-    found: list[Path] = []
+    """Those of the suite at hand and of `EMOBENCH_PLUGINS`; of a folder all but those that `_` or a dot begins."""
+    found = list(_of_suite)
     for part in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         path = Path(part).expanduser().resolve()
         found += sorted(path.glob("[!_.]*.py")) if path.is_dir() else [path]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def state() -> tuple[object, ...]:
