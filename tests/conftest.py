@@ -136,6 +136,7 @@ intensity = 2
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what is dear to make run in one process, where several share the work."""
     for item in items:
