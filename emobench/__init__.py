@@ -16,7 +16,6 @@ faces = maker.edit(images, emotions, seeds)            # the same people with ot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +23,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["__version__", "bench", "load", "read_board"]
-__version__ = version("emobench")
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # read when it is asked for: a source tree that is not installed has none
+        from importlib.metadata import version
+
+        return version("emobench")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def bench(

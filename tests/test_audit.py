@@ -17,6 +17,7 @@ from emobench.data.audit import pairs_within
 from emobench.data.datasets.fer2013 import FER2013
 from emobench.data.datasets.folder import Folder
 from emobench.data.pack import perceptual_hashes, small
+from emobench.runner.record import read_record
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "fer2013"  # real rows, where they are at hand
 
@@ -133,11 +134,12 @@ def test_a_dataset_with_an_unreadable_face_trains_and_says_so(emobench: Callable
         '[data."folder:mine"]\nsize = 32\nmax_bad = 0.05\n[model.resnet18]\nwidth = 0.0625\nbatch = 16\nepochs = 1\n'
     )
     assert emobench("bench", suite, "--data", tmp_path, "--results", tmp_path / "results") == 0
-    result = json.loads(next((tmp_path / "results/s/cells").glob("*/result.json")).read_text())
-    assert result["dataset"]["audit"]["excluded"] == 3
-    assert result["dataset"]["audit"]["test_faces_seen_in_training"] == 2
-    assert result["metrics"]["accuracy_unleaked"]["n"] == 28
-    assert "3 of 180 faces cannot be read and are left out" in result["dataset"]["notes"][0]
+    evaluation = read_record(next((tmp_path / "results/s/cells").glob("*/result.json"))).evaluation
+    assert evaluation is not None
+    assert evaluation.dataset.audit["excluded"] == 3
+    assert evaluation.dataset.audit["test_faces_seen_in_training"] == 2
+    assert evaluation.tracks["recognition"].values["accuracy_unleaked"].n == 28
+    assert "3 of 180 faces cannot be read and are left out" in evaluation.dataset.notes[0]
     board = (tmp_path / "results/s/leaderboard.md").read_text()
     assert "3 of 180 faces cannot be read" in board
     suite.write_text(suite.read_text().replace("max_bad = 0.05\n", ""))

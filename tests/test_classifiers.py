@@ -566,7 +566,7 @@ def test_vgg_weights_fill_the_dense_layers_where_they_fit(caches):
     fits = VGG16(emotions=EMOTIONS, size=32, pool=1, head=32, weights="IMAGENET1K_V1")
     assert torch.equal(fits.classifier[0].weight, state["classifier.0.weight"])
     other = VGG16(emotions=EMOTIONS, size=32, pool=1, head=16, weights="IMAGENET1K_V1")
-    assert torch.equal(other.features[0].weight, state["features.0.weight"])
+    assert torch.equal(other.convolutions[0].weight, state["features.0.weight"])
     assert other.classifier[0].weight.shape == (16, 512)
 
 
