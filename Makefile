@@ -22,7 +22,7 @@ smoke: $(READY)  ## the whole way in about a minute
 	$(BIN)/emobench bench smoke --results $(RESULTS) $(ARGS)
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -9,7 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
+
+from emobench.files import write_text
 
 os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"  # before any library looks
 
@@ -136,19 +139,16 @@ intensity = 2
 """
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what is dear to make run in one process, where several share the work."""
-    for item in items:
-        shared = "generated" if "generated" in getattr(item, "fixturenames", ()) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(shared))
+def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Packs are made once for all tests, and never in the user's own cache."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder = of_all_processes(tmp_path_factory) / "cache"
     folder.mkdir(exist_ok=True)
     os.environ["EMOBENCH_CACHE"] = str(folder)
 
@@ -218,19 +218,22 @@ def both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 @pytest.fixture(scope="session")
 def made_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("suite") / "made.toml"
-    path.write_text(GENERATORS_SUITE)
+    path = of_all_processes(tmp_path_factory) / "made.toml"
+    write_text(path, GENERATORS_SUITE)
     return path
 
 
 @pytest.fixture(scope="session")
 def generated(made_suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of the whole suite; tests that change something copy them."""
+    """The results of the whole suite, made once; tests that change something copy them."""
     from emobench.cli import main
 
-    folder = tmp_path_factory.mktemp("made") / "results"
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", str(made_suite), "--results", str(folder)])
-    logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("cells/*/log.txt"))
-    assert not stop.value.code, logs
-    return folder
+    folder = made_suite.with_name("made")
+    with FileLock(made_suite.with_name("made.lock")):
+        if not (folder / "done").exists():
+            with pytest.raises(SystemExit) as stop:
+                main(["bench", str(made_suite), "--results", str(folder / "results")])
+            logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("results/cells/*/log.txt"))
+            assert not stop.value.code, logs
+            (folder / "done").touch()
+    return folder / "results"

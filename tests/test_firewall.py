@@ -281,7 +281,7 @@ def test_a_judges_card_names_its_backbone(planned: Any, tmp_path: Path) -> None:
     network = TimmBackbone(emotions=cell.emotions, size=32, backbone="test_resnet")
     store, fit = Store(tmp_path), Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
     store.fit_folder(cell.fit_key).mkdir(parents=True)
-    save_file(network.state_dict(), store.weights(cell.fit_key))
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, store.weights(cell.fit_key))
     record_of(cell, "done", fit=fit).write(store.fit_folder(cell.fit_key) / "fit.json")
     (judge,) = load_judges(store, [cell.fit_key], torch.device("cpu"))
     assert judge.card.architecture == "test_resnet"
