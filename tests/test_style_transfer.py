@@ -217,7 +217,7 @@ def test_a_layer_of_a_guide_is_the_convolution_of_the_same_number() -> None:
     assert list(seen) == ["relu1_2", "relu2_2", "relu4_3"]
     x = (pixels + 1) / 2
     x = (x * 255 - 255 * guide().pixel_mean) / (255 * guide().pixel_std)
-    for place, layer in enumerate(guide().features[:23]):
+    for place, layer in enumerate(guide().convolutions[:23]):
         x = layer(x)
         for name, end in {"relu1_2": 3, "relu2_2": 8, "relu4_3": 22}.items():
             if place == end:
@@ -246,10 +246,10 @@ def test_an_activation_is_what_the_guides_own_relu_leaves() -> None:
     with torch.no_grad():
         seen = LossNetwork(None, [normed], ["relu1_2"])(pixels)["relu1_2"]
         x = ((pixels + 1) / 2 - normed.pixel_mean) / normed.pixel_std
-        torch.testing.assert_close(seen, normed.features[:6](x))  # twice convolution, batch norm, ReLU
-        normed.features[5] = nn.Identity()
+        torch.testing.assert_close(seen, normed.convolutions[:6](x))  # twice convolution, batch norm, ReLU
+        normed.convolutions[5] = nn.Identity()
         bare = LossNetwork(None, [normed], ["relu1_2"])(pixels)["relu1_2"]
-        torch.testing.assert_close(bare, F.relu(normed.features[:4](x)))
+        torch.testing.assert_close(bare, F.relu(normed.convolutions[:4](x)))
 
 
 def test_losses_by_hand() -> None:
