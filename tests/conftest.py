@@ -139,6 +139,12 @@ intensity = 2
 """
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whoever is first makes what is shared, and the others wait for it."""
+    if "generated" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.timeout(1200))
+
+
 def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all processes of pytest-xdist share."""
     base = tmp_path_factory.getbasetemp()
