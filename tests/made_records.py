@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from emobench.files import read_json, write_json
 
 MACHINE = {"device": "cpu", "cpu": "Test CPU", "cores": 2, "gpu": None, "memory_gb": 8.0}
 VERSIONS = {"emobench": "0", "commit": "abc", "dirty": False, "torch": "2", "lightning": "2", "python": "3"}
@@ -56,3 +59,9 @@ def made_evaluation(
     dataset["notes"] = more.pop("notes", [])
     whole = {"dataset": dataset, "tracks": dict(tracks), "raw": dict(raw)}
     return {**whole, "params": 1, "flops": 1.0, "batch": 256, **more}
+
+
+def hand_over(results: Path, board: str, suite: Path) -> None:
+    """Make a board that was copied the board of a suite beside the results."""
+    path = results / board / "suite.json"
+    write_json(path, {**read_json(path), "file": suite.name})

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_records import hand_over
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.models import vgg16
@@ -152,6 +153,7 @@ def test_a_later_clone_judges_a_new_row_with_the_same_judges(
     longer = tmp_path / "made.toml"
     second = made_suite.read_text().split("[model.vit_cvae]\n")[1].split("\n[")[0].replace("latent = 8", "latent = 4")
     longer.write_text(f'{made_suite.read_text()}\n[model.second]\nclass = "vit_cvae"\n{second}')
+    hand_over(there, "made", longer)
     assert emobench("bench", longer, "--results", there, "--on-existing", "trust") == 0
     trained = [path.parent.name for path in there.glob("cells/*/weights.safetensors")]
     found = rows(there)

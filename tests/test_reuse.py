@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TINY
+from made_records import hand_over
 from safetensors.torch import load_file, save_file
 
 import emobench as package
@@ -204,6 +205,7 @@ def made(generated: Path, made_suite: Path, tmp_path: Path) -> tuple[Path, Path]
     results = tmp_path / "results"
     shutil.copytree(generated, results)
     suite = tmp_path / "made.toml"
+    hand_over(results, "made", suite)
     parts = made_suite.read_text().split("\n[")
     suite.write_text("\n[".join(part for part in parts if not part.startswith(("model.s", "model.d", "model.vit_"))))
     return suite, results
