@@ -455,10 +455,6 @@ def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block
         ".",
     )
     blocks: list[Block] = [Table([(each,) for each in header], rows, left=(0, 3, 4, 6)), Paragraph(said)]
-    if section.without_weights:
-        named = joined(part for card in section.without_weights for part in [Name(f"{card.row} ({card.sha256[:12]})")])
-        why = "Weights that are not committed, so that a clone is small: "
-        blocks.append(Paragraph((why, *named, ". The command at the end of this page trains them again.")))
     return blocks
 
 
@@ -488,6 +484,11 @@ def _meaning(board: Board) -> list[Block]:
     items.append(
         (f"Protocol {PROTOCOL}; seeds {', '.join(map(str, seeds))}. All numbers: `metrics.csv`; raw: `cells/`.",)
     )
+    absent = {card.sha256: card for section in board.sections for card in section.without_weights}
+    if absent:
+        named = [part for card in absent.values() for part in (", ", Name(card.row), " ", Code(card.sha256[:12]))]
+        why = "Weights that are not committed, so that a clone is small: "
+        items.append((why, *named[1:], ". The command at the end of this page trains them again."))
     report = f"emobench report {shlex.quote(board.suite)}"
     items.append(
         ("To repeat: ", Code(board.command), "; to write this page again from the stored results: ", Code(report), ".")
