@@ -121,8 +121,19 @@ def _tracks(state: object) -> dict[str, Track]:
                     where = f"{_place(type(other))} and {_place(member)}"
                     raise SuiteError(f"two tracks are called '{member.name}': {where}. Rename one of them")
                 found[member.name] = member()
+    for track in found.values():
+        track.add([metric for metric in _added() if metric.track == track.name])
     first = [name for name in _ORDER if name in found]
     return {name: found[name] for name in (*first, *(name for name in found if name not in first))}
+
+
+def _added() -> list[Metric]:
+    """The metrics in the user's own files; those of tracks that the same file defines may stand in these already."""
+    from emobench.evaluation.tracks.track import Metric
+
+    return [
+        value for module in plugins.modules([]) for value in list(vars(module).values()) if isinstance(value, Metric)
+    ]
 
 
 def tracks() -> dict[str, Track]:
@@ -137,11 +148,7 @@ def tracks_of(model: type) -> dict[str, Track]:
 
 def metrics_of(track: str) -> tuple[Metric, ...]:
     """The means over faces of a track: its own, then those of the user's own files."""
-    from emobench.evaluation.tracks.track import Metric
-
-    added = (value for module in plugins.modules([]) for value in list(vars(module).values()))
-    mine = [metric for metric in added if isinstance(metric, Metric) and metric.track == track]
-    return (*tracks()[track].metrics, *mine)
+    return tracks()[track].metrics
 
 
 def files_of_metrics(track: str) -> list[Path]:

@@ -252,6 +252,13 @@ class Track:
     pictures: ClassVar[Mapping[str, str]] = {}
     meaning: ClassVar[tuple[str, ...]] = ()
 
+    def add(self, metrics: Sequence[Metric]) -> None:
+        """Measure and show further metrics, of files of the user's own."""
+        new = [metric for metric in metrics if metric not in self.metrics]
+        self.metrics = (*self.metrics, *new)
+        shown = [Column(each.heading or each.name, Key(each.name), optional=True) for each in new]
+        vars(self)["columns"] = (*self.columns, *shown)
+
     @classmethod
     def measures(cls, model: type) -> bool:
         """Whether a model of this class is measured on the track: by the methods that it has."""
