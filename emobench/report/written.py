@@ -7,13 +7,14 @@ import json
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from emobench.errors import EmobenchError, StoreError
 from emobench.files import replacing
-from emobench.report.markdown import escape
 from emobench.runner.store import StoredCell, load_board
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAGE = "leaderboard.md"
 _LAST = "<!-- below: the last board that could be written -->"
@@ -40,6 +41,8 @@ def read_board(folder: Path) -> pd.DataFrame:
     Raises:
         StoreError: there is no board.
     """
+    import pandas as pd  # the command, which needs it for nothing else, starts without it
+
     path = folder / "metrics.csv"
     floats, integers = ("value", "low", "high"), ("size", "seed", "n", "protocol")
     missing = {name: ["", "n/a"] for name in (*floats, *integers)}  # a name may look like a missing number
@@ -51,6 +54,8 @@ def read_board(folder: Path) -> pd.DataFrame:
 
 def mark_unwritten(results: Path, suite: str, error: Exception) -> str:
     """Say at the top of a board's page that it could not be written, above the last one that could; returns why."""
+    from emobench.report.markdown import escape  # it loads all that pages are made of
+
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "emobench" in Path(frame.filename).parts]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     known = isinstance(error, EmobenchError | OSError) and str(error)

@@ -173,10 +173,14 @@ def sweep(
     from emobench.runner.run import Job
 
     state = Sweep(plan, Store(results), list(cells), list(cells))
+    room = True  # whether the engine may take another job: until one ends it need not be asked, nor the store be read
 
     def launch() -> bool:
         """Start what can start; returns whether a cell ended without a job."""
+        nonlocal room
         settled = False
+        if not room and state.running:
+            return settled
         for cell in list(state.waiting):
             problem = _needs(state, cell)
             if problem == "wait" or state.held.get(cell.fit_key, 0) > time.monotonic():
@@ -192,7 +196,8 @@ def sweep(
             else:
                 started = engine.start(Job(cell, results, data_root, workers, redo, plugins.used(), wandb))
                 if started is None:
-                    break  # there is no room
+                    room = False
+                    break
                 state.running.append(Running(cell, started, time.monotonic()))
             state.waiting.remove(cell)
         return settled
@@ -204,7 +209,9 @@ def sweep(
             on_tick(state)
             if state.signal is not None:
                 break
+            under_way = len(state.running)
             changed |= _collect(state, engine)
+            room |= len(state.running) < under_way
             if changed:
                 launch()  # the boards are written while the next cell runs
                 on_change(state)

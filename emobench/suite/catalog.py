@@ -114,13 +114,11 @@ def _tracks(state: object) -> dict[str, Track]:
 
     found: dict[str, Track] = {}
     for module in _modules("track", []):
-        for member in list(vars(module).values()):
-            own = inspect.isclass(member) and member.__module__ == module.__name__
-            if own and issubclass(member, Track) and "name" in vars(member):
-                if (other := found.get(member.name)) is not None:
-                    where = f"{_place(type(other))} and {_place(member)}"
-                    raise SuiteError(f"two tracks are called '{member.name}': {where}. Rename one of them")
-                found[member.name] = member()
+        for member in plugins.defined(module, Track):
+            if (other := found.get(member.name)) is not None:
+                where = f"{_place(type(other))} and {_place(member)}"
+                raise SuiteError(f"two tracks are called '{member.name}': {where}. Rename one of them")
+            found[member.name] = member()
     for track in found.values():
         track.add([metric for metric in _added() if metric.track == track.name])
     first = [name for name in _ORDER if name in found]
@@ -206,12 +204,7 @@ def resolve(kind: Kind, name: str) -> tuple[Any, dict[str, Any]]:
 def _of_file(kind: Kind, reference: str) -> Any:
     """The class that a file and a name mean."""
     path, _, name = reference.rpartition(":")
-    try:
-        module = plugins.load(Path(path))
-    except FileNotFoundError:
-        raise SuiteError(f"{path}: no such file; `class` names one from the suite's own folder on") from None
-    except plugins.ANYTHING as error:
-        raise SuiteError(str(Broken.by(error, Path(path)))) from error
+    module = plugins.wanted(Path(path), "`class` names one from the suite's own folder on")
     found = {member.__name__: member for member in _members(kind, module)}
     if name not in found:
         raise SuiteError(f"{path}: {unknown(f'{kind} class', name, found)}")

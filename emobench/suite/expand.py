@@ -186,7 +186,6 @@ class _Builder:
         control: str | None = None,
         parts: Sequence[DataRow] = (),
     ) -> Cell:
-
         trainer = {**self.trainer, **row.trainer}
         sources = list(parts) or [data]
         emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]

@@ -111,7 +111,7 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     try:
         board = checked_name(board_name(stem(path), changes) if name is None else name)
         file = str(path.resolve()) if is_file(suite) else str(suite)
-        suite_read = Suite(name=board, file=file, overrides=[str(each) for each in changes], **content)
+        found = Suite(name=board, file=file, overrides=[str(each) for each in changes], **content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -121,8 +121,8 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
         raise SuiteError(f"{path}: {place}: {first['msg']}") from None
     except TypeError:
         raise SuiteError(f"{path}: {', '.join(_OF_FILE)} follow from file and command; none is set in it") from None
-    plugins.use(dict.fromkeys(suite_read.plugins))
-    return suite_read
+    plugins.use(dict.fromkeys(found.plugins))
+    return found
 
 
 def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -> tuple[Path, str]:

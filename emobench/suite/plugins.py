@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from emobench.data.content import listing
 from emobench.errors import EmobenchError, StoreError, SuiteError
 
 VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.plugins"
 ANYTHING = (Exception, SystemExit)  # that importing a foreign file may raise
+Base = TypeVar("Base")
 _REFERENCE = re.compile(r".+\.py:\w+")
 
 
@@ -74,6 +75,31 @@ def anchored(name: str, folder: Path) -> str:
 _of_suite: list[Path] = []  # the files that the suite at hand names
 
 
+def wanted(path: Path, missing: str, sha256: str | None = None) -> ModuleType:
+    """As `load`, of a file that a suite or a command names; `missing`: what to do where it is not there.
+
+    Raises:
+        SuiteError: it is missing, or cannot be imported.
+        EmobenchError: it is another one by now.
+    """
+    try:
+        return load(path, sha256)
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: no such file; {missing}") from None
+    except ANYTHING as error:
+        if sha256 is not None and isinstance(error, EmobenchError):
+            raise
+        raise SuiteError(str(Broken.by(error, path))) from error
+
+
+def defined(module: ModuleType, base: type[Base]) -> Iterator[type[Base]]:
+    """The named subclasses of a class that a module itself defines."""
+    for member in list(vars(module).values()):
+        own = inspect.isclass(member) and member.__module__ == module.__name__
+        if own and issubclass(member, base) and "name" in vars(member):
+            yield member
+
+
 def use(named: Mapping[str, str | None]) -> None:
     """From now on these are the files of the suite at hand, in the place of those before.
 
@@ -86,14 +112,7 @@ def use(named: Mapping[str, str | None]) -> None:
     """
     _of_suite[:] = [Path(path).resolve() for path in named]
     for path, sha256 in zip(_of_suite, named.values(), strict=True):
-        try:
-            load(path, sha256)
-        except FileNotFoundError:
-            raise SuiteError(f"{path}: no such file; `plugins` names it from the suite's own folder on") from None
-        except EmobenchError:
-            raise
-        except ANYTHING as error:
-            raise SuiteError(str(Broken.by(error, path))) from error
+        wanted(path, "`plugins` names it from the suite's own folder on", sha256)
 
 
 def used() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +23,12 @@ def engine_of(name: str) -> type[Engine]:
     broken: list[Broken] = []
     if plugins.is_reference(name):
         path, _, cls = plugins.anchored(name, Path.cwd()).rpartition(":")
-        try:
-            modules = iter([plugins.load(Path(path))])
-        except FileNotFoundError:
-            raise SuiteError(f"{path}: no such file; the engine {name} is named from the current folder on") from None
-        except plugins.ANYTHING as error:
-            raise SuiteError(str(Broken.by(error, Path(path)))) from error
-        found = {each.__name__: each for each in _engines(modules)}
+        module = plugins.wanted(Path(path), f"the engine {name} is named from the current folder on")
+        found = {each.__name__: each for each in plugins.defined(module, Engine)}
         if cls not in found:
             raise SuiteError(f"{path}: {unknown('engine class', cls, found)}")
         return found[cls]
-    named = {each.name: each for each in _engines(_modules(broken))}
+    named = {each.name: each for module in _modules(broken) for each in plugins.defined(module, Engine)}
     if name not in named:
         passed_over = "".join(f"\n{each} (passed over)" for each in broken)
         raise SuiteError(f"{unknown('engine', name, named)}{passed_over}")
@@ -47,11 +41,3 @@ def _modules(broken: list[Broken]) -> Iterator[ModuleType]:
         if not module.name.startswith("_"):
             yield importlib.import_module(f"{__name__}.{module.name}")
     yield from plugins.modules(broken)
-
-
-def _engines(modules: Iterator[ModuleType]) -> Iterator[type[Engine]]:
-    for module in modules:
-        for member in list(vars(module).values()):
-            own = inspect.isclass(member) and member.__module__ == module.__name__
-            if own and issubclass(member, Engine) and "name" in vars(member):
-                yield member
