@@ -255,6 +255,8 @@ class Track:
     def add(self, metrics: Sequence[Metric]) -> None:
         """Measure and show further metrics, of files of the user's own."""
         new = [metric for metric in metrics if metric not in self.metrics]
+        if not new:
+            return
         self.metrics = (*self.metrics, *new)
         shown = [Column(each.heading or each.name, Key(each.name), optional=True) for each in new]
         vars(self)["columns"] = (*self.columns, *shown)
