@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    # One core a process, and before torch counts its threads: those of two processes on the same cores wait for each
+    # other by spinning, which made fits of a second take half a minute.
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(_cores)]})
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
