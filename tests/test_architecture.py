@@ -21,9 +21,10 @@ MAY: dict[str, set[str]] = {
     "recipe": set(),
     "definitions": set(),
     "nn": {"emotions", "errors", "files"},
+    "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
-    "classifiers": {"errors", "nn", "recipe"},
-    "generators": {"errors", "nn", "recipe"},
+    "classifiers": {"errors", "model", "nn", "recipe"},
+    "generators": {"errors", "model", "nn", "recipe"},
     "data": {"definitions", "emotions", "errors", "recipe"},
     "evaluation": {"data", "errors", "files", "metrics"},
     # A suite's classes are found by their names; it counts parameters and FLOPs with what all classifiers share.

@@ -15,11 +15,11 @@ from emobench.classifiers.vgg import VGG16
 from emobench.errors import NotFinite, SizeError, SuiteError
 from emobench.generators.cvae import CVAE
 from emobench.generators.diffusion import Diffusion
-from emobench.generators.generator import EmotionGenerator, tracks
+from emobench.generators.generator import EmotionGenerator
 from emobench.generators.stargan import StarGAN
 from emobench.generators.vae import kl_of
 from emobench.generators.vit_cvae import ViTCVAE
-from emobench.suite.catalog import classes, parameters, plain
+from emobench.suite.catalog import classes, parameters, plain, tracks_of
 
 EMOTIONS = ("neutral", "happy", "sad", "anger")
 SMALL: dict[str, dict[str, Any]] = {
@@ -77,7 +77,7 @@ FACES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32
 @pytest.mark.parametrize("name", GENERATORS)
 def test_the_contract(name: str) -> None:
     model = small(name)
-    assert tracks(type(model))
+    assert tracks_of(type(model))
     seeds = torch.arange(6) + 100
     draws = []
     if hasattr(model, "sample"):

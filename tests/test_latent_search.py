@@ -124,7 +124,7 @@ def test_no_emotion_is_no_search(stylegan: StyleGAN2) -> None:
 
 def test_a_random_start_is_of_another_emotion(stylegan: StyleGAN2, monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = searching(stylegan), []
-    space = model.networks.space(torch.device("cpu"))
+    space = model.space(torch.device("cpu"))
     draw = space.random
     monkeypatch.setattr(space, "random", lambda noise, emotions: (seen.append(emotions), draw(noise, emotions))[1])
     wanted = torch.eye(4).repeat(6, 1)
@@ -135,7 +135,7 @@ def test_a_random_start_is_of_another_emotion(stylegan: StyleGAN2, monkeypatch: 
 
 def test_mean_start_and_a_w_for_each_layer(stylegan: StyleGAN2) -> None:
     model = searching(stylegan, start="mean", plus=True)
-    space, noise = model.networks.space(torch.device("cpu")), Noise(torch.arange(2))
+    space, noise = model.space(torch.device("cpu")), Noise(torch.arange(2))
     start, _ = model._start(space, asked(0, 1), torch.arange(2), noise)
     assert start.shape == (2, stylegan.generator.synthesis.ws, 8)
     assert torch.equal(start[1, 3], space.mean)

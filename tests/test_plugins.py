@@ -45,7 +45,7 @@ class {cls}(EmotionClassifier):
     def __init__(
         self, *, emotions: Sequence[str], size: int, channels: int = 4, **training: Unpack[TrainingArguments]
     ) -> None:
-        super().__init__(emotions=emotions, size=size, architecture={{"channels": channels}}, **training)
+        super().__init__(emotions=emotions, size=size, **training)
         self.body = nn.Conv2d(3, channels, 3, stride=2)
         self.head = nn.Linear(channels, len(self.emotions))
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn  # noqa: F401
 from torch.nn import functional as F  # noqa: F401
 
 from emobench.classifiers.classifier import EmotionClassifier, TrainingArguments  # noqa: F401
-from emobench.generators.generator import EmotionGenerator, tracks  # noqa: F401
+from emobench.generators.generator import EmotionGenerator  # noqa: F401
 from emobench.nn.noise import Noise  # noqa: F401
 from emobench.recipe import Augment, Recipe  # noqa: F401
+from emobench.suite.catalog import tracks_of
 
 EMOTIONS = ("neutral", "happy", "sad")
 NAMES = {
@@ -40,7 +41,7 @@ def test_the_classifier() -> None:
 
 def test_the_generator() -> None:
     model = shown("Mean")(emotions=EMOTIONS, size=32)
-    assert tracks(type(model)) == ("generation",)
+    assert list(tracks_of(type(model))) == ["generation"]
     assert model.recipe.monitor is None
     faces = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
     emotions = torch.eye(3).repeat(2, 1)

@@ -19,7 +19,6 @@ from emobench.classifiers.cnn21 import CNN21
 from emobench.classifiers.vgg import VGG16
 from emobench.emotions import EMOTIONS as ALL
 from emobench.errors import DatasetError, SizeError, SuiteError, WeightsError
-from emobench.generators.generator import tracks
 from emobench.generators.style_transfer import (
     STYLE_WEIGHT,
     LossNetwork,
@@ -29,7 +28,7 @@ from emobench.generators.style_transfer import (
     total_variation,
 )
 from emobench.nn.styles import folder_pictures, picture, read_picture
-from emobench.suite.catalog import checked, parameters, plain
+from emobench.suite.catalog import checked, parameters, plain, tracks_of
 
 EMOTIONS = ("neutral", "happy", "anger")
 K = len(EMOTIONS)
@@ -82,7 +81,7 @@ def test_a_network_is_as_the_document_says() -> None:
 
 
 def test_it_stylizes_and_does_nothing_else() -> None:
-    assert tracks(StyleTransfer) == ("stylization",)
+    assert list(tracks_of(StyleTransfer)) == ["stylization"]
     model = build(classifier=[classifier()])
     assert len(model.networks) == K
     assert not [name for name in model.state_dict() if not name.startswith("networks.")]

@@ -6,23 +6,21 @@ A model is a file beside this one with one subclass: its blocks and wiring, `def
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
-import lightning as L
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.flop_counter import FlopCounterMode
 
 from emobench.errors import SizeError
+from emobench.model import EmotionModel
 from emobench.nn.losses import cross_entropy, focal
-from emobench.nn.weights import WeightFile
-from emobench.recipe import BelowOne, Count, NotNegative, Positive, Recipe
+from emobench.recipe import BelowOne, Count, NotNegative, Positive
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]; what torchvision's networks were trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -69,7 +67,7 @@ DEFAULTS = TrainingArguments(
 )
 
 
-class EmotionClassifier(L.LightningModule):
+class EmotionClassifier(EmotionModel):
     """Faces to logits of emotions.
 
     A subclass has the class attributes below, builds its network in `__init__` after `super().__init__(...)`, and
@@ -78,19 +76,10 @@ class EmotionClassifier(L.LightningModule):
     Args:
         emotions: the K classes, in the order of the dataset's labels.
         size: side of the faces that the network sees, px; others are resized to it.
-        architecture: the subclass's own arguments, plain values, for `hparams`.
         mean, std: of the RGB values in [0, 1] that the network expects.
         training: see `TrainingArguments`; what is not given is the class's default.
     """
 
-    name: ClassVar[str]
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    family: ClassVar[str | None] = None
-    needs: ClassVar[Mapping[str, str]] = {}
-    files: ClassVar[Sequence[str]] = ("weights",)  # arguments that may name a file or folder: its content counts
-    keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
-    source: ClassVar[str]  # where it is described: author, year, section
-    recipe: ClassVar[Recipe | None]  # None: a cell without a fit of its own
     defaults: ClassVar[TrainingArguments] = {}  # where they differ from DEFAULTS
     channels_last: ClassVar[bool] = False  # the faster layout of convolutional networks, on CPUs too
 
@@ -103,20 +92,14 @@ class EmotionClassifier(L.LightningModule):
         *,
         emotions: Sequence[str],
         size: int,
-        architecture: Mapping[str, Any],
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         **training: Unpack[TrainingArguments],
     ) -> None:
-        super().__init__()
-        self.check_size(size, architecture)
-        self.emotions = tuple(emotions)
-        self.size = size
+        super().__init__(emotions=emotions, size=size)
         self.training_arguments = TrainingArguments(**{**self.argument_defaults(), **training})
-        # Written out, not read from the caller's frame: plain values that load again with weights_only.
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in architecture.items()}
-        used = {} if self.recipe is None else self.training_arguments
-        self.save_hyperparameters({"emotions": list(emotions), "size": size, **plain, **used}, logger=False)
+        if self.recipe is not None:
+            self.save_hyperparameters(dict(self.training_arguments), logger=False)
         self.register_buffer("class_weights", torch.ones(len(self.emotions)), persistent=False)
         # Saved with the network: a pre-trained one brings its own, and its file may be gone later.
         self.register_buffer("pixel_mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -137,21 +120,6 @@ class EmotionClassifier(L.LightningModule):
         at_least(cls.name, size, 1)
 
     @classmethod
-    def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
-        """The pre-trained file that these arguments need; None: they need none.
-
-        Raises:
-            WeightsError, SuiteError: the arguments and such a file contradict each other.
-        """
-        return None
-
-    @classmethod
-    def weight_files(cls, arguments: Mapping[str, Any]) -> list[WeightFile]:
-        """All pre-trained files that these arguments need, whether they are here or not."""
-        file = cls.weight_file(arguments)
-        return [] if file is None else [file]
-
-    @classmethod
     def says_features(cls) -> bool:
         """Whether its networks have features beside their logits, as judges and readers must."""
         return cls.classify is not EmotionClassifier.classify or cls.read is not EmotionClassifier.read
@@ -165,20 +133,6 @@ class EmotionClassifier(L.LightningModule):
     def architecture_family(cls, arguments: Mapping[str, Any]) -> str:
         """Backbones of one family are so alike that what deceives one deceives the others; here: each by itself."""
         return cls.architecture(arguments)
-
-    @classmethod
-    def restore(cls, hparams: Mapping[str, Any], state: Mapping[str, Tensor], **needs: Any) -> Self:
-        """A finished network from its `hparams` and `state_dict()`, in evaluation mode.
-
-        Its pre-trained file is not opened: the state holds all that came of it.
-        """
-        model = cls(**untrained(cls, hparams), **needs)
-        model.load_state_dict(state)
-        return model.eval()
-
-    def compilable(self) -> list[nn.Module]:
-        """The networks that the recipe's `compile` is for."""
-        return list(self.children())
 
     # Faces to logits
 
@@ -403,12 +357,6 @@ def at_least(name: str, size: int, smallest: int, why: str = "") -> None:
         raise SizeError(f"{name} cannot take {size} px{why}; it takes any size from {smallest} px on")
 
 
-def untrained(cls: type[EmotionClassifier], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the same architecture without its pre-trained file."""
-    has_weights = "weights" in inspect.signature(cls.__init__).parameters
-    return {**arguments, **({"weights": None} if has_weights else {})}
-
-
 def flops(cls: type[EmotionClassifier], arguments: Mapping[str, Any], emotions: Sequence[str], size: int) -> int:
     """FLOPs of one face forward, as `flops_of`, from the arguments alone: nothing is allocated or computed.
 
@@ -419,7 +367,7 @@ def flops(cls: type[EmotionClassifier], arguments: Mapping[str, Any], emotions: 
         size: side of the faces that the network sees, px.
     """
     with torch.device("meta"):
-        return flops_of(cls(**untrained(cls, {**arguments, "emotions": emotions, "size": size})))
+        return flops_of(cls(**cls.untrained({**arguments, "emotions": emotions, "size": size})))
 
 
 def flops_of(model: EmotionClassifier) -> int:

@@ -52,8 +52,7 @@ class CNN21(EmotionClassifier):
         dropout: BelowOne = 0.25,
         **training: Unpack[TrainingArguments],
     ) -> None:
-        arguments = {"width": width, "padding": padding, "dense": tuple(dense), "dropout": dropout}
-        super().__init__(emotions=emotions, size=size, architecture=arguments, **training)
+        super().__init__(emotions=emotions, size=size, **training)
         channels = [max(1, round(16 * 2**block * width)) for block in range(5)]
         layers: list[nn.Module] = []
         for block, (before, after) in enumerate(zip([3, *channels], channels, strict=False)):

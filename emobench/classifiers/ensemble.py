@@ -31,7 +31,7 @@ class Ensemble(EmotionClassifier):
     recipe = None
 
     def __init__(self, *, emotions: Sequence[str], size: int, members: Sequence[EmotionClassifier]) -> None:
-        super().__init__(emotions=emotions, size=size, architecture={})
+        super().__init__(emotions=emotions, size=size)
         if not members:
             raise SuiteError("an ensemble needs at least one member")
         for member in members:

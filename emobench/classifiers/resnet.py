@@ -54,8 +54,7 @@ class ResNet18(EmotionClassifier):
         weights: str | None = None,  # the documents do not say whether their baselines were pre-trained
         **training: Unpack[TrainingArguments],
     ) -> None:
-        arguments = {"width": width, "stem": stem, "dropout": dropout, "weights": weights}
-        super().__init__(emotions=emotions, size=size, architecture=arguments, **training)
+        super().__init__(emotions=emotions, size=size, **training)
         c1, c2, c3, c4 = (max(1, round(channels * width)) for channels in (64, 128, 256, 512))
         if stem == "imagenet":
             self.conv1 = nn.Conv2d(3, c1, 7, stride=2, padding=3, bias=False)
@@ -73,7 +72,7 @@ class ResNet18(EmotionClassifier):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # He et al. 2015, as torchvision does
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        file = self.weight_file(arguments)
+        file = self.weight_file(self.hparams)
         if file is not None:
             fresh = ("fc.", "pixel_", *(("conv1.",) if stem == "small" else ()))
             load_weights(self, tensors_of(file), file.name, fresh)

@@ -55,13 +55,10 @@ class TimmBackbone(EmotionClassifier):
         weights: str | None = None,  # nothing is fetched unasked
         **training: Unpack[TrainingArguments],
     ) -> None:
-        arguments = {"backbone": backbone, "dropout": dropout, "weights": weights}
         config = configuration(backbone)
-        super().__init__(
-            emotions=emotions, size=size, architecture=arguments, mean=config.mean, std=config.std, **training
-        )
+        super().__init__(emotions=emotions, size=size, mean=config.mean, std=config.std, **training)
         create = functools.partial(create_backbone, backbone, size, num_classes=len(self.emotions), drop_rate=dropout)
-        file = self.weight_file(arguments)
+        file = self.weight_file(self.hparams)
         self.backbone = create() if file is None else pretrained(create, file, weights != "pretrained")
         self.to(memory_format=torch.channels_last)
 

@@ -59,16 +59,7 @@ class VGG16(EmotionClassifier):
         weights: str | None = None,  # the documents do not say whether their baselines were pre-trained
         **training: Unpack[TrainingArguments],
     ) -> None:
-        arguments = {
-            "width": width,
-            "stem": stem,
-            "batch_norm": batch_norm,
-            "pool": pool,
-            "head": head,
-            "dropout": dropout,
-            "weights": weights,
-        }
-        super().__init__(emotions=emotions, size=size, architecture=arguments, **training)
+        super().__init__(emotions=emotions, size=size, **training)
         plan = [max(1, round(layer * width)) if isinstance(layer, int) else layer for layer in cfgs["D"]]
         self.convolutions = make_layers(plan, batch_norm)  # "M" in the plan is a max-pool
         self.register_state_dict_post_hook(to_torchvisions_names)
@@ -88,7 +79,7 @@ class VGG16(EmotionClassifier):
             nn.Linear(head, len(self.emotions)),
         )
         self.apply(initialise)
-        file = self.weight_file(arguments)
+        file = self.weight_file(self.hparams)
         if file is not None:
             tensors = tensors_of(file)
             kept = [tensors.get(f"classifier.{layer}.weight") for layer in (0, 3)]

@@ -91,17 +91,6 @@ class ViT(EmotionClassifier):
         weights: str | None = "google/vit-base-patch16-224-in21k",
         **training: Unpack[TrainingArguments],
     ) -> None:
-        arguments = {
-            "strategy": strategy,
-            "unfrozen": unfrozen,
-            "dim": dim,
-            "depth": depth,
-            "heads": heads,
-            "patch": patch,
-            "hidden": hidden,
-            "dropout": dropout,
-            "weights": weights,
-        }
         if strategy == "warmup":
             if training.get("schedule", "step") not in ("step", "warmup-plateau"):
                 raise SuiteError(
@@ -110,10 +99,10 @@ class ViT(EmotionClassifier):
                 )
             training["schedule"] = "warmup-plateau"
         # Without weights anything may be built, since a finished network is restored that way.
-        file = None if weights is None else self.weight_file(arguments)
+        file = None if weights is None else self.weight_file({"weights": weights, "strategy": strategy})
         folder = None if file is None else checkpoint_folder(file)
         mean, std = normalisation(folder)
-        super().__init__(emotions=emotions, size=size, architecture=arguments, mean=mean, std=std, **training)
+        super().__init__(emotions=emotions, size=size, mean=mean, std=std, **training)
         config = architecture(dim, depth, heads, patch, size)
         self.backbone = ViTModel(config, add_pooling_layer=False)
         if folder is not None:

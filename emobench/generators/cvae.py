@@ -54,11 +54,7 @@ class CVAE(ConditionalVAE):
         lr: Annotated[float, Gt(0)] = 1e-3,
         guide: Sequence[Any] = (),
     ) -> None:
-        architecture = {
-            "latent": latent, "width": width, "beta": beta, "perceptual": perceptual,
-            "perceptual_weight": perceptual_weight, "weights": weights, "lr": lr,
-        }  # fmt: skip
-        super().__init__(emotions=emotions, size=size, architecture=architecture, guide=guide)
+        super().__init__(emotions=emotions, size=size, guide=guide)
         halvings = halvings_of(size)
         self.side = size >> halvings
         self.deep = nn.Sequential(nn.Linear(latent + len(self.emotions), self.features), nn.ReLU())

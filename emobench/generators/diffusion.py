@@ -76,12 +76,7 @@ class Diffusion(EmotionGenerator):
     ) -> None:
         from diffusers import UNet2DModel
 
-        architecture = {
-            "channels": channels, "layers": layers, "attention": attention, "patch": patch, "predict": predict,
-            "noise": noise, "drop": drop, "guidance": guidance, "sampler": sampler, "sampling_steps": sampling_steps,
-            "strength": strength, "inversion": inversion, "lr": lr, "weight_decay": weight_decay,
-        }  # fmt: skip
-        super().__init__(emotions=emotions, size=size, architecture=architecture)
+        super().__init__(emotions=emotions, size=size)
         self.patch, self.predict, self.drop, self.guidance = patch, predict, drop, guidance
         self.sampler, self.sampling_steps = sampler, sampling_steps
         self.strength, self.inversion = strength, inversion

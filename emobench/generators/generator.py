@@ -16,17 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emobench.errors import NotFinite, SizeError
-from emobench.nn.weights import WeightFile
-from emobench.recipe import Recipe
+from emobench.model import EmotionModel
 
 
-class EmotionGenerator(L.LightningModule):
+class EmotionGenerator(EmotionModel):
     """Emotions (and for editing a face) to faces.
 
     A subclass has the class attributes below, builds its networks in `__init__` after `super().__init__(...)`, and
@@ -35,30 +33,15 @@ class EmotionGenerator(L.LightningModule):
     Args:
         emotions: the K classes, in the order of the dataset's labels.
         size: side of the faces that the networks see and make, px; others are resized to it.
-        architecture: the subclass's own arguments, plain values, for `hparams`.
     """
 
-    name: ClassVar[str]
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    family: ClassVar[str | None] = None
-    needs: ClassVar[Mapping[str, str]] = {}  # role -> kind of row; all must be filled
-    may_need: ClassVar[Mapping[str, str]] = {}  # those that an argument asks for
     # Whether it can be trained on several datasets together: batches then bring `mask` (N, K) and `dataset` (N, n) as
     # `emobench.data.joint.Joint` says, and a class that takes `datasets` is told their names.
     joint: ClassVar[bool] = False
-    files: ClassVar[Sequence[str]] = ("weights",)  # arguments that may name a file or folder: its content counts
-    keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
-    source: ClassVar[str]
-    recipe: ClassVar[Recipe | None]
     batches_a_step: int = 1  # of training for one step of the generator; more where an opponent steps more often
 
-    def __init__(self, *, emotions: Sequence[str], size: int, architecture: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.check_size(size, architecture)
-        self.emotions = tuple(emotions)
-        self.size = size
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in architecture.items()}
-        self.save_hyperparameters({"emotions": list(emotions), "size": size, **plain}, logger=False)
+    def __init__(self, *, emotions: Sequence[str], size: int) -> None:
+        super().__init__(emotions=emotions, size=size)
         self._sums: dict[str, Tensor] = {}  # of the epoch's losses, by the names they are logged under
         self._counts: dict[str, int] = {}
 
@@ -67,21 +50,6 @@ class EmotionGenerator(L.LightningModule):
         """Raise a SizeError where the architecture cannot make faces of `size` px."""
         if size < 8:
             raise SizeError(f"{cls.name} cannot make faces of {size} px; it makes them from 8 px on")
-
-    @classmethod
-    def weight_file(cls, arguments: Mapping[str, Any]) -> WeightFile | None:
-        """The pre-trained file that these arguments need; None: they need none."""
-        return None
-
-    @classmethod
-    def weight_files(cls, arguments: Mapping[str, Any]) -> list[WeightFile]:
-        """All pre-trained files that these arguments need, whether they are here or not."""
-        file = cls.weight_file(arguments)
-        return [] if file is None else [file]
-
-    def compilable(self) -> list[nn.Module]:
-        """The networks that `compile` is for: those through which no second derivative is taken."""
-        return list(self.children())
 
     # Images and pixels
 
@@ -163,9 +131,3 @@ def frozen(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(True)
-
-
-def tracks(cls: type) -> tuple[str, ...]:
-    """The tracks of a class: those whose methods it defines."""
-    methods = {"generation": "sample", "editing": "edit", "stylization": "stylize"}
-    return tuple(track for track, method in methods.items() if hasattr(cls, method))

@@ -56,13 +56,7 @@ class StarGAN(EmotionGenerator):
         penalty: Annotated[float, Ge(0)] = 10.0,
         lr: Annotated[float, Gt(0)] = 1e-4,
     ) -> None:
-        architecture = {
-            "width": width, "blocks": blocks, "discriminator_width": discriminator_width,
-            "discriminator_layers": discriminator_layers, "critic_steps": critic_steps,
-            "classification": classification, "cycle": cycle, "penalty": penalty, "lr": lr,
-            **({"datasets": list(datasets)} if len(datasets) > 1 else {}),
-        }  # fmt: skip
-        super().__init__(emotions=emotions, size=size, architecture=architecture)
+        super().__init__(emotions=emotions, size=size)
         self.datasets = tuple(datasets) if len(datasets) > 1 else ()
         self.dataset = self.datasets[0] if self.datasets else None  # of the faces that `edit` makes
         self.automatic_optimization = False

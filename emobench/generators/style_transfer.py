@@ -81,12 +81,7 @@ class StyleTransfer(EmotionGenerator):
         classifier: Sequence[Any] = (),
         guide: Sequence[Any] = (),
     ) -> None:
-        architecture = {
-            "width": width, "perceptual": perceptual, "weights": weights, "content_layer": content_layer,
-            "style_layers": tuple(style_layers), "content_weight": content_weight, "style_weight": style_weight,
-            "tv_weight": tv_weight, "styles": styles, "lr": lr,
-        }  # fmt: skip
-        super().__init__(emotions=emotions, size=size, architecture=architecture)
+        super().__init__(emotions=emotions, size=size)
         self.content_layer, self.style_layers = content_layer, tuple(style_layers)
         self.content_weight, self.style_weight, self.tv_weight = content_weight, style_weight, tv_weight
         self.styles, self.lr = styles, lr

@@ -89,13 +89,7 @@ class StyleGAN2(EmotionGenerator):
         weights: str | None = None,
         lr: Annotated[float, Gt(0)] = 0.0025,
     ) -> None:
-        architecture = {
-            "conditional": conditional, "latent": latent, "style": style, "mapping_layers": mapping_layers,
-            "class_layers": class_layers, "base": base, "most": most, "mixing": mixing, "r1": r1, "r1_every": r1_every,
-            "path_length": path_length, "path_length_every": path_length_every, "ada_target": ada_target,
-            "ada_kimg": ada_kimg, "truncation": truncation, "weights": weights, "lr": lr,
-        }  # fmt: skip
-        super().__init__(emotions=emotions, size=size, architecture=architecture)
+        super().__init__(emotions=emotions, size=size)
         self.automatic_optimization = False
         self.mixing, self.truncation, self.lr = mixing, truncation, lr
         self.r1, self.r1_every = 0.0002 * size**2 / 32 if r1 is None else r1, r1_every

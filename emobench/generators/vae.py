@@ -23,22 +23,21 @@ class ConditionalVAE(EmotionGenerator):
     Loss: MSE (mean over pixels) + β · KL (summed over latent dimensions), both means over the batch, and a perceptual
     term where one is asked for.
 
+    A subclass takes the arguments `latent`, `width`, `beta`, `perceptual`, `perceptual_weight`, `weights` and `lr`.
+
     Args:
-        architecture: with `latent`, `width`, `beta`, `perceptual`, `perceptual_weight`, `weights` and `lr`, which every
-            subclass takes.
         guide: the networks that fill the need of this name.
     """
 
     may_need: ClassVar[Mapping[str, str]] = {"guide": "classifier"}
 
-    def __init__(
-        self, *, emotions: Sequence[str], size: int, architecture: Mapping[str, Any], guide: Sequence[Any]
-    ) -> None:
-        super().__init__(emotions=emotions, size=size, architecture=architecture)
-        self.latent, self.beta, self.lr = architecture["latent"], architecture["beta"], architecture["lr"]
-        self.perceptual_weight = architecture["perceptual_weight"]
-        self._see = features_for(architecture["perceptual"], architecture["weights"], guide)
-        self.encoder, self.features = _encoder(size, architecture["width"])  # (N, 3, S, S) -> (N, features)
+    def __init__(self, *, emotions: Sequence[str], size: int, guide: Sequence[Any]) -> None:
+        super().__init__(emotions=emotions, size=size)
+        given = self.hparams  # of the subclass
+        self.latent, self.beta, self.lr = given["latent"], given["beta"], given["lr"]
+        self.perceptual_weight = given["perceptual_weight"]
+        self._see = features_for(given["perceptual"], given["weights"], guide)
+        self.encoder, self.features = _encoder(size, given["width"])  # (N, 3, S, S) -> (N, features)
         self.moments = nn.Linear(self.features + len(self.emotions), 2 * self.latent)
 
     @classmethod

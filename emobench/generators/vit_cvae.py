@@ -67,12 +67,7 @@ class ViTCVAE(ConditionalVAE):
         lr: Annotated[float, Gt(0)] = 1e-3,
         guide: Sequence[Any] = (),
     ) -> None:
-        architecture = {
-            "latent": latent, "width": width, "dim": dim, "depth": depth, "heads": heads, "patch": patch, "head": head,
-            "beta": beta, "ssim": ssim, "perceptual": perceptual, "perceptual_weight": perceptual_weight,
-            "weights": weights, "lr": lr,
-        }  # fmt: skip
-        super().__init__(emotions=emotions, size=size, architecture=architecture, guide=guide)
+        super().__init__(emotions=emotions, size=size, guide=guide)
         self.ssim, self.patch = ssim, patch
         self.tokens = (size // (2 if head else 1)) // patch  # a side
         self.enter = nn.Linear(latent + len(self.emotions), dim)  # told to every token

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from emobench.classifiers.classifier import untrained
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
 from emobench.errors import EmobenchError, StoreError
@@ -70,7 +69,7 @@ def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Any:
     needs = {role: [load_model(store, key) for key in keys] for role, keys in cell.needs.items()}
     arguments = _typed(cls, cell.fit["arguments"])
     if not pretrained:
-        arguments = untrained(cls, arguments)
+        arguments = cls.untrained(arguments)
     if cell.datasets:
         arguments["datasets"] = tuple(cell.datasets)
     torch.manual_seed(cell.seed)

@@ -311,12 +311,10 @@ def _weightless(
     """The row's network without memory for its parameters, and without opening a pre-trained file."""
     import torch
 
-    from emobench.classifiers.classifier import untrained
-
     size = data.module.size if row.recipe is None or row.recipe.size is None else row.recipe.size
     needs = {
         role: [_weightless(rows[name], data, emotions, rows) for name in names] for role, names in row.needs.items()
     }
     told = {"datasets": datasets} if datasets else {}
     with torch.device("meta"):
-        return row.cls(emotions=emotions, size=size, **untrained(row.cls, row.arguments), **needs, **told)
+        return row.cls(emotions=emotions, size=size, **row.cls.untrained(row.arguments), **needs, **told)
