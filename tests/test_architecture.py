@@ -23,7 +23,7 @@ MAY: dict[str, set[str]] = {
     "nn": {"emotions", "errors", "files"},
     "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
-    "classifiers": {"errors", "model", "nn", "recipe"},
+    "classifiers": {"errors", "metrics", "model", "nn", "recipe"},
     "generators": {"errors", "model", "nn", "recipe"},
     "data": {"definitions", "emotions", "errors", "recipe"},
     "evaluation": {"data", "errors", "files", "metrics"},

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR,
 from torch.utils.flop_counter import FlopCounterMode
 
 from emobench.errors import SizeError
+from emobench.metrics.recognition import accuracy, confusion_matrix, macro_f1
 from emobench.model import EmotionModel
 from emobench.nn.losses import cross_entropy, focal
 from emobench.recipe import BelowOne, Count, NotNegative, Positive
@@ -221,9 +222,13 @@ class EmotionClassifier(EmotionModel):
 
             logits, emotions, index = (torch.cat(gather_all_tensors(part)) for part in (logits, emotions, index))
         logits, emotions = once(index, logits, emotions)
-        accuracy, macro_f1 = accuracy_and_macro_f1(logits.argmax(1), emotions.argmax(1), len(self.emotions))
+        table = confusion_matrix(emotions.argmax(1).cpu(), logits.argmax(1).cpu(), len(self.emotions))
         self.log_dict(
-            {"val_loss": self.losses(logits, emotions).mean(), "val_accuracy": accuracy, "val_macro_f1": macro_f1},
+            {
+                "val_loss": self.losses(logits, emotions).mean(),
+                "val_accuracy": float(accuracy(table)),
+                "val_macro_f1": float(macro_f1(table)),
+            },
             prog_bar=True,
         )
         self._validation.clear()
@@ -335,20 +340,6 @@ def once(index: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[1:] = ordered[1:] != ordered[:-1]
     return tuple(value[order[first]] for value in values)
-
-
-def accuracy_and_macro_f1(predictions: Tensor, labels: Tensor, classes: int) -> tuple[float, float]:
-    """Accuracy, and F1 averaged over all K classes, of which an absent or never predicted one counts 0.
-
-    Args:
-        predictions, labels: (N,), in 0 … K − 1.
-        classes: K.
-    """
-    counts = torch.bincount((labels * classes + predictions).cpu(), minlength=classes**2)
-    confusion = counts.view(classes, classes).double()  # true × predicted
-    hits, both = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
-    f1 = torch.where(both > 0, 2 * hits / both.clamp_min(1), 0)  # 2·TP / (2·TP + FP + FN)
-    return float(hits.sum() / confusion.sum()), float(f1.mean())
 
 
 def at_least(name: str, size: int, smallest: int, why: str = "") -> None:

@@ -96,9 +96,9 @@ def measures(sums: Floats, classes: int) -> dict[str, Floats]:
     single = class_measures(sums, classes)
     support = part.confusion.sum(-1)
     return {
-        "accuracy": _ratio(np.trace(part.confusion, axis1=-2, axis2=-1), faces),
+        "accuracy": accuracy(part.confusion),
         "accuracy_unleaked": _ratio(part.unleaked_right, part.unleaked),
-        "macro_f1": np.nan_to_num(single["f1"]).mean(-1),
+        "macro_f1": macro_f1(part.confusion),
         "weighted_f1": _ratio((np.nan_to_num(single["f1"]) * support).sum(-1), faces),
         "precision": np.nan_to_num(single["precision"]).mean(-1),
         "recall": np.nan_to_num(single["recall"]).mean(-1),
@@ -115,14 +115,31 @@ def class_measures(sums: Floats, classes: int) -> dict[str, Floats]:
     """
     confusion = Sums.of(np.asarray(sums, np.float64), classes).confusion
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    support, predicted = confusion.sum(-1), confusion.sum(-2)
-    recall = _ratio(right, support)
+    recall = _ratio(right, confusion.sum(-1))
     return {
         "accuracy": recall,
-        "precision": _ratio(right, predicted),
+        "precision": _ratio(right, confusion.sum(-2)),
         "recall": recall,
-        "f1": _ratio(2 * right, support + predicted),
+        "f1": f1(confusion),
     }
+
+
+def accuracy(confusion: ArrayLike) -> Floats:
+    """The share of faces on the diagonal of (..., K, K), true × read: (...,); NaN without faces."""
+    table = np.asarray(confusion, np.float64)
+    return _ratio(np.trace(table, axis1=-2, axis2=-1), table.sum((-2, -1)))
+
+
+def f1(confusion: ArrayLike) -> Floats:
+    """2·TP / (2·TP + FP + FN) of each emotion, (..., K), from (..., K, K); NaN of one that neither is nor is read."""
+    table = np.asarray(confusion, np.float64)
+    return _ratio(2 * np.diagonal(table, axis1=-2, axis2=-1), table.sum(-1) + table.sum(-2))
+
+
+def macro_f1(confusion: ArrayLike) -> Floats:
+    """F1 averaged over all K emotions, of which an absent or never read one counts 0: (...,) from (..., K, K)."""
+    mean: Floats = np.nan_to_num(f1(confusion)).mean(-1)
+    return mean
 
 
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:

@@ -121,7 +121,9 @@ def execute(job: Job) -> int:
         ended = Interrupted(raised[0]) if raised else error
         traceback.print_exc()
         if not helper:
-            _keep_failure(store, job.cell, ended)
+            states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
+            # Where the disk is full, the sweep sees the exit code and says so.
+            print(store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), describe(ended))))
         return 128 + ended.signal if isinstance(ended, Interrupted) else 1
     finally:
         for number, handler in before.items():  # an engine may run jobs in the sweep's own process
@@ -142,15 +144,6 @@ def describe(error: BaseException) -> str:
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}). Use a smaller batch or model"
     return f"{type(error).__name__}: {error}"
-
-
-def _keep_failure(store: Store, cell: Cell, error: BaseException) -> None:
-    """Write how a fit or evaluation ended that did not end well."""
-    states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
-    try:
-        store.keep_failure(record_of(cell, states.get(type(error), "failed"), describe(error)))
-    except OSError as problem:  # a full disk: the sweep sees the exit code and says so
-        print(f"the state could not be written: {problem}", file=sys.stderr)
 
 
 def run(job: Job, store: Store, helper: bool = False) -> None:

@@ -150,18 +150,22 @@ class Store:
     def weights(self, fit_key: str) -> Path:
         return self.fit_folder(fit_key) / "weights.safetensors"
 
-    def keep_failure(self, record: Record) -> None:
+    def keep_failure(self, record: Record) -> str:
         """Write the state of a fit or evaluation that did not end well; what was finished before stays finished.
 
-        Raises:
-            OSError: the disk is full, or the folder is read-only.
+        Returns:
+            Its reason, and what kept it from being written: the disk is full, or the folder is read-only.
         """
         path = self.fit_folder(record.fit_key) / "fit.json"
         if finished(path):
             path = self.eval_folder(record.fit_key, record.eval_key) / "result.json"
-        if not finished(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            record.write(path)
+        try:
+            if not finished(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                record.write(path)
+        except OSError as error:
+            return f"{record.reason}; the state could not be written ({error})"
+        return str(record.reason)
 
     @contextmanager
     def lock(self, fit_key: str) -> Iterator[bool]:

@@ -321,11 +321,7 @@ def _outcome(store: Store, cell: Cell) -> tuple[str, str | None]:
 
 def _fail(state: Sweep, cell: Cell, reason: str) -> None:
     """Write the failure of a cell that could not write it itself."""
-    state.states[_place(cell)] = ("failed", reason)
-    try:
-        state.store.keep_failure(Record.of(cell, "failed", reason))
-    except OSError as error:
-        state.states[_place(cell)] = ("failed", f"{reason}; the state could not be written ({error})")
+    state.states[_place(cell)] = ("failed", state.store.keep_failure(Record.of(cell, "failed", reason)))
 
 
 @contextmanager
