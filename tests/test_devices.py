@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +59,20 @@ trainer = { devices = 2, accelerator = "cpu" }
 """
 
 
-def run(suite: Path, results: Path, *settings: str) -> StoredCell:
-    """The one cell of a suite, by the real command, started cold."""
+Run = Callable[..., StoredCell]
+
+
+@pytest.fixture
+def run(emobench: Callable[..., int]) -> Run:
+    """`run(suite, results, *settings)` runs a suite by the real command; returns its first cell."""
+    return lambda *arguments: _run(emobench, *arguments)
+
+
+def _run(emobench: Callable[..., int], suite: Path, results: Path, *settings: str) -> StoredCell:
     options = [word for setting in settings for word in ("--set", setting)]
     options += ["--name", suite.stem]
-    command = [sys.executable, "-m", "emobench", "bench", str(suite), *options, "--results", str(results)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    logs = "\n".join(path.read_text() for path in results.glob("cells/*/log.txt"))
-    assert ended.returncode == 0, ended.stdout + ended.stderr + logs
+    code = emobench("bench", suite, *options, "--results", results)
+    assert code == 0, "\n".join(path.read_text() for path in results.glob("cells/*/log.txt"))
     return load_board(results, suite.stem)[0]
 
 
@@ -78,7 +83,7 @@ def cost(row: StoredCell) -> FitCost:
     return row.record.fit.cost
 
 
-def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: Path) -> None:
+def test_two_processes_fit_one_cell_and_one_evaluates_it(run: Run, tiny: Path, tmp_path: Path) -> None:
     """The validation count does not divide by two."""
     results = tmp_path / "results"
     row = run(tiny, results, *TWO, "data.synthetic-plain.val=88", "model.resnet18.epochs=2")
@@ -106,7 +111,7 @@ def test_two_processes_fit_one_cell_and_one_evaluates_it(tiny: Path, tmp_path: P
     assert np.array_equal(said.astype(np.float32), stored)
 
 
-def test_the_same_global_batch_gives_the_same_losses(tmp_path: Path) -> None:
+def test_the_same_global_batch_gives_the_same_losses(run: Run, tmp_path: Path) -> None:
     """Two processes of 8 faces a step, and one that accumulates over two batches of 8; nothing depends on the batch."""
     suite = tmp_path / "same.toml"
     suite.write_text(SAME)
@@ -122,7 +127,7 @@ def test_the_same_global_batch_gives_the_same_losses(tmp_path: Path) -> None:
     assert of_one["train_loss"].is_monotonic_decreasing
 
 
-def test_gans_are_fitted_on_two_processes(made_suite: Path, tmp_path: Path) -> None:
+def test_gans_are_fitted_on_two_processes(run: Run, made_suite: Path, tmp_path: Path) -> None:
     """Two optimisers, each of which leaves the other's network alone; the judges run on one process."""
     results, path = tmp_path / "results", tmp_path / "gan.toml"
     parts = made_suite.read_text().split("\n[")

@@ -202,7 +202,8 @@ def test_stargan_is_told_of_several_datasets_which_one_a_face_is_to_be_of() -> N
 def test_stargan_trained_on_one_dataset_has_no_mask() -> None:
     alone = small("stargan")
     assert alone.generator.layers[0].weight.shape == (8, 3 + 4, 7, 7)
-    assert alone.hparams["datasets"] == [] and alone.datasets == ()
+    assert alone.hparams["datasets"] == []
+    assert alone.datasets == ()
     named = small("stargan", datasets=("only",))
     assert all(torch.equal(value, named.state_dict()[name]) for name, value in alone.state_dict().items())
     with pytest.raises(SuiteError, match="unknown dataset 'only'"):

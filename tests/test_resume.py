@@ -21,7 +21,23 @@ from safetensors.torch import load_file
 from emobench.runner.record import read_record
 from emobench.runner.store import StoredCell, load_board
 
-LONGER = ["--set", "data.synthetic-plain.train=480", "--set", "model.resnet18.epochs=18"]  # time to stop
+# A network that stands still in the middle of an epoch while a file lies beside its own, until a signal comes.
+PAUSED = """
+import time
+from pathlib import Path
+from typing import Any
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Paused(ResNet18):
+    name = "paused"
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        while (self.current_epoch, batch_idx) == (3, 2) and Path(__file__).with_name("pause").exists():
+            time.sleep(0.01)
+"""
+EPOCHS = 6
 SCHEDULES = ["step", "warmup-plateau", "onecycle"]
 
 
@@ -39,6 +55,22 @@ def when(condition: Callable[[], bool], act: Callable[[], Any]) -> threading.Thr
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
+
+
+@pytest.fixture
+def pausing(tiny: Path) -> Path:
+    """The tiny suite with a network that can be made to stand still: by a file `pause` in the suite's folder."""
+    (tiny.parent / "paused.py").write_text(PAUSED)
+    text = tiny.read_text().replace("[model.resnet18]", '[model.paused]\nclass = "paused.py:Paused"')
+    tiny.write_text(text.replace("epochs = 4", f"epochs = {EPOCHS}"))
+    return tiny
+
+
+def pause(suite: Path) -> Path:
+    """The file during which the network stands still, made."""
+    path = suite.with_name("pause")
+    path.touch()
+    return path
 
 
 def epochs_done(results: Path) -> int:
@@ -74,38 +106,42 @@ def assert_same(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_sigterm_then_resume_equals_uninterrupted(
-    emobench: Callable[..., int], tiny: Path, tmp_path: Path, schedule: str
+    emobench: Callable[..., int], pausing: Path, tmp_path: Path, schedule: str
 ) -> None:
-    options = [*LONGER, "--set", f"model.resnet18.schedule={schedule}"]
+    options = ["--set", f"model.paused.schedule={schedule}"]
     through, stopped = tmp_path / "through", tmp_path / "stopped"
-    assert emobench("bench", tiny, *options, "--results", through) == 0
+    assert emobench("bench", pausing, *options, "--results", through) == 0
 
+    waiting = pause(pausing)
     watcher = when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert emobench("bench", tiny, *options, "--results", stopped) == 143
+    assert emobench("bench", pausing, *options, "--results", stopped) == 143
     watcher.join()
+    waiting.unlink()
     row = board(stopped)[0]
     assert row.state == "interrupted"
     assert "run the same command again" in (row.reason or "")
     before = epochs_done(stopped) or len(pd.read_csv(stopped / "cells" / row.fit_key / "history.csv"))
-    assert 3 <= before < 18
+    assert before == 3
 
-    assert emobench("bench", tiny, *options, "--results", stopped) == 0
+    assert emobench("bench", pausing, *options, "--results", stopped) == 0
     assert "going on from last-" in (stopped / "cells" / row.fit_key / "log.txt").read_text()
     assert_same(outcome(through), outcome(stopped))
 
 
 def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
-    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+    emobench: Callable[..., int], pausing: Path, tmp_path: Path
 ) -> None:
     through, killed = tmp_path / "through", tmp_path / "killed"
-    assert emobench("bench", tiny, *LONGER, "--results", through) == 0
+    assert emobench("bench", pausing, "--results", through) == 0
+    waiting = pause(pausing)
 
     def kill() -> None:
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
+        waiting.unlink()
 
-    when(lambda: epochs_done(killed) >= 2, kill)
-    assert emobench("bench", tiny, *LONGER, "--results", killed) == 1
+    when(lambda: epochs_done(killed) >= 3, kill)
+    assert emobench("bench", pausing, "--results", killed) == 1
     rows = board(killed)
     assert rows[0].state == "failed"
     assert "SIGKILL" in (rows[0].reason or "")
@@ -115,28 +151,32 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
 
     log = killed / "cells" / rows[0].fit_key / "log.txt"
     log.write_text("")
-    assert emobench("bench", tiny, *LONGER, "--results", killed) == 0
+    assert emobench("bench", pausing, "--results", killed) == 0
     assert "going on from last-" in log.read_text()
     assert not list(killed.rglob("*.tmp"))
     assert_same(outcome(through), outcome(killed))
 
 
-def test_a_signal_to_the_whole_process_group_ends_the_sweep_in_order(tiny: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), *LONGER, "--results", str(tmp_path / "results")]
+def test_a_signal_to_the_whole_process_group_ends_the_sweep_in_order(pausing: Path, tmp_path: Path) -> None:
+    pause(pausing)
+    command = [sys.executable, "-m", "emobench", "bench", str(pausing), "--results", str(tmp_path / "results")]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    when(lambda: epochs_done(tmp_path / "results") >= 2, lambda: os.killpg(process.pid, signal.SIGTERM))
+    when(lambda: epochs_done(tmp_path / "results") >= 3, lambda: os.killpg(process.pid, signal.SIGTERM))
     output = process.communicate(timeout=120)[0].decode()
     assert process.returncode == 143, output
     assert [row.state for row in board(tmp_path / "results")] == ["interrupted", "pending"], output
 
 
 def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
-    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+    emobench: Callable[..., int], pausing: Path, tmp_path: Path
 ) -> None:
     through, stopped = tmp_path / "through", tmp_path / "stopped"
-    assert emobench("bench", tiny, *LONGER, "--results", through) == 0
-    when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert emobench("bench", tiny, *LONGER, "--results", stopped) == 130
+    assert emobench("bench", pausing, "--results", through) == 0
+    waiting = pause(pausing)
+    watcher = when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert emobench("bench", pausing, "--results", stopped) == 130
+    watcher.join()
+    waiting.unlink()
 
     row = board(stopped)[0]
     folder = stopped / "cells" / row.fit_key
@@ -145,7 +185,7 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
     newest = folder / "checkpoints" / f"last-step={steps[-1]}.ckpt"
     newest.write_bytes(newest.read_bytes()[:1000])
     (folder / "log.txt").write_text("")
-    assert emobench("bench", tiny, *LONGER, "--results", stopped) == 0
+    assert emobench("bench", pausing, "--results", stopped) == 0
     log = (folder / "log.txt").read_text()
     assert f"last-step={steps[-1]}.ckpt cannot be read" in log
     assert f"going on from last-step={steps[0]}.ckpt" in log
