@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS ?= results
 
-.PHONY: bench test smoke lint report perf doctor clean
+.PHONY: bench test test-quick smoke lint report perf doctor clean
 .DEFAULT_GOAL := bench
 
 $(READY): pyproject.toml constraints.txt
@@ -23,6 +23,9 @@ smoke: $(READY)  ## the whole way in about a minute
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+
+test-quick: $(READY)  ## those that take no training, for the working loop
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -146,9 +146,15 @@ intensity = 2
 """
 
 
+SWEEPS = {"emobench", "both_ways", "generated", "tiny_results"}  # fixtures with which tests train networks
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Whoever is first makes what is shared, and the others wait for it."""
-    if "generated" in getattr(item, "fixturenames", ()):
+    """Tests that train through the command are slow, and `make test-quick` leaves them out."""
+    used = set(getattr(item, "fixturenames", ()))
+    if used & SWEEPS:
+        item.add_marker(pytest.mark.slow)
+    if used & {"generated", "tiny_results"}:  # whoever is first makes what is shared, and the others wait for it
         item.add_marker(pytest.mark.timeout(1200))
 
 
@@ -239,13 +245,26 @@ def made_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def generated(made_suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of the whole suite, made once; tests that change something copy them."""
+    return _made(made_suite)
+
+
+@pytest.fixture(scope="session")
+def tiny_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the tiny suite, likewise."""
+    path = of_all_processes(tmp_path_factory) / "tiny.toml"
+    write_text(path, TINY)
+    return _made(path)
+
+
+def _made(suite: Path) -> Path:
+    """The results of a suite, made by the process that is here first."""
     from emobench.cli import main
 
-    folder = made_suite.with_name("made")
-    with FileLock(made_suite.with_name("made.lock")):
+    folder = suite.with_suffix("")
+    with FileLock(suite.with_suffix(".lock")):
         if not (folder / "done").exists():
             with pytest.raises(SystemExit) as stop:
-                main(["bench", str(made_suite), "--results", str(folder / "results")])
+                main(["bench", str(suite), "--results", str(folder / "results")])
             logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("results/cells/*/log.txt"))
             assert not stop.value.code, logs
             (folder / "done").touch()

@@ -225,6 +225,7 @@ def crowd(place: Path, n: int) -> None:
     (place / "happy" / "empty.jpg").write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_million_files_fit_into_little_memory(tmp_path: Path) -> None:
     n = 1_000_000

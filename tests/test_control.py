@@ -240,6 +240,7 @@ def real_faces(random: np.random.Generator) -> np.ndarray:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signs", ["alike", "opposite"])
 def test_stated_and_true_spread_agree_where_emotions_share_noise_seeds(signs: str) -> None:
     """Faces resampled as if independent state 0.64 and 1.36 times the true standard deviation of the raw average."""

@@ -83,6 +83,7 @@ def test_files_that_are_no_embedding_are_refused(tmp_path: Path) -> None:
         Embedding(tmp_path / "text.onnx")
 
 
+@pytest.mark.slow
 def test_lpips_is_torchmetrics(faces: np.ndarray, tmp_path: Path) -> None:
     """The arithmetic, with random weights in place of ImageNet's: both sides have the same."""
     from torchmetrics.functional.image.lpips import _LPIPS

@@ -41,6 +41,7 @@ def data() -> Synthetic:
     return data
 
 
+@pytest.mark.slow
 def test_the_scores_are_torch_fidelitys_on_the_same_files(weights: Path, data: Synthetic, tmp_path: Path) -> None:
     real = RealFaces.of(data, None)
     network = inception.Inception(weights / inception.FILE, torch.device("cpu"))

@@ -111,6 +111,15 @@ def three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine.toml"
 
 
+def test_a_change_beside_a_users_class_renews_the_plan(three_ways: Path) -> None:
+    folder = three_ways.parent / "mine"
+    text = (folder / "models.py").read_text().replace("Conv2d(3, channels,", "Conv2d(3, channels * BESIDE,")
+    (folder / "models.py").write_text(text.replace("nn.Linear(channels,", "nn.Linear(channels * BESIDE,"))
+    plan = expand(load(three_ways), three_ways.parent)
+    behind = {folder / name for name in ("models.py", "beside.py", "data.py")}
+    assert {str(path.resolve()) for path in behind} <= plan.listings.keys()
+
+
 def test_classes_found_in_three_ways_run_as_any_other(
     emobench: Emobench,
     three_ways: Path,

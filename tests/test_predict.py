@@ -19,25 +19,19 @@ from emobench.runner.store import load_board
 EMOTIONS = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 
 
-@pytest.fixture
-def results(emobench: Callable[..., int], tiny: Path, tmp_path: Path) -> Path:
-    assert emobench("bench", tiny, "--results", tmp_path / "results") == 0
-    return tmp_path / "results"
-
-
 def test_what_evaluation_said_is_said_again(
-    emobench: Callable[..., int], results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    emobench: Callable[..., int], tiny_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = Synthetic(size=32, variant="plain", train=80, val=80, test=80)
     data.prepare()
-    row = load_board(results, "tiny")[0]
+    row = load_board(tiny_results, "tiny")[0]
     evaluated = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]
     for place in range(6):
         Image.fromarray(data.images[evaluated["index"][place], 0]).save(tmp_path / f"{place}.png")
     files = [tmp_path / f"{place}.png" for place in range(6)]
     for run in ("best:tiny/synthetic-plain", "tiny/synthetic-plain/resnet18", row.fit_key, row.fit_key[:8]):
         capsys.readouterr()
-        assert emobench("predict", run, *files, "--format", "json", "--results", results) == 0
+        assert emobench("predict", run, *files, "--format", "json", "--results", tiny_results) == 0
         said = json.loads(capsys.readouterr().out)
         assert [each["file"] for each in said] == [str(path) for path in files]
         for each, place in zip(said, range(6), strict=True):
@@ -47,7 +41,7 @@ def test_what_evaluation_said_is_said_again(
 
 
 def test_folders_formats_and_what_cannot_be_read(
-    emobench: Callable[..., int], results: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    emobench: Callable[..., int], tiny_results: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     faces = tmp_path / "faces"
     (faces / "below").mkdir(parents=True)
@@ -56,7 +50,7 @@ def test_folders_formats_and_what_cannot_be_read(
     Image.fromarray(picture).save(faces / "below" / "=cmd()|<script>.png")
     (faces / "notes.txt").write_text("no picture")
     (faces / ".hidden.png").write_bytes(b"x")
-    run = ["predict", "best:tiny/synthetic-plain", faces, "--results", results]
+    run = ["predict", "best:tiny/synthetic-plain", faces, "--results", tiny_results]
     assert emobench(*run) == 0
     table = capfd.readouterr().out
     assert "a.jpg" in table
@@ -84,19 +78,19 @@ def test_folders_formats_and_what_cannot_be_read(
 )
 def test_an_unknown_run_is_refused(
     emobench: Callable[..., int],
-    results: Path,
+    tiny_results: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     run: str,
     message: str,
 ) -> None:
     Image.new("L", (32, 32)).save(tmp_path / "a.png")
-    assert emobench("predict", run, tmp_path / "a.png", "--results", results) == 2
+    assert emobench("predict", run, tmp_path / "a.png", "--results", tiny_results) == 2
     assert message.replace("\\", "") in capfd.readouterr().err
 
 
 def test_a_missing_picture_is_refused(
-    emobench: Callable[..., int], results: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    emobench: Callable[..., int], tiny_results: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert emobench("predict", "best:tiny/synthetic-plain", tmp_path / "no.png", "--results", results) == 2
+    assert emobench("predict", "best:tiny/synthetic-plain", tmp_path / "no.png", "--results", tiny_results) == 2
     assert "no.png: no such file or folder" in capfd.readouterr().err

@@ -262,6 +262,7 @@ def test_what_no_resamples_settle_is_borderline() -> None:
     assert (far.certain, far.borderline) == (True, False)
 
 
+@pytest.mark.slow
 def test_ranks_of_the_committed_fer2013_do_not_hang_on_the_resampling_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = load_board(Path(__file__).parents[1] / "results", "reference-fer2013")
     ranks = []

@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from emobench.data.content import listing
+from emobench.definitions.roots import current, root_of
 from emobench.errors import EmobenchError, StoreError, SuiteError
 
 VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.plugins"
@@ -230,17 +231,14 @@ def sources(*classes: Any) -> dict[str, dict[str, str]]:
 
 
 def listings(*classes: Any) -> dict[str, str]:
-    """What tells soon whether the files outside the package that define some classes changed: path -> digest."""
-    return {str(source_of(cls)): listing(source_of(cls)) for cls in classes if not _of_package(cls)}
+    """What tells soon whether the files outside the package that some classes come from changed: path -> digest."""
+    own = [cls for cls in classes if cls.__module__.partition(".")[0] != "emobench"]
+    return {str(path): listing(path) for cls in own for path in current().reached([root_of(cls)]).files}
 
 
 def source_of(cls: Any) -> Path:
     """The file that defines a class."""
     return Path(str(sys.modules[cls.__module__].__file__)).resolve()
-
-
-def _of_package(cls: Any) -> bool:
-    return bool(cls.__module__.partition(".")[0] == "emobench")
 
 
 def class_of(name: str, places: Mapping[str, Mapping[str, str]]) -> Any:
