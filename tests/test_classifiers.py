@@ -152,7 +152,7 @@ def test_features_of_timms_networks_are_what_their_classifier_reads(backbone):
     if linear:
         torch.testing.assert_close(model.classify(features), logits)
     else:
-        with pytest.raises(NotImplementedError, match="says no features"):
+        with pytest.raises(NotImplementedError, match="has no features"):
             model.classify(features)
 
 
@@ -165,7 +165,7 @@ def test_a_network_of_logits_alone_says_that_it_has_no_features():
 
     model = Bright(emotions=EMOTIONS[:3], size=8)
     assert model(faces(2)).shape == (2, 3)
-    with pytest.raises(NotImplementedError, match="Bright says no features: define `embed`"):
+    with pytest.raises(NotImplementedError, match="Bright has no features: define `embed`"):
         model.read(faces(2))
 
 

@@ -295,7 +295,7 @@ def test_what_reads_generated_faces_says_its_features() -> None:
             return pixels.mean((2, 3))
 
     row: Any = SimpleNamespace(row="mine", cls=Logits)
-    with pytest.raises(SuiteError, match="mine reads generated faces, and its class Logits says no features"):
+    with pytest.raises(SuiteError, match="mine reads generated faces, and its class Logits has no features"):
         check_reads("suite", row)
     row.cls = TimmBackbone
     check_reads("suite", row)

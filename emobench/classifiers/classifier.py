@@ -121,7 +121,7 @@ class EmotionClassifier(EmotionModel):
         at_least(cls.name, size, 1)
 
     @classmethod
-    def says_features(cls) -> bool:
+    def has_features(cls) -> bool:
         """Whether its networks have features beside their logits, as judges and readers must."""
         return cls.classify is not EmotionClassifier.classify or cls.read is not EmotionClassifier.read
 
@@ -139,11 +139,11 @@ class EmotionClassifier(EmotionModel):
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Normalised faces (N, 3, size, size) to features (N, D): what the final linear layer reads."""
-        raise NotImplementedError(f"{type(self).__name__} says no features: define `embed`, and `classify` behind it")
+        raise NotImplementedError(f"{type(self).__name__} has no features: define `embed`, and `classify` behind it")
 
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, D) to logits (N, K): the final linear layer."""
-        raise NotImplementedError(f"{type(self).__name__} says no features: define `classify`, and `embed` before it")
+        raise NotImplementedError(f"{type(self).__name__} has no features: define `classify`, and `embed` before it")
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Normalised faces (N, 3, size, size) to logits (N, K)."""

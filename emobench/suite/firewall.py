@@ -67,9 +67,9 @@ def check_reads(where: str, row: Row) -> None:
     Raises:
         SuiteError: it is a classifier by its `logits` alone.
     """
-    if not row.cls.says_features():
+    if not row.cls.has_features():
         raise SuiteError(
-            f"{where}: {row.row} reads generated faces, and its class {row.cls.__name__} says no features: define "
+            f"{where}: {row.row} reads generated faces, and its class {row.cls.__name__} has no features: define "
             "`embed` and `classify` in place of `logits`"
         )
 
