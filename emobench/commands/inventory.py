@@ -105,7 +105,7 @@ def doctor(data_root: Path, results: Path) -> None:
     print("Datasets")
     for name, cls in classes("dataset").items():
         _dataset(name, cls, data_root)
-    for each in (*broken("model"), *broken("dataset")):
+    for each in broken("model", "dataset"):
         print(f"  PASSED OVER {each}")
     print("Pre-trained weights")
     for name, weights in _PRETRAINED.items():

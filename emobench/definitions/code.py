@@ -120,6 +120,10 @@ class Code:
             self._reached[key] = _Walk(self).over([self.root(*each) for each in key])
         return self._reached[key]
 
+    def outside(self) -> list[Path]:
+        """The files outside the package that any of the roots so far reached, and what they import of their own."""
+        return list(self._outside)
+
     def root(self, where: str | Path, name: str) -> list[_Target]:
         """The definition of a root; of "*" the whole file."""
         module = self.file(where) if isinstance(where, Path) else self.module(where)
