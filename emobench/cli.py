@@ -1,11 +1,14 @@
-"""The command: one function per subcommand; heavy imports inside the functions, so that `--help` answers at once."""
+"""The command: one function for each subcommand, options in and one call into `commands`.
+
+Heavy imports stand inside the functions, so that `--help` answers at once.
+"""
 
 from __future__ import annotations
 
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -108,21 +111,9 @@ def report(
     results: Results = Path("results"),
 ) -> None:
     """Write a suite's boards again from its stored results."""
-    from emobench.report.write import write
-    from emobench.report.written import mark_unwritten
-    from emobench.runner.store import load_board
-    from emobench.suite.file import stem
+    from emobench.commands.report import report
 
-    name = stem(board)
-    load_board(results, name)
-    try:
-        written = write(results, name)
-    except Exception as error:
-        reason = mark_unwritten(results, name, error)
-        print(f"emobench: the board {results / name} could not be written: {reason}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    print(written.path)
-    raise typer.Exit(1 if written.failed else 0)
+    raise typer.Exit(report(board, results))
 
 
 class Format(StrEnum):
@@ -148,32 +139,25 @@ def predict(
 
     Exit code 1 where a picture cannot be read; the others are answered.
     """
-    from emobench.commands.predict import choose, pictures, written
-    from emobench.commands.predict import predict as read
+    from emobench.commands.predict import predict
 
-    chosen = choose(results, run)
-    table, errors = read(results, chosen, pictures(images))
-    print(f"read by {chosen.label}", file=sys.stderr)
-    text = written(table, format_.value)
-    if out is None:
-        print(text, end="")
-    else:
-        out.write_text(text, encoding="utf-8")
-    for error in errors:
-        print(f"emobench: {error}", file=sys.stderr)
-    raise typer.Exit(1 if errors else 0)
+    raise typer.Exit(predict(run, images, format_.value, out, results))
 
 
 @app.command(epilog="Example: emobench models resnet18")
 def models(name: Annotated[str | None, typer.Argument(help="One model, in detail.")] = None) -> None:
     """List the models, or one model's arguments, defaults, recipe and source."""
-    _describe("model", name)
+    from emobench.commands.inventory import inventory
+
+    inventory("model", name)
 
 
 @app.command(epilog="Example: emobench datasets fer2013")
 def datasets(name: Annotated[str | None, typer.Argument(help="One dataset, in detail.")] = None) -> None:
     """List the datasets, or what one of them expects on disk and its arguments."""
-    _describe("dataset", name)
+    from emobench.commands.inventory import inventory
+
+    inventory("dataset", name)
 
 
 data_app = typer.Typer(help="Look at a dataset: audit it, show its faces.", no_args_is_help=True, rich_markup_mode=None)
@@ -198,10 +182,9 @@ def check(
 
     Exit code 1 where more faces than max_bad allows cannot be read.
     """
-    from emobench.commands.data import arguments
-    from emobench.commands.data import check as examine
+    from emobench.commands.data import check
 
-    raise typer.Exit(0 if examine(name, root, arguments(set_ or []), pixels=not names_only, out=out) else 1)
+    raise typer.Exit(check(name, root, set_ or [], pixels=not names_only, out=out))
 
 
 @data_app.command(epilog="Example: emobench data show fer2013 --root ~/faces --out faces.png")
@@ -215,36 +198,25 @@ def show(
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("faces.png"),
 ) -> None:
     """Write a picture of faces with their labels, to see whether they are right."""
-    from emobench.commands.data import arguments
-    from emobench.commands.data import show as examine
+    from emobench.commands.data import show
 
-    examine(name, root, arguments(set_ or []), split=split, each=each, seed=seed, out=out)
+    show(name, root, set_ or [], split=split, each=each, seed=seed, out=out)
 
 
 @app.command(epilog="Example: emobench doctor --data ~/faces")
 def doctor(data: Data = Path("data"), results: Results = Path("results")) -> None:
     """Show versions, hardware, and which weights and datasets are found or missing and where to put them."""
-    from emobench.commands.inventory import doctor as examine
+    from emobench.commands.doctor import doctor
 
-    examine(data, results)
+    doctor(data, results)
 
 
 @app.command(hidden=True)
 def cell(job: Path) -> None:
     """Run one cell in this process: how a cell on several devices is started."""
-    from emobench.files import read_json
-    from emobench.runner.run import Job, start
+    from emobench.commands.cell import cell
 
-    start(Job.of(read_json(job)))
-
-
-def _describe(kind: Any, name: str | None) -> None:
-    from emobench.commands.inventory import describe, overview
-
-    if name is None:
-        overview(kind)
-    else:
-        describe(kind, name)
+    cell(job)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

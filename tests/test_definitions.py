@@ -483,6 +483,47 @@ def test_a_package_of_a_user_is_its_own_and_other_libraries_are_not(tmp_path: Pa
     assert Code(package).digest([root]) != before
 
 
+INSTALLED = {
+    "a package without __init__.py": {"theirs/models.py": "from theirs.parts import part", "theirs/parts.py": ""},
+    "two modules of a distribution": {"models.py": "from parts import part", "parts.py": ""},
+    "two packages of a distribution": {
+        "theirs/__init__.py": "",
+        "theirs/models.py": "from parts import part",
+        "parts/__init__.py": "",
+    },
+}
+
+
+@pytest.mark.parametrize("case", INSTALLED)
+def test_what_is_installed_together_is_followed_and_other_distributions_are_not(tmp_path: Path, case: str) -> None:
+    site = tmp_path / "site-packages"
+    model = "\nimport library\n\n\nclass Small:\n    x = part, library.y\n"
+    files = {name: text and text + model for name, text in INSTALLED[case].items()}
+    (parts,) = (name for name in files if "parts" in name)
+    record = "".join(f"{name},sha256=x,1\n" for name in files)
+    users(site, {**files, parts: "part = 1\n", "ours-1.0.dist-info/RECORD": record})
+    users(site, {"library.py": "y = 1\n", "other-1.0.dist-info/RECORD": "library.py,,\n"})
+    (root,) = ((site / name, "Small") for name in files if name.endswith("models.py"))
+    package = write(tmp_path / "a", BASE)
+    before = Code(package).digest([root])
+    (site / "library.py").write_text("y = 'another'\n")
+    assert Code(package).digest([root]) == before
+    (site / parts).write_text("part = 'another'\n")
+    assert Code(package).digest([root]) != before
+
+
+def test_a_package_without_init_that_python_finds_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that is installed to be edited."""
+    files = {"theirs/models.py": "from theirs.parts import part\n\n\nclass Small:\n    x = part\n"}
+    users(tmp_path / "src", {**files, "theirs/parts.py": "part = 1\n"})
+    root = (tmp_path / "src" / "theirs" / "models.py", "Small")
+    package = write(tmp_path / "a", BASE)
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    before = Code(package).digest([root])
+    (tmp_path / "src" / "theirs" / "parts.py").write_text("part = 'another'\n")
+    assert Code(package).digest([root]) != before
+
+
 def test_a_root_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     path = users(tmp_path / "one", {"models.py": "class Small(:\n"})
     with pytest.raises(NoDefinition, match=r"models\.py cannot be read: invalid syntax \(line 1\)"):

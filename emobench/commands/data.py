@@ -18,28 +18,25 @@ from emobench.suite.rows import data_module
 _LISTED = 20  # faces of each finding that the report names
 
 
-def arguments(given: Sequence[str]) -> dict[str, Any]:
-    """`--set order=fer2013` as arguments of a dataset; values are TOML, a bare word is a string.
-
-    Raises:
-        SuiteError: one is no NAME=VALUE.
-    """
-    found: dict[str, Any] = {}
-    apply(found, parsed(given, "order=fer2013"))
-    return found
-
-
-def check(name: str, data_root: Path, given: Mapping[str, Any], *, pixels: bool, out: Path | None) -> bool:
+def check(name: str, data_root: Path, given: Sequence[str], *, pixels: bool, out: Path | None) -> int:
     """Audit a dataset and print the report, or write it as Markdown or JSON.
 
+    Args:
+        given: arguments of the dataset, as `--set` takes them.
+        pixels: whether faces are decoded.
+
     Returns:
-        Whether at most `max_bad` of its faces cannot be read.
+        The exit code: 1 where more of its faces than `max_bad` allows cannot be read.
+
+    Raises:
+        DatasetError: it is missing or malformed.
+        SuiteError: there is none of this name, or it has no such argument.
     """
-    module, _ = data_module(f"data check {name}", name, given, data_root)
+    module, _ = data_module(f"data check {name}", name, _arguments(given), data_root)
     allowed, module.max_bad = module.max_bad, 1.0  # the report comes first
     module.plan(pixels=pixels)
     good = bool(module.audit["excluded"] <= allowed * module.audit["faces"])
-    text = report(name, module, pixels)
+    text = _report(name, module, pixels)
     if out is None:
         print(text)
     else:
@@ -48,10 +45,17 @@ def check(name: str, data_root: Path, given: Mapping[str, Any], *, pixels: bool,
         print(f"The report is {out}")
     if not good:
         print(f"{module.audit['excluded']} faces cannot be read: more than max_bad = {allowed:g} allows")
-    return good
+    return 0 if good else 1
 
 
-def report(name: str, module: Any, pixels: bool) -> str:
+def _arguments(given: Sequence[str]) -> dict[str, Any]:
+    """`--set order=fer2013` as arguments of a dataset; values are TOML, a bare word is a string."""
+    found: dict[str, Any] = {}
+    apply(found, parsed(given, "order=fer2013"))
+    return found
+
+
+def _report(name: str, module: Any, pixels: bool) -> str:
     """The audit of a planned data module as Markdown."""
     found = module.audit
     how = "Every face decoded" if pixels else "By names and sizes only: duplicates are equal names of equal size"
@@ -87,7 +91,7 @@ def _contradicting(found: Mapping[str, Any], emotions: Sequence[str]) -> list[st
     ]
 
 
-def show(name: str, data_root: Path, given: Mapping[str, Any], *, split: str, each: int, seed: int, out: Path) -> None:
+def show(name: str, data_root: Path, given: Sequence[str], *, split: str, each: int, seed: int, out: Path) -> None:
     """Write a picture of a dataset's faces: a row for each emotion, named, with `each` random faces of a split.
 
     Raises:
@@ -95,7 +99,7 @@ def show(name: str, data_root: Path, given: Mapping[str, Any], *, split: str, ea
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    module, _ = data_module(f"data show {name}", name, given, data_root)
+    module, _ = data_module(f"data show {name}", name, _arguments(given), data_root)
     module.prepare()
     faces = module.faces[module.faces["split"] == split]
     if faces.empty:

@@ -1,13 +1,15 @@
-"""A trained classifier put to use: which emotion do these pictures show?"""
+"""`emobench predict`: which emotion do these pictures show, by a trained classifier?"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,10 +27,40 @@ from emobench.runner.record import read_record
 from emobench.runner.store import Store, StoredCell, load_board
 
 _BATCH = 64  # pictures
+Form = Literal["table", "csv", "json"]
+
+
+def predict(run: str, images: Iterable[Path], form: Form, out: Path | None, results: Path) -> int:
+    """Say which emotion pictures show, and name on stderr those that cannot be read.
+
+    Args:
+        run: of a finished cell, see `_chosen`.
+        images: pictures of one face each, or folders of them.
+        form: a "table" for people, "csv" or "json".
+        out: the file that it is written to; None: it is printed.
+
+    Returns:
+        The exit code: 1 where a picture cannot be read; the others are answered.
+
+    Raises:
+        StoreError: there is no such cell, it is not finished here, or its weights are gone.
+        DatasetError: a path does not exist, or there is no picture.
+    """
+    chosen = _chosen(results, run)
+    table, errors = _read(results, chosen, _pictures(images))
+    print(f"read by {chosen.label}", file=sys.stderr)
+    text = _written(table, form)
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, encoding="utf-8")
+    for error in errors:
+        print(f"emobench: {error}", file=sys.stderr)
+    return 1 if errors else 0
 
 
 @dataclass(frozen=True)
-class Chosen:
+class _Chosen:
     """A finished cell to predict with."""
 
     label: str
@@ -36,7 +68,7 @@ class Chosen:
     size: int  # px that its evaluation saw
 
 
-def choose(results: Path, run: str) -> Chosen:
+def _chosen(results: Path, run: str) -> _Chosen:
     """The finished cell that a name means.
 
     Args:
@@ -64,7 +96,7 @@ def choose(results: Path, run: str) -> Chosen:
     cell = read_record(Store(results).fit_folder(keys[0]) / "fit.json").cell
     if cell.track != "recognition":
         raise StoreError(f"{cell.row} makes faces and reads none. Name a classifier")
-    return Chosen(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size)
+    return _Chosen(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size)
 
 
 def _best(results: Path, suite: str, dataset: str) -> StoredCell:
@@ -80,11 +112,11 @@ def _best(results: Path, suite: str, dataset: str) -> StoredCell:
     return max(((score, each) for score, each in scored if each.dataset == dataset), key=lambda pair: pair[0])[1]
 
 
-def _of(row: StoredCell) -> Chosen:
-    return Chosen(f"{row.row} on {row.dataset}, seed {row.seed}", row.fit_key, row.size)
+def _of(row: StoredCell) -> _Chosen:
+    return _Chosen(f"{row.row} on {row.dataset}, seed {row.seed}", row.fit_key, row.size)
 
 
-def pictures(paths: Iterable[Path]) -> list[Path]:
+def _pictures(paths: Iterable[Path]) -> list[Path]:
     """The picture files among paths and below folders, those of a folder in order of their names.
 
     Raises:
@@ -112,7 +144,7 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def predict(results: Path, chosen: Chosen, files: list[Path]) -> tuple[pd.DataFrame, list[RowError]]:
+def _read(results: Path, chosen: _Chosen, files: list[Path]) -> tuple[pd.DataFrame, list[RowError]]:
     """What a finished cell's network says of pictures, as its evaluation would see them.
 
     Returns:
@@ -145,7 +177,7 @@ def predict(results: Path, chosen: Chosen, files: list[Path]) -> tuple[pd.DataFr
     return pd.DataFrame(rows, columns=["file", "emotion", *model.emotions]), errors
 
 
-def written(table: pd.DataFrame, form: str) -> str:
+def _written(table: pd.DataFrame, form: Form) -> str:
     """Predictions as a "table" for people, as "csv" or as "json"; hostile file names stay inert in all of them."""
     if form == "json":
         return json.dumps(table.to_dict(orient="records"), indent=1) + "\n"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Union
 
@@ -39,6 +42,7 @@ _HARMLESS_METHODS = (
     "replace", "copy", "index", "count", "removeprefix", "removesuffix", "setter", "getter", "fromkeys", "with_suffix",
 )  # fmt: skip
 _HARMFUL_BUILT_IN = ("eval", "exec", "__import__", "setattr", "delattr", "globals", "vars", "print", "open", "input")
+_SHARED = ("site-packages", "dist-packages")  # folders in which libraries of many authors lie
 _CONSTRUCTS = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "__call__")
 
 
@@ -119,6 +123,10 @@ class Code:
         if key not in self._reached:
             self._reached[key] = _Walk(self).over([self.root(*each) for each in key])
         return self._reached[key]
+
+    def outside(self) -> list[Path]:
+        """The files outside the package that any of the roots so far reached, and what they import of their own."""
+        return list(self._outside)
 
     def root(self, where: str | Path, name: str) -> list[_Target]:
         """The definition of a root; of "*" the whole file."""
@@ -469,14 +477,33 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _own_folders(importer: Module, first: str) -> Iterator[Path]:
-    """Where a file outside the package finds modules of its author's: in its own package, and beside it."""
-    top = importer.folder
-    while (top / "__init__.py").is_file():
-        if top.name == first:
+    """Where a file outside the package finds modules of its author's: in its own package, beside it, and among what was
+    installed with it.
+
+    A folder without `__init__.py` is a package where Python looks for packages in the folder that holds it.
+    """
+    regular = True
+    for top in (importer.folder, *importer.folder.parents):
+        regular = regular and (top / "__init__.py").is_file()
+        if top.name == first and (regular or top.parent.name in _SHARED or str(top.parent) in sys.path):
             yield top.parent
-        top = top.parent
-    if importer.folder.name not in ("site-packages", "dist-packages"):
+        if top.name in _SHARED and first in _installed_with(top, importer.path.relative_to(top).as_posix()):
+            yield top
+    if importer.folder.name not in _SHARED:
         yield importer.folder
+
+
+@functools.cache
+def _installed_with(site: Path, file: str) -> frozenset[str]:
+    """The modules and packages at the top of the distribution that a file, relative to `site`, was installed by."""
+    record = next((each for each in _records(site) if f"\n{file}," in each), "")
+    return frozenset(line.partition(",")[0].partition("/")[0].removesuffix(".py") for line in record.splitlines())
+
+
+@functools.cache
+def _records(site: Path) -> list[str]:
+    """What each distribution in a folder installed: a line a file, its path before a comma."""
+    return [f"\n{each.read_text('RECORD') or ''}" for each in distributions(path=[str(site)])]
 
 
 class _Walk:

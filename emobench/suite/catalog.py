@@ -42,9 +42,9 @@ def classes(kind: Kind) -> dict[str, Any]:
     return _discovered(kind, plugins.state())[0]
 
 
-def broken(kind: Kind) -> list[Broken]:
-    """The files that may hold a class of a kind, and cannot be used."""
-    return list(_discovered(kind, plugins.state())[1])
+def broken(*kinds: Kind) -> list[Broken]:
+    """The files that may hold a class of some kind, and cannot be used; each once."""
+    return list(dict.fromkeys(each for kind in kinds for each in _discovered(kind, plugins.state())[1]))
 
 
 @functools.cache
@@ -80,9 +80,8 @@ def _modules(kind: Kind, passed_over: list[Broken]) -> Iterator[ModuleType]:
 
 def _members(kind: Kind, module: ModuleType) -> Iterator[Any]:
     """The classes of a kind that a module, or the package that it is, defines."""
-    for member in list(vars(module).values()):
-        own = inspect.isclass(member) and (f"{member.__module__}.").startswith(f"{module.__name__}.")
-        if own and "name" in vars(member) and hasattr(member, _MARKS[kind]):
+    for member in plugins.own_classes(module):
+        if "name" in vars(member) and hasattr(member, _MARKS[kind]):
             yield member
 
 

@@ -106,4 +106,4 @@ class Plan:
     skipped: list[Skipped]
     downloads: list[str]  # files that a library will fetch when a cell starts
     data_notes: dict[str, list[str]]  # dataset -> what its loader says
-    listings: dict[str, str] = field(default_factory=dict)  # file or folder of a dataset -> digest of what lies there
+    listings: dict[str, str] = field(default_factory=dict)  # file or folder that it comes of -> digest

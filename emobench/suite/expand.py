@@ -19,7 +19,14 @@ from emobench.suite.catalog import files_of_metrics, tracks_of
 from emobench.suite.cell import Cell, Plan, Skipped
 from emobench.suite.file import Suite
 from emobench.suite.firewall import EvaluationFiles, Networks, check_firewall, check_panel, evaluation_files, panel_of
-from emobench.suite.keys import PROTOCOL, contents_of_files, key, listings_of_files, with_global_batch
+from emobench.suite.keys import (
+    PROTOCOL,
+    contents_of_files,
+    key,
+    listings_of_code,
+    listings_of_files,
+    with_global_batch,
+)
 from emobench.suite.rows import (
     DataRow,
     ModelRow,
@@ -57,7 +64,6 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         check_firewall(where, suite, Networks(rows, lambda row: _settings(row, trainer), sizes))
     for row in rows:
         plan.listings.update(listings_of_files(row.cls, row.arguments))
-        plan.listings.update(plugins.listings(row.cls))
     builder = _Builder(where, suite, rows, trainer, files)
     for data_name, table in tables.items():
         data = data_row(where, data_name, table, data_root)
@@ -68,7 +74,6 @@ def expand(suite: Suite, data_root: Path) -> Plan:
             continue
         plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
         plan.listings.update(data.module.listings)
-        plan.listings.update(plugins.listings(data.cls))
         usable: list[ModelRow] = []
         for row in mine:
             reason = _unusable(where, row, data, plan.downloads)
@@ -86,6 +91,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     if not plan.cells:
         reasons = "; ".join(dict.fromkeys(each.reason for each in plan.skipped))
         raise SuiteError(f"{where}: nothing can run here: {reasons}")
+    plan.listings.update(listings_of_code())
     return plan
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from emobench.data.content import contents, listing
 from emobench.definitions import PACKAGE, NoDefinition
-from emobench.definitions.roots import catalogue, catalogued, evaluation_code, fit_code
+from emobench.definitions.roots import catalogue, catalogued, current, evaluation_code, fit_code
 
 PROTOCOL = 1  # of docs/protocol.md: what the numbers mean
 KEY_LENGTH = 20  # hex digits of the SHA-256 that name a folder: 80 bits, no chance of a collision among cells
@@ -125,6 +125,11 @@ def contents_of_files(cls: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
 def listings_of_files(cls: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
     """Names, sizes and times of the same, which tell soon whether to look again: path -> digest."""
     return {str(path): listing(path) for path in _named(cls, arguments).values()}
+
+
+def listings_of_code() -> dict[str, str]:
+    """The same of the files outside the package that the keys so far hold code of."""
+    return {str(path): listing(path) for path in current().outside()}
 
 
 def _named(cls: Any, arguments: Mapping[str, Any]) -> dict[str, Path]:

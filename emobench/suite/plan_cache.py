@@ -36,7 +36,7 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
         "suite": suite.model_dump(exclude={"name", "file", "overrides"}),  # two boards may share a plan
         "code": package_digest(),
         "libraries": [importlib.metadata.version(library) for library in _LIBRARIES],
-        "plugins": [os.environ.get(plugins.VARIABLE), *((str(file), listing(file)) for file in plugins.files())],
+        "plugins": [os.environ.get(plugins.VARIABLE), *plugins.stamps()],
         "data": [str(data_root.resolve()), *datasets_of(suite, data_root)],
     }
     path = cells / "plans" / f"{key(made_of)}.json"
@@ -48,7 +48,7 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
     except (FileNotFoundError, StoreError):
         pass
     plan = expand(suite, data_root)
-    passed_over = (*broken("model"), *broken("dataset"))
+    passed_over = broken("model", "dataset")
     for each in passed_over:
         print(f"emobench: passed over {each}", file=sys.stderr)
     if not plan.skipped and not plan.downloads and not passed_over:

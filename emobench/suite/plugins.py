@@ -3,7 +3,7 @@ they are imported.
 
 There are three ways to name one: in a suite, from the suite's folder on, as `class = "my_models.py:Small"` or among
 `plugins = ["my_track.py"]`; by `EMOBENCH_PLUGINS`, files and folders of files; and by the entry-point group
-`emobench.plugins`, modules of installed packages.
+`emobench.plugins`, modules of installed packages, or packages that show what their modules define.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from emobench.data.content import listing
-from emobench.definitions.roots import current, root_of
 from emobench.errors import EmobenchError, StoreError, SuiteError
 
 VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.plugins"
@@ -94,10 +94,16 @@ def wanted(path: Path, missing: str, sha256: str | None = None) -> ModuleType:
 
 
 def defined(module: ModuleType, base: type[Base]) -> Iterator[type[Base]]:
-    """The named subclasses of a class that a module itself defines."""
+    """The named subclasses of a class that a module, or the package that it is, defines."""
+    for member in own_classes(module):
+        if issubclass(member, base) and "name" in vars(member):
+            yield member
+
+
+def own_classes(module: ModuleType) -> Iterator[type]:
+    """The classes that a module, or the package that it is, defines; not those that it imports from elsewhere."""
     for member in list(vars(module).values()):
-        own = inspect.isclass(member) and member.__module__ == module.__name__
-        if own and issubclass(member, base) and "name" in vars(member):
+        if inspect.isclass(member) and f"{member.__module__}.".startswith(f"{module.__name__}."):
             yield member
 
 
@@ -147,16 +153,41 @@ def modules(passed_over: list[Broken]) -> Iterator[ModuleType]:
         try:
             yield importlib.import_module(each.module)
         except ANYTHING as error:
-            passed_over.append(Broken(_file_of(each.module), None, f"{type(error).__name__}: {error}"))
+            passed_over.append(Broken.by(error, _file_of(each.module)))
+
+
+def stamps() -> list[tuple[str, list[str]]]:
+    """The same as `state` for two processes, and of packages with entry points too: nothing is imported for it."""
+    named = [(str(path), [listing(path)]) for path in files()]
+    for each in entry_points(group=GROUP):
+        named.append((each.value, [listing(path) for path in _files_of(each.module.partition(".")[0])]))
+    return named
+
+
+def _files_of(package: str) -> list[Path]:
+    """All files of code of a module, or package, at the top; none where it is not found."""
+    found = _spec(package)
+    if found is None:
+        return []
+    folders = found.submodule_search_locations
+    if folders is None:
+        return [Path(str(found.origin))]
+    return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
 
 
 def _file_of(module: str) -> Path:
-    """Where a module lies that cannot be imported; its name where that is not found either."""
+    """Where a module lies that cannot be imported, or the package whose import fails; its name where it is nowhere."""
+    parts = module.split(".")
+    specs = (_spec(".".join(parts[:end])) for end in range(len(parts), 0, -1))
+    return next((Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None), Path(module))
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module would be imported from: its package is imported for it, itself not."""
     try:
-        found = importlib.util.find_spec(module)
+        return importlib.util.find_spec(module)
     except ANYTHING:
-        found = None
-    return Path(module if found is None or found.origin is None else found.origin)
+        return None
 
 
 def load(path: Path, sha256: str | None = None) -> ModuleType:
@@ -228,12 +259,6 @@ def sources(*classes: Any) -> dict[str, dict[str, str]]:
             if found.setdefault(reference(cls), place) != place:
                 raise EmobenchError(f"two files are called {Path(place['path']).name}, each with a {cls.__qualname__}")
     return found
-
-
-def listings(*classes: Any) -> dict[str, str]:
-    """What tells soon whether the files outside the package that some classes come from changed: path -> digest."""
-    own = [cls for cls in classes if cls.__module__.partition(".")[0] != "emobench"]
-    return {str(path): listing(path) for cls in own for path in current().reached([root_of(cls)]).files}
 
 
 def source_of(cls: Any) -> Path:
