@@ -271,9 +271,9 @@ def test_a_package_that_is_installed_or_edited_later(
 
 def test_a_file_beside_a_model_that_is_edited(tiny: Path, tmp_path: Path) -> None:
     """What the model takes from there counts, in plans that are remembered too."""
-    beside = tmp_path / "beside.py"
+    beside = tmp_path / "flattening.py"
     beside.write_text("def flat(pixels):\n    return pixels.flatten(1)\n")
-    text = TOYS["classifier"].replace("from torch import nn", "from beside import flat\nfrom torch import nn")
+    text = TOYS["classifier"].replace("from torch import nn", "from flattening import flat\nfrom torch import nn")
     (tmp_path / "mine.py").write_text(text.replace("pixels.flatten(1)", "flat(pixels)"))
     tiny.write_text(tiny.read_text() + '[model.flat]\nclass = "mine.py:Flat"\n')
 
