@@ -35,7 +35,7 @@ class Flat(EmotionClassifier):
     recipe = Recipe(batch=16, epochs=1)
 
     def __init__(self, *, emotions, size):
-        super().__init__(emotions=emotions, size=size, architecture={})
+        super().__init__(emotions=emotions, size=size)
         self.head = nn.Linear(3 * size * size, len(self.emotions))
 
     def logits(self, pixels):
@@ -58,7 +58,7 @@ class Means(EmotionGenerator):
     recipe = Recipe(batch=16, epochs=1, monitor=None)
 
     def __init__(self, *, emotions, size):
-        super().__init__(emotions=emotions, size=size, architecture={})
+        super().__init__(emotions=emotions, size=size)
         self.faces = nn.Linear(len(emotions), 3 * size * size, bias=False)
 
     def loss_parts(self, pixels, emotions, *, training):
