@@ -104,3 +104,31 @@ def test_a_generator_that_is_new_is_judged_by_its_panel(before: Path, emobench: 
     assert other.evaluation is not None
     trusted = {by_row[row].fit_key for row in ("vit", "cnn21", "resnet18")}
     assert {card.fit_key for card in other.evaluation.cards} == trusted
+
+
+@pytest.mark.parametrize("weights", [True, False], ids=["whose weights are here", "whose weights are gone"])
+def test_a_new_row_is_made_with_a_network_of_before(before: Path, weights: bool, emobench: Callable[..., int]) -> None:
+    """Only where the store has the weights: a board does not hold those of a network that others are built with."""
+    results, suite = before / "results", before / "before.toml"
+    (vit,) = (cell for cell in load_board(results, "before") if cell.row == "vit")
+    if not weights:
+        (results / "cells" / vit.fit_key / "weights.safetensors").unlink()
+    new = "[model.pair]\nclass = 'ensemble'\nneeds = { members = ['vit'] }\n"
+    suite.write_text(suite.read_text().replace("[evaluation]", f"{new}\n[evaluation]"))
+    fits = set(results.glob("cells/*/fit.json"))
+    asked = ("bench", suite, "--results", results, "--data", before / "data")
+    assert emobench(*asked, "--on-existing", "trust") == 0
+    by_row = {cell.row: cell for cell in load_board(results, "before")}
+    assert all(cell.state == "done" for cell in by_row.values())
+    fitted = {path.parent.name for path in set(results.glob("cells/*/fit.json")) - fits}
+    assert fitted == {by_row["pair"].fit_key, *([] if weights else [by_row["vit"].fit_key])}
+    pair = by_row["pair"].record
+    assert pair is not None
+    assert pair.cell.needs == {"members": [by_row["vit"].fit_key]}
+    assert (by_row["vit"].fit_key == vit.fit_key) == weights
+    if weights:
+        said = package.load(results, "before", "pair")(face()).softmax(1)
+        torch.testing.assert_close(said, torch.tensor([LOGITS]).softmax(1), atol=1e-5, rtol=0)
+    again = {path: path.stat().st_mtime_ns for path in results.glob("cells/*/**/*.json")}
+    assert emobench(*asked, "--on-existing", "trust") == 0
+    assert {path: path.stat().st_mtime_ns for path in results.glob("cells/*/**/*.json")} == again
