@@ -41,6 +41,9 @@ from emobench.runner.store import Origin, Store
 from emobench.suite.file import PACKAGED
 from emobench.suite.keys import is_current, key
 
+SAID = 3  # reasons that are printed of a row that keeps its key
+
+
 # ---- what is shown ---------------------------------------------------------------------------------------------------
 
 
@@ -298,8 +301,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder of checkouts and short runs, kept; default: one that is not")
     parser.add_argument("--write", action="store_true", help="give the new keys")
     options = parser.parse_args()
-    core = min(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})  # one, so that sums are made in one order whatever the code
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})  # one, so that sums are made in one order
     with tempfile.TemporaryDirectory() as folder:
         work = folder if options.work is None else options.work
         rekey(options.boards, options.results, options.data.resolve(), Path(work).resolve(), write_them=options.write)
@@ -330,7 +333,11 @@ def rekey(boards: Sequence[str], results: Path, data: Path, work: Path, *, write
 def said(rows: Sequence[Row], keys: Mapping[str, str]) -> str:
     """How many rows get a new key, and why the others do not."""
     stay = [row for row in moved(rows) if row.record.eval_key not in keys]
-    lines = [f"  {row.label}, made by {', '.join(row.commits)}: {'; '.join(dict.fromkeys(row.why))}" for row in stay]
+    lines = []
+    for row in stay:
+        why = list(dict.fromkeys(row.why))
+        more = f"; and {len(why) - SAID} more" if len(why) > SAID else ""
+        lines.append(f"  {row.label}, made by {', '.join(row.commits)}: {'; '.join(why[:SAID])}{more}")
     return "\n".join([f"{len(moved(rows)) - len(stay)} get a new key", *lines])
 
 
