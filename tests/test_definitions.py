@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -639,3 +641,34 @@ def test_another_python_on_this_machine_agrees(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, cwd=here, check=False)
         assert done.returncode == 0, (python, done.stderr)
         assert done.stdout.strip() == DIGEST, python
+
+
+REAL = ("emobench.metrics.recognition", "tally")  # a piece of the package that hardly ever changes; then this does too
+REAL_DIGEST = "65d8724fb9fb30bb14fba8e581d5645ade392897fa3ff499977726c9a554c48d"
+EVERY = """
+import json
+from emobench.definitions.roots import catalogue, catalogued, current, evaluation_code, fit_code
+datasets = catalogue("dataset").values()
+fits = {name: fit_code(model, datasets, True) for name, model in catalogue("model").items()}
+tracks = {name: evaluation_code(catalogued([name])) for name in catalogue("track")}
+print(json.dumps({"fits": fits, "tracks": tracks, "piece": current().digest([tuple(PIECE)])}))
+"""
+
+
+def digests_of_the_package(python: str) -> dict[str, Any]:
+    """Of all models with all datasets and of all tracks, as a Python without any library finds them."""
+    here = Path(__file__).parents[1]
+    command = [python, "-I", "-c", f"import sys\nsys.path.insert(0, {str(here)!r})\nPIECE = {REAL!r}\n{EVERY}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (python, done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_package_itself_has_the_same_digests_on_every_python() -> None:
+    found = digests_of_the_package(sys.executable)
+    assert found["piece"] == REAL_DIGEST
+    assert len(found["fits"]) > 10
+    assert len({*found["fits"].values(), *found["tracks"].values()}) == len(found["fits"]) + len(found["tracks"])
+    for python in interpreters():
+        assert digests_of_the_package(python) == found, python

@@ -437,7 +437,9 @@ def test_flags(results: Results) -> None:
     table = numbers(results.folder)
     assert one(table, model="short", metric="accuracy", emotion="", seed="")["flags"] == "under-trained"
     assert one(table, model="old", metric="accuracy", emotion="", seed="")["flags"] == "stale"
-    assert "*stale*: made by commit abc; today's code would measure it anew." in page
+    assert "stale" not in page
+    said = "- Made by earlier commits; code that these numbers depend on reads differently today: old by `abc`."
+    assert said in page.splitlines()
     assert page.splitlines()[2].endswith("what other seeds would give; short is under-trained, so not judged.")
     assert "*under-trained*: less than half of the recipe's faces" in page
 

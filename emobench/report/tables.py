@@ -256,7 +256,7 @@ def _costs(entry: Entry, machines: Mapping[str, str]) -> list[Text]:
         (Score(entry.costs["recipe_share"], bare=True),),
         (seeds,),
         (machines[entry.costs["params"].hardware],),
-        (", ".join(entry.flags),),
+        (", ".join(flag for flag in entry.flags if flag != "stale"),),  # a footnote says that
     ]
 
 
@@ -463,7 +463,6 @@ def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block
 
 def _meaning(board: Board) -> list[Block]:
     """How the numbers are made, and how to make them again."""
-    stale = sorted({cell.stale for cell in board.cells if cell.stale})
     seeds = sorted({cell.seed for cell in board.wanted})
     tracks = dict.fromkeys(section.track for section in board.sections)
     items: list[Text] = [(text,) for text in (*_MEANING, *(text for track in tracks for text in track.meaning))]
@@ -478,7 +477,6 @@ def _meaning(board: Board) -> list[Block]:
         "memorised": ("more than 5 % of its faces are much nearer to one training face than real faces are: copies.",),
         "incomplete": ("seeds are missing; the numbers are those of the others.",),
         "diverged": ("a seed diverged, so the model is not ranked; the numbers are those of the other seeds.",),
-        "stale": ("made by commit ", Name(", ".join(stale)), "; today's code would measure it anew."),
     }
     items += [(f"*{flag}*: ", *meaning) for flag, meaning in known.items() if flag in flags]
     items.append(
@@ -489,11 +487,25 @@ def _meaning(board: Board) -> list[Block]:
         named = [part for card in absent.values() for part in (", ", Name(card.row), " ", Code(card.sha256[:12]))]
         why = "Weights that are not committed, so that a clone is small: "
         items.append((why, *named[1:], ". The command at the end of this page trains them again."))
+    items += _earlier(board)
     report = f"emobench report {shlex.quote(board.suite)}"
     items.append(
         ("To repeat: ", Code(board.command), "; to write this page again from the stored results: ", Code(report), ".")
     )
     return [Heading(2, ("What the numbers mean",)), Bullets(items)]
+
+
+def _earlier(board: Board) -> list[Text]:
+    """Which rows were made by code that reads differently today, and by which commit."""
+    rows: dict[str, list[str]] = {}
+    for cell in board.cells:
+        if cell.stale and cell.row not in rows.setdefault(cell.stale, []):
+            rows[cell.stale].append(cell.row)
+    if not rows:
+        return []
+    named = [part for commit, of in rows.items() for part in ("; ", Name(", ".join(of)), " by ", Code(commit))]
+    why = "Made by earlier commits; code that these numbers depend on reads differently today: "
+    return [(why, *named[1:], ".")]
 
 
 _MEANING: tuple[str, ...] = (

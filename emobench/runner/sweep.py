@@ -15,7 +15,7 @@ from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.runner.engines.engine import Engine
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
-from emobench.runner.store import FINISHED, HELD, Origin, Store, adopt, committed_cells, committed_judge
+from emobench.runner.store import FINISHED, HELD, Origin, Store, adopt, committed_cells, committed_judge, intact
 from emobench.suite import plugins
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import PROTOCOL, in_todays_form, key
@@ -58,13 +58,51 @@ def _place(cell: Cell) -> str:
 def trusting(results: Path, plan: Plan) -> Plan:
     """The plan, with cells that the committed board holds under their keys there, though earlier code made them.
 
-    A cell whose network another, not committed one needs is not among them; one that judges is where the board holds
-    its weights, which are put into the store.
+    A cell whose network another, not committed one needs is among them where the store has its weights under that key;
+    one that judges also where the board holds its weights, which are put into the store.
     """
-    committed: dict[str, Record] = {}
-    places: dict[str, Path] = {}  # eval_key -> where it is committed
-    weights: dict[str, str] = {}  # fit_key of a committed judge -> sha256 of its weights
-    for folder in committed_cells(results, plan.suite):
+    store = Store(results)
+    committed, places, weights = _committed(results, plan.suite)
+    trusted: dict[int, Record] = {}
+    needed: set[str] = set()
+    judging: set[str] = set()
+    for cell in reversed(plan.cells):  # a cell stands after those that it needs
+        found = committed.get(_but_for_code(cell.fit, cell.evaluation))
+        wanted = cell.fit_key in needed or cell.fit_key in judging
+        here = found is not None and wanted and _is_here(store, found.fit_key)
+        judge = None
+        if found is not None and cell.fit_key in judging and not here:
+            judge = committed_judge(results, places[found.eval_key], weights.get(found.fit_key))
+        lacking = (cell.fit_key in needed or judge is None) if wanted and not here else False
+        if found is None or lacking:
+            needed |= {each for keys in cell.needs.values() for each in keys}
+            judging |= {each for keys in cell.panel.values() for each in keys}
+            continue
+        trusted[id(cell)] = found
+        if judge is not None:
+            adopt(store, found, judge)
+    cells: list[Cell] = []
+    known: dict[str, str] = {}  # fit_key of the plan -> of the cell that takes its place
+    for cell in plan.cells:
+        record = trusted.get(id(cell))
+        made_of = None if record is None else record.made_of
+        taken = _with(cell, known) if made_of is None else replace(cell, fit=made_of.fit, evaluation=made_of.eval)
+        known |= {cell.fit_key: taken.fit_key} if taken.fit_key != cell.fit_key else {}
+        cells.append(taken)
+    return replace(plan, cells=cells)
+
+
+def _committed(results: Path, board: str) -> tuple[dict[str, Record], dict[str, Path], dict[str, str]]:
+    """The committed cells of a board.
+
+    Returns:
+        Records by what they are of but for the code, their folders by eval_key, and of those that judge the SHA-256 of
+        their weights by fit_key.
+    """
+    records: dict[str, Record] = {}
+    places: dict[str, Path] = {}
+    weights: dict[str, str] = {}
+    for folder in committed_cells(results, board):
         try:
             record = read_record(folder / "result.json")
         except FileNotFoundError:
@@ -75,35 +113,31 @@ def trusting(results: Path, plan: Plan) -> Plan:
         if record.evaluation is not None:
             weights |= {card.fit_key: card.sha256 for card in record.evaluation.cards}
         if record.state in FINISHED:
-            committed.setdefault(_but_for_code(record.made_of.fit, record.made_of.eval), record)
+            records.setdefault(_but_for_code(record.made_of.fit, record.made_of.eval), record)
             places.setdefault(record.eval_key, folder)
-    cells: list[Cell] = []
-    needed: set[str] = set()
-    judging: set[str] = set()
-    known: dict[str, str] = {}  # fit_key of today -> of the committed judge
-    for cell in reversed(plan.cells):  # a cell stands after those that it needs
-        found = committed.get(_but_for_code(cell.fit, cell.evaluation))
-        judge = None
-        if found is not None and cell.fit_key in judging:
-            judge = committed_judge(results, places[found.eval_key], weights.get(found.fit_key))
-        if found is None or cell.fit_key in needed or (cell.fit_key in judging and judge is None):
-            needed |= {each for keys in cell.needs.values() for each in keys}
-            judging |= {each for keys in cell.panel.values() for each in keys}
-            cells.append(cell)
-            continue
-        cells.append(replace(cell, fit=found.made_of.fit, evaluation=found.made_of.eval))
-        if judge is not None:
-            adopt(Store(results), found, judge)
-            known[cell.fit_key] = found.fit_key
-    return replace(plan, cells=[_judged_by(cell, known) for cell in cells[::-1]])
+    return records, places, weights
 
 
-def _judged_by(cell: Cell, known: dict[str, str]) -> Cell:
-    """The cell with judges under the keys that the committed board has them by."""
-    if not any(each in known for keys in cell.panel.values() for each in keys):
+def _is_here(store: Store, fit_key: str) -> bool:
+    """Whether the store holds a finished fit with its weights, and those of the networks that it is built with."""
+    path = store.fit_folder(fit_key) / "fit.json"
+    if not finished(path):
+        return False
+    fit = read_record(path)
+    behind = [each for keys in fit.cell.needs.values() for each in keys]
+    return (not fit.trains or intact(store.weights(fit_key))) and all(_is_here(store, each) for each in behind)
+
+
+def _with(cell: Cell, known: dict[str, str]) -> Cell:
+    """The cell with networks under the keys that they are here by, and so with keys of its own."""
+    needs, panel = (
+        {role: [known.get(each, each) for each in keys] for role, keys in of.items()} for of in (cell.needs, cell.panel)
+    )
+    if needs == cell.needs and panel == cell.panel:
         return cell
-    panel = {role: [known.get(each, each) for each in keys] for role, keys in cell.panel.items()}
-    return replace(cell, panel=panel, evaluation={**cell.evaluation, **panel})
+    fit = {**cell.fit, "needs": needs}
+    evaluation = {**cell.evaluation, "fit_key": key(fit), **panel}
+    return replace(cell, needs=needs, panel=panel, fit=fit, evaluation=evaluation)
 
 
 def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
