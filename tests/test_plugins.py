@@ -139,6 +139,7 @@ def test_classes_found_in_three_ways_run_as_any_other(
     assert {name: row.state for name, row in board.items()} == dict.fromkeys(
         ("small", "from_folder", "installed", "control:permuted"), "done"
     )
+    assert all(row.stale is None for row in board.values())
     assert (board["small"].model, board["small"].variant) == ("small", "")  # no path on the board
     assert str(tmp_path) not in (results / "mine" / "leaderboard.md").read_text()
     fit = read_record(Store(results).fit_folder(board["small"].fit_key) / "fit.json")

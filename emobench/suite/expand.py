@@ -245,6 +245,7 @@ class _Builder:
         return {
             "tracks": list(measured),
             "code": {"digest": evaluation_code(roots, [(file, "*") for file in sorted(own)])},
+            **({"own_metrics": True} if own else {}),
         }
 
     def _judged(self, cell: Cell) -> Cell:

@@ -93,12 +93,17 @@ def in_todays_form(fit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_current(fit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
-    """Whether today's code is that which determined a record's numbers, from what its keys are made of."""
-    if "code" not in fit:
-        return True  # it does not say what made it
+    """Whether today's code is that which determined a record's numbers, from what its keys are made of.
+
+    True also where only a plan can tell: of classes, tracks and metrics in files of the user's own.
+    """
+    if "code" not in fit or "own_metrics" in evaluation:
+        return True
     try:
         today = _code_of_fit(fit), evaluation_code(catalogued(evaluation.get("tracks", ())))
-    except (KeyError, NoDefinition):  # a class that is gone, or was never of the package
+    except KeyError:
+        return True
+    except NoDefinition:  # what is gone from the package
         return False
     return (fit["code"]["digest"], evaluation["code"]["digest"]) == today
 
