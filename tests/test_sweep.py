@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from emobench.files import read_json, write_json
 from emobench.runner import build
 from emobench.runner.machine import record_of
 from emobench.runner.record import Evaluation, Fit, read_record
-from emobench.runner.run import Job, run
+from emobench.runner.run import Job, describe, run
 from emobench.runner.store import Store, StoredCell, load_board
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -217,6 +219,27 @@ def test_a_full_disk_fails_the_cell_with_its_reason_and_loses_nothing(
     assert not list(folder.rglob("*.tmp"))
     assert {path: path.read_bytes() for path in before} == before
     assert emobench("bench", tiny, "--set", wider, "--results", results) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk full: .* Free some space and run again"),
+        (OSError(errno.EFBIG, "File too large"), "file too large: .* Raise the file-size limit"),
+        (MemoryError(), r"out of memory \(host\). Use a smaller batch or model"),
+        (ValueError("a bug"), "ValueError: a bug"),
+    ],
+)
+def test_errors_say_what_to_do_also_where_a_library_wraps_them(error: Exception, said: str) -> None:
+    assert re.match(said, describe(error))
+    if isinstance(error, OSError):
+        try:
+            try:
+                raise error
+            except OSError:
+                raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 (as torch.save does)
+        except RuntimeError as wrapped:
+            assert re.match(said, describe(wrapped))
 
 
 def test_results_that_cannot_be_written_are_refused_before_training(
