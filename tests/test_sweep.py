@@ -233,13 +233,9 @@ def test_a_full_disk_fails_the_cell_with_its_reason_and_loses_nothing(
 def test_errors_say_what_to_do_also_where_a_library_wraps_them(error: Exception, said: str) -> None:
     assert re.match(said, describe(error))
     if isinstance(error, OSError):
-        try:
-            try:
-                raise error
-            except OSError:
-                raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 (as torch.save does)
-        except RuntimeError as wrapped:
-            assert re.match(said, describe(wrapped))
+        wrapped = RuntimeError("unexpected pos 64 vs 0")  # as torch.save does
+        wrapped.__context__ = error
+        assert re.match(said, describe(wrapped))
 
 
 def test_results_that_cannot_be_written_are_refused_before_training(
