@@ -23,7 +23,7 @@ def made_record(
     """
     names = ("row", "model", "dataset", "size", "seed", "track", "control")
     cell = {**{name: entry[name] for name in names}, "emotions": [], "parameters": 1}
-    fit = {"model": entry["model"], "recipe": {}, "data": {"dataset": "none"}}
+    fit = {"model": "resnet18", "recipe": {}, "data": {"dataset": "folder"}}
     made_by = {} if code is None else {"code": {"digest": code}}
     return {
         "schema_version": 2,
