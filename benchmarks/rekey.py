@@ -65,23 +65,70 @@ def examine(rows: Sequence[Row], today: Code, checkouts: Checkouts, data: Path, 
             row.why.append("fitted and evaluated by different code")
         else:
             made_by.setdefault(codes.pop(), []).append(row)
-    todo = [(code, group) for code, wanted in made_by.items() for group in groups(wanted)]
-    for code, group in sorted(todo, key=lambda each: bool(each[1][0].record.cell.panel)):  # judges first
+    todo = [Trial(code, group, rows) for code, wanted in made_by.items() for group in groups(wanted)]
+    todo.sort(key=lambda trial: bool(trial.group[0].record.cell.panel))  # judges first
+    _plan(todo, rows, today, data)
+    for trial in todo:
         started = time.monotonic()
-        for row in group:
+        for row in trial.group:
             row.why += _kept(row, rows)
-        rest = [row for row in group if not row.why]
+        rest = [row for row in trial.group if not row.why]
         if not rest:
             continue
-        try:
-            _examine(rest, rows, code, today, data, short)
-        except (EmobenchError, ValueError) as error:
-            for row in rest:
-                row.why.append(str(error))
+        _run(trial, rest, today, short)
         names = ", ".join(dict.fromkeys(row.name[0] for row in rest))
         equal = sum(not row.why for row in rest)
         took = f"{time.monotonic() - started:.0f} s"
-        print(f"{rest[0].board}, {code.name}: {names}: {equal} of {len(rest)} are equal ({took})", flush=True)
+        print(f"{rest[0].board}, {trial.code.name}: {names}: {equal} of {len(rest)} are equal ({took})", flush=True)
+
+
+class Trial:
+    """Rows of one board that some code made, and the suites that they are of, whole and shortened."""
+
+    def __init__(self, code: Code, group: Sequence[Row], board: Sequence[Row]) -> None:
+        self.code, self.group = code, group
+        name = f"{group[0].board}-{code.name}-{key([row.name for row in group])[:6]}"
+        self.whole, self.brief = (code.work / "suites" / f"{name}-{kind}.toml" for kind in ("whole", "short"))
+        try:
+            suite = suite_of(with_needs(group, board))
+        except ValueError as error:
+            for row in group:
+                row.why.append(str(error))
+            suite = {}
+        write_text(self.whole, tomli_w.dumps(suite))
+        write_text(self.brief, tomli_w.dumps(shortened(suite, any(map(is_costly, group))) if suite else ""))
+
+
+def _plan(trials: Sequence[Trial], board: Sequence[Row], today: Code, data: Path) -> None:
+    """Have the code of each trial, and today's, plan the whole suites: it has to be the rows that are committed."""
+    mine = {row.name: row.first["made_of"] for row in board}
+    wanted = {row.name: row.new for row in board if row.new is not None}
+    for code in dict.fromkeys(trial.code for trial in trials):
+        of = [trial for trial in trials if trial.code == code]
+        before, now = (each.plans([trial.whole for trial in of], data) for each in (code, today))
+        for trial, then, planned in zip(of, before, now, strict=True):
+            for row in trial.group:
+                for plan in (then, planned):
+                    row.why += [str(plan)] if isinstance(plan, EmobenchError) else []
+                if isinstance(then, dict) and isinstance(planned, dict):
+                    row.why += [f"its commit plans another here: {each}" for each in unlike(row.name, mine, then)]
+                    row.why += [f"its suite says another now: {each}" for each in unlike(row.name, planned, wanted)]
+
+
+def _run(trial: Trial, rows: Sequence[Row], today: Code, short: Path) -> None:
+    """Run the shortened suite with the code of before and with today's."""
+    try:
+        old, new = (code.bench(trial.brief, short) for code in (trial.code, today))
+    except EmobenchError as error:
+        for row in rows:
+            row.why.append(str(error))
+        return
+    for row in rows:
+        try:
+            row.why += differences(old[row.name], new[row.name])
+        except (FileNotFoundError, KeyError, EmobenchError) as error:
+            ends = f"{ended(old.get(row.name))} with {trial.code.name}, {ended(new.get(row.name))} now"
+            row.why.append(f"{ends} ({error})")
 
 
 def _kept(row: Row, rows: Sequence[Row]) -> list[str]:
@@ -94,13 +141,10 @@ def plan_today(results: Path, board: str, rows: Sequence[Row], today: Code, data
     """Plan the suite of a board with today's code."""
     origin = Origin.recorded(results, board)
     path = origin.path(results) or PACKAGED / f"{origin.file}.toml"
-    try:
-        if origin.overrides:
-            raise EmobenchError("boards of suites with overrides keep their keys")
-        plan = today.plan(path, data)
-    except EmobenchError as error:
+    (plan,) = today.plans([path], data)
+    if origin.overrides or isinstance(plan, EmobenchError):
         for row in rows:
-            row.why.append(str(error))
+            row.why.append(str(plan) if isinstance(plan, EmobenchError) else "the board's suite is overridden")
         return
     for row in rows:
         row.new = plan.get(row.name)
@@ -120,29 +164,6 @@ def named_by(row: Row, rows: Sequence[Row]) -> list[Row]:
     cell = row.record.cell
     keys = {each for of in (*cell.needs.values(), *cell.panel.values()) for each in of}
     return [each for each in rows if each.record.fit_key in keys]
-
-
-def _examine(group: Sequence[Row], board: Sequence[Row], code: Code, today: Code, data: Path, short: Path) -> None:
-    suite = suite_of(with_needs(group, board))
-    name = f"{group[0].board}-{code.name}-{key([row.name for row in group])[:6]}"
-    whole, brief = (code.work / "suites" / f"{name}-{kind}.toml" for kind in ("whole", "short"))
-    write_text(whole, tomli_w.dumps(suite))
-    write_text(brief, tomli_w.dumps(shortened(suite, any(map(is_costly, group)))))
-    mine = {row.name: row.first["made_of"] for row in board}
-    before = code.plan(whole, data)
-    for row in group:
-        row.why += [f"its commit plans another here: {each}" for each in unlike(row.name, mine, before)]
-    if all(row.why for row in group):
-        return
-    now, wanted = today.plan(whole, data), {row.name: row.new for row in board if row.new is not None}
-    for row in group:
-        row.why += [f"the suite's row is another now: {each}" for each in unlike(row.name, now, wanted)]
-    old, new = code.bench(brief, short), today.bench(brief, short)
-    for row in (row for row in group if not row.why):
-        try:
-            row.why += differences(old[row.name], new[row.name])
-        except (FileNotFoundError, KeyError, EmobenchError) as error:
-            row.why.append(f"{ended(old.get(row.name))} with {code.name}, {ended(new.get(row.name))} now ({error})")
 
 
 def unlike(name: Name, old: Mapping[Name, Any], new: Mapping[Name, Any]) -> list[str]:

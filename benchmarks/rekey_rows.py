@@ -137,8 +137,7 @@ def _table(row: Row, keys: Mapping[str, str], shared: Mapping[str, Any]) -> dict
         shared: options of the trainer that the suite says for all.
     """
     cell, fit = row.record.cell, row.first["made_of"]["fit"]
-    name = name_of(fit)
-    table = {"class": cell.model if cell.model.startswith(f"{name}:") else name, **_given(fit["arguments"])}
+    table = {"class": _class(cell.model, fit), **_given(fit["arguments"])}
     recipe = {} if fit["recipe"] is None else _given(fit["recipe"])
     table |= {name: value for name, value in recipe.items() if name not in ("epochs", "steps") or value != "none"}
     trainer = {name: value for name, value in fit["trainer"].items() if name not in shared}
@@ -151,10 +150,10 @@ def _shared(trainers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in trainers[0].items() if all(each.get(name) == value for each in trainers)}
 
 
-def _class(dataset: str, made_of: Mapping[str, Any]) -> str:
-    """The class of a dataset's table: the name that the suite gave it where that is one of the class."""
+def _class(named: str, made_of: Mapping[str, Any]) -> str:
+    """The class of a table, whose arguments say the rest: of a family, as `timm:resnet10t`, its member."""
     name = name_of(made_of)
-    return dataset if dataset.startswith(name) else name
+    return named if named.startswith(f"{name}:") else name
 
 
 def _set(table: dict[str, Any], name: str, value: Any) -> None:

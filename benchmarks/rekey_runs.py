@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 EQUAL = 1e-6  # absolute, and relative to values above 1
 ORIGIN = ("row", "person", "seed", "half")  # of a face; -1: not said, and what was not said then may be now
 
-# What a commit's own code plans of a suite: file, data root. Modules have moved since.
+# What a commit's own code plans: the data root, suites. Modules have moved since.
 PLAN = """
 import json, sys
 from pathlib import Path
@@ -41,9 +41,13 @@ except ImportError:
         from emobench.expand import expand
     except ImportError:
         from emobench.suite import expand
-plan = expand(load(Path(sys.argv[1])), Path(sys.argv[2]))
-cells = [[[c.row, c.dataset, c.seed, c.control], {"fit": c.fit, "eval": c.evaluation}] for c in plan.cells]
-print("PLAN" + json.dumps(cells))
+for suite in sys.argv[2:]:
+    try:
+        plan = expand(load(Path(suite)), Path(sys.argv[1]))
+        cells = [[[c.row, c.dataset, c.seed, c.control], {"fit": c.fit, "eval": c.evaluation}] for c in plan.cells]
+        print("PLAN" + json.dumps(cells))
+    except Exception as error:
+        print("PLAN" + json.dumps(str(error)))
 """
 
 # A judge's logits by a commit's own code: the judge as JSON, its weights, faces, where the logits go.
@@ -89,17 +93,17 @@ class Code:
         words = (sys.executable, *words)
         return subprocess.run(list(map(str, words)), cwd=self.work, env=environment, capture_output=True, text=True)
 
-    def plan(self, suite: Path, data: Path) -> dict[Name, dict[str, Any]]:
-        """What the keys of a suite's cells are made of.
-
-        Raises:
-            EmobenchError: it cannot be planned with this code here.
-        """
-        done = self.ran("-c", PLAN, suite, data)
-        found = [line.removeprefix("PLAN") for line in done.stdout.splitlines() if line.startswith("PLAN")]
-        if done.returncode != 0 or not found:
-            raise EmobenchError(f"{self.name} cannot plan it: {last_line(done.stderr)}")
-        return {tuple(name): made_of for name, made_of in json.loads(found[0])}
+    def plans(self, suites: Sequence[Path], data: Path) -> list[dict[Name, dict[str, Any]] | EmobenchError]:
+        """What the keys of the cells of each suite are made of; or why it cannot be planned with this code here."""
+        done = self.ran("-c", PLAN, data, *suites)
+        found = [json.loads(line.removeprefix("PLAN")) for line in done.stdout.splitlines() if line.startswith("PLAN")]
+        found += [last_line(done.stderr)] * (len(suites) - len(found))
+        return [
+            EmobenchError(f"{self.name} cannot plan it: {each}")
+            if isinstance(each, str)
+            else {tuple(name): made_of for name, made_of in each}
+            for each in found
+        ]
 
     def bench(self, suite: Path, data: Path) -> dict[Name, Path]:
         """Run a suite; the folders of its evaluations.

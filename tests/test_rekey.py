@@ -87,6 +87,17 @@ def test_suites_of_committed_boards_are_their_rows(board: str, tmp_path: Path) -
 
 
 @needs_results
+def test_tables_name_classes_whatever_the_suite_called_them() -> None:
+    soft = suite_of(rows_of(REPOSITORY / "results", "reference-ferplus"))["data"]["ferplus-soft"]
+    assert (soft["class"], soft["labels"]) == ("ferplus", "soft")
+    rows = suite_of(rows_of(REPOSITORY / "results", "reference-recognition"))["model"]
+    assert {name: table["class"] for name, table in rows.items() if table["class"] != name} == {}
+    assert rows["timm:resnet10t"]["backbone"] == "resnet10t"
+    judge = suite_of(rows_of(REPOSITORY / "results", "demo"))["model"]["judge-vit"]
+    assert (judge["class"], judge["strategy"]) == ("vit", "full")
+
+
+@needs_results
 def test_a_shortened_suite_keeps_all_but_faces_and_epochs(tmp_path: Path) -> None:
     rows = rows_of(REPOSITORY / "results", "demo")
     whole = suite_of(rows)
