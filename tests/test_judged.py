@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -403,10 +404,11 @@ def test_an_emotion_that_no_judge_tells_apart_is_not_available(board: Board) -> 
     assert board.one(model="good", metric="control_calibrated", emotion="macro").value == "n/a"
     assert float(board.one(model="good", metric="control_calibrated", emotion="happy").value) > 0.5
     assert float(board.one(model="good", metric="control_corrected", emotion="macro").value) > 0.3
-    assert board.board.sections[0].ranked_by["control"].metric == "control_corrected"
+    assert "**nobody is ranked by control**: the panel cannot judge these faces: no judge tells fear" in board.text
+    assert not [rank for rank in board.json["ranks"] if rank["by"] == "control"]
 
 
-def test_edits_of_too_few_people_are_compared_without_an_interval(board: Board) -> None:
+def test_edits_of_too_few_people_rank_nobody(board: Board) -> None:
     """Two people: where one is drawn twice, nobody was asked for some emotion, and no judge can be calibrated."""
     for row, share in (("better", 0.8), ("worse", 0.7)):
         folder = board.generator(row, 0.5, edits=share)
@@ -414,8 +416,74 @@ def test_edits_of_too_few_people_are_compared_without_an_interval(board: Board) 
         table = table[~table.kind.isin(["editing", "source"]) | table.row.isin([0, 5])].reset_index(drop=True)
         table.to_parquet(folder / "verdicts.parquet", index=False)
     board.write()
-    pair = next(pair for pair in board.json["comparisons"] if pair.get("track") == "editing")
-    assert (pair["low"], pair["high"], pair["certain"]) == (None, None, False)
+    assert not [pair for pair in board.json["comparisons"] if pair.get("track") == "editing"]
+    failing = "control:source, seed 0: calibrated control cannot be computed (too few faces to resample)"
+    assert f"**A control fails: trust no number of this board**: {failing}" in board.text
+    assert board.text.index("A control fails") < board.text.index("Generation on `faces`")
+    editing = next(line for line in board.text.splitlines() if line.startswith("- Editing on `faces`"))
+    assert "**nobody is ranked by control**: the panel cannot judge these faces: control:source" in editing
+    assert "obeys best" not in editing
+
+
+@pytest.mark.parametrize(
+    ("recall", "said"),
+    [
+        ((1 / K, 1 / K), "no judge reads real test faces better than chance (0.250) by its interval"),
+        ((0.9, 1 / K), "only one judge reads real test faces better than chance (0.250) by its interval"),
+    ],
+)
+def test_a_blind_panel_crowns_nobody(
+    board: Board, monkeypatch: pytest.MonkeyPatch, recall: tuple[float, float], said: str
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "RECALL", recall)
+    board.generator("good", 0.9, fed=2.0)
+    board.generator("poor", 0.3, fed=9.0)
+    board.write()
+    verdict = next(line for line in board.text.splitlines() if line.startswith("Generation on `faces`"))
+    assert f"**nobody is ranked by control**: the panel cannot judge these faces: {said}" in verdict
+    assert "Train the judges longer, or name others" in verdict
+    assert "obeys best" not in board.text
+    assert "**good** is nearest to real faces, FED" in verdict  # the reader is not blind
+    assert {rank["by"] for rank in board.json["ranks"]} == {"fidelity"}
+
+
+def test_a_blind_reader_takes_the_distance_that_it_measures(board: Board) -> None:
+    for row, fed in (("near", 2.0), ("far", 9.0)):
+        folder = board.generator(row, 0.9, fed=fed)
+        record = json.loads((folder / "result.json").read_text())
+        record["evaluation"]["references"]["floor"]["es"] = {"value": 1.001, "n": 640, "reason": None}
+        (folder / "result.json").write_text(json.dumps(record))
+    board.write()
+    verdict = next(line for line in board.text.splitlines() if line.startswith("Generation on `faces`"))
+    assert "obeys best" in verdict
+    assert "**nobody is ranked by distance**: the reader cannot read these faces: its ES of real" in verdict
+    for row, fid in (("near", 30.0), ("far", 20.0)):  # with FID there is a distance that needs no reader
+        paths = board.folder.glob("cells/*/*/result.json")
+        path = next(path for path in paths if f'"row": "{row}"' in path.read_text())
+        record = json.loads(path.read_text())
+        record["evaluation"]["tracks"]["generation"]["values"]["fid"] = {"value": fid, "n": 640, "reason": None}
+        path.write_text(json.dumps(record))
+    board.write()
+    assert "**far** is nearest to real faces, FID" in board.text
+
+
+def test_no_winner_among_rows_that_are_under_trained(board: Board) -> None:
+    board.generator("hasty", 0.9, fed=1.0, recipe_share=0.04)
+    board.generator("whole", 0.7)
+    board.generator("other", 0.5)
+    board.write()
+    verdict = next(line for line in board.text.splitlines() if line.startswith("Generation on `faces`"))
+    assert "hasty leads with" in verdict
+    assert "though it had 4 % of its recipe; of the rows that had their whole recipe **whole** obeys best" in verdict
+    assert "above other; **certain for these trained networks only**" in verdict
+    assert "**hasty** is nearest to real faces, FED 1.000 (order only), though it had 4 % of its recipe" in verdict
+
+
+def test_no_winner_where_all_are_under_trained(board: Board) -> None:
+    board.generator("hasty", 0.9, recipe_share=0.04)
+    board.write()
+    assert "though it had 4 % of its recipe; no row had its whole recipe, so there is no winner" in board.text
+    assert "obeys best" not in board.text
 
 
 def test_intensity_that_rises(board: Board) -> None:

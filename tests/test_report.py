@@ -313,7 +313,12 @@ def test_failing_control_marks_the_whole_board(results: Results) -> None:
     results.cell("control:permuted", 0, table=table, model="good", control="permuted")
     board = results.write()
     page = board.path.read_text()
-    assert "A control fails: trust no number of this board" in page.splitlines()[4]
+    failing = page.splitlines()[2]  # before any verdict
+    assert failing.startswith(
+        "> **A control fails: trust no number of this board**: control:permuted, seed 0: balanced"
+    )
+    assert "(chance: 0.143)" in failing
+    assert "labels in the names of files" in failing
     assert "**FAILS**" in page
     assert [check.passed for check in board.checks] == [False]
     (check,) = json.loads((results.folder / "demo" / "metrics.json").read_text())["controls"]
@@ -440,7 +445,7 @@ def test_flags(results: Results) -> None:
     assert "stale" not in page
     said = "- Made by earlier commits; code that these numbers depend on reads differently today: old by `abc`."
     assert said in page.splitlines()
-    assert page.splitlines()[2].endswith("what other seeds would give; short is under-trained, so not judged.")
+    assert page.splitlines()[2].endswith("what other seeds would give; short is under-trained.")
     assert "*under-trained*: less than half of the recipe's faces" in page
 
 

@@ -108,6 +108,7 @@ class Section:
         compared: ranking -> the rows that were compared, the best first.
         ranked_by: ranking -> the number that it goes by.
         order_only: rankings without ranks: too few seeds for an interval.
+        blind: metrics that rank nobody, and why: whoever reads the faces cannot.
         data: of the raw results, by identity of the cell; None where nothing is usable.
     """
 
@@ -121,6 +122,7 @@ class Section:
     compared: dict[str, list[Entry]] = field(default_factory=dict)
     ranked_by: dict[str, Key] = field(default_factory=dict)
     order_only: list[str] = field(default_factory=list)
+    blind: dict[str, str] = field(default_factory=dict)
     emotions: tuple[str, ...] = ()
     usable: list[StoredCell] = field(default_factory=list)
     data: list[Any] = field(default_factory=list)  # what the track read of each usable cell
@@ -211,6 +213,7 @@ def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[S
             _measure(found, entry, estimates, suite)
         for control in track.controls(found.data):
             _control(found, control, suite)
+        found.blind = track.blind(found.data[0], found.checks)
         for ranking in track.rankings:
             _rank(found, ranking, estimates)
     for entry in entries:
@@ -465,7 +468,7 @@ def _control(section: Section, control: ControlRow, suite: str) -> None:
 def _rank(section: Section, ranking: Ranking, estimates: Mapping[int, list[Estimates]]) -> None:
     """Compare all pairs; equal ranks where nothing tells two apart."""
     ranked = [entry for entry in section.entries if entry.ranked]
-    key = _ranked_by(ranked, ranking)
+    key = _ranked_by(ranked, [key for key in ranking.metrics if key.metric not in section.blind])
     if key is None:
         return
     with_value = [entry for entry in ranked if entry.value(key) is not None]
@@ -491,12 +494,12 @@ def _rank(section: Section, ranking: Ranking, estimates: Mapping[int, list[Estim
                 ordered[pair.second].behind = pair
 
 
-def _ranked_by(entries: Sequence[Entry], ranking: Ranking) -> Key | None:
-    """The first of a ranking's numbers that all entries have, else the last that any has."""
-    for key in ranking.metrics:
+def _ranked_by(entries: Sequence[Entry], keys: Sequence[Key]) -> Key | None:
+    """The first of some numbers that all entries have, else the last that any has."""
+    for key in keys:
         if entries and all(entry.value(key) is not None for entry in entries):
             return key
-    return next((key for key in ranking.metrics[::-1] if any(entry.value(key) is not None for entry in entries)), None)
+    return next((key for key in keys[::-1] if any(entry.value(key) is not None for entry in entries)), None)
 
 
 def _compared_on_faces(

@@ -40,7 +40,7 @@ def page(board: Board, pictures: Pictures) -> list[Block]:
     """All of leaderboard.md: the verdict, the state, a section for each track and dataset, and what it all means."""
     shown = [section for section in board.sections if _any_wanted(section)]
     verdicts = [verdict(section) for section in shown]
-    blocks: list[Block] = [Heading(1, ("Leaderboard: ", Name(board.suite)))]
+    blocks: list[Block] = [Heading(1, ("Leaderboard: ", Name(board.suite))), *_failures(board)]
     blocks += [Paragraph(verdicts[0])] if len(verdicts) == 1 else [Bullets(verdicts)]
     blocks += _state(board)
     blocks += _overviews(shown)
@@ -66,39 +66,68 @@ def _any_wanted(section: Section) -> bool:
 def verdict(section: Section) -> Text:
     """Which model is best, by how much, and whether that is certain: one sentence a track and dataset."""
     where: Text = (f"{section.track.name.capitalize()} on ", Code(section.dataset))
-    rankings = [ranking for ranking in section.track.rankings if section.compared.get(ranking.name)]
-    if not rankings:
+    parts: list[Text] = []
+    for place, ranking in enumerate(section.track.rankings):
+        reason = next((section.blind[key.metric] for key in ranking.metrics if key.metric in section.blind), None)
+        if section.compared.get(ranking.name):
+            parts.append(_best(section, ranking) if place == 0 else _nearest(section, ranking))
+        elif reason is not None and section.measured:
+            parts.append((Strong(f"nobody is ranked by {ranking.heading}"), ": ", Name(reason)))
+    if not parts:
         return (*where, ": nothing is measured yet.")
-    first, *others = rankings
-    said = _best(section, first)
-    for ranking in others:
-        best = section.compared[ranking.name][0]
-        key = section.ranked_by[ranking.name]
-        said = (
-            *said,
-            "; ",
-            Strong(Name(best.name)),
-            f" {ranking.says} {key.metric.upper()} ",
-            Score(best.numbers[key]),
-        )
-        said = (*said, *((" (order only)",) if ranking.name in section.order_only else ()))
-    short = [entry for entry in section.compared[first.name][1:] if "under-trained" in entry.flags]
+    first = section.compared.get(section.track.rankings[0].name, [])
+    short = [entry for entry in first[1:] if _short(entry)]
     if short:
         are = "is" if len(short) == 1 else "are"
-        said = (*said, "; ", *joined(Name(entry.name) for entry in short), f" {are} under-trained, so not judged")
-    return (*where, ": ", *said, ".")
+        parts.append((*joined(Name(entry.name) for entry in short), f" {are} under-trained"))
+    said = [part for text in parts for part in ("; ", *text)]
+    return (*where, ": ", *said[1:], ".")
+
+
+def _short(entry: Entry) -> bool:
+    return "under-trained" in entry.flags
+
+
+def _had(entry: Entry) -> str:
+    """How little of its recipe an under-trained row had."""
+    share = entry.costs["recipe_share"].value
+    return "less than its recipe" if share is None else f"{100 * share:.2g} % of its recipe"
+
+
+def _nearest(section: Section, ranking: Ranking) -> Text:
+    """The first of a ranking by one number a seed."""
+    best, key = section.compared[ranking.name][0], section.ranked_by[ranking.name]
+    said: Text = (Strong(Name(best.name)), f" {ranking.says} {key.metric.upper()} ", Score(best.numbers[key]))
+    said = (*said, *((" (order only)",) if ranking.name in section.order_only else ()))
+    return (*said, *((f", though it had {_had(best)}",) if _short(best) else ()))
 
 
 def _best(section: Section, ranking: Ranking) -> Text:
+    """The first row, and the winner among those that had their whole recipe, where that is another."""
     ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
-    best: Text = (Strong(Name(ranked[0].name)), f" {ranking.says} ", Score(ranked[0].numbers[key]))
-    pairs = [pair for pair in section.comparisons.get(ranking.name, []) if pair.first == 0]
+    whole = [place for place, entry in enumerate(ranked) if not _short(entry)]
+    if whole[:1] == [0]:
+        return _winner(section, ranking, whole)
+    first = ranked[0]
+    leads: Text = (Name(first.name), " leads with ", Score(first.numbers[key]), f", though it had {_had(first)}")
+    if not whole:
+        return (*leads, "; no row had its whole recipe, so there is no winner")
+    return (*leads, "; of the rows that had their whole recipe ", *_winner(section, ranking, whole))
+
+
+def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
+    """The first of some rows, how far above the next it is, and whether that is certain."""
+    ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
+    first = ranked[places[0]]
+    best: Text = (Strong(Name(first.name)), f" {ranking.says} ", Score(first.numbers[key]))
+    compared = section.comparisons.get(ranking.name, [])
+    pairs = [pair for pair in compared if pair.first == places[0] and pair.second in places]
     if not pairs:
-        return (*best, " (the only one measured)")
-    nearest = next(pair for pair in pairs if pair.second == 1)
-    said: Text = (*best, ", ", nearest, " above ", Name(ranked[1].name))
+        return (*best, " (the only one measured)" if len(ranked) == 1 else " (the only one with its whole recipe)")
+    nearest = next(pair for pair in pairs if pair.second == places[1])
+    said: Text = (*best, ", ", nearest, " above ", Name(ranked[places[1]].name))
     known = all(pair.seeds_known for pair in pairs)
-    seeds = min(len(entry.seeds) for entry in ranked)
+    seeds = min(len(ranked[place].seeds) for place in places)
     doubt = f"{'one seed' if seeds == 1 else f'{seeds} seeds'} cannot say what other seeds would give"
     tied = [Name(ranked[pair.second].name) for pair in pairs if not pair.certain]
     if tied:
@@ -118,33 +147,36 @@ def _best(section: Section, ranking: Ranking) -> Text:
 # The state of the board
 
 
+def _failures(board: Board) -> list[Block]:
+    """The controls that fail, before anything else is said."""
+    failing = [check for check in board.checks if not check.passed]
+    said = [(Name(check.name), f", seed {check.seed}: ", Name(check.found)) for check in failing]
+    return [Warning((_FAILS, ": ", *each, ". ", _CAUSES)) for each in said]
+
+
+_FAILS = "**A control fails: trust no number of this board**"
+_CAUSES = (
+    "What usually causes it: labels in the names of files, test faces among the training faces, one network on both "
+    "sides, or too few faces to train what measures."
+)
+
+
 def _state(board: Board) -> list[Block]:
-    """Whether the board can be trusted and is whole; every cell without numbers, with its reason."""
-    blocks: list[Block] = []
-    for check in board.checks:
-        if not check.passed:
-            said = ": ", Name(check.name), f", seed {check.seed}: {check.what} {check.value:.3f}, but must be "
-            blocks.append(Warning(("**A control fails: trust no number of this board**", *said, bounds(check), ".")))
+    """Whether the board is whole; every cell without numbers, with its reason."""
     done = len(board.wanted) - len(board.missing)
     whole = "Complete" if done == len(board.wanted) else "**Incomplete**"
-    blocks.append(Paragraph((f"{whole}: {done} of {len(board.wanted)} cells done.",)))
     missing = [
         (Name(_row_name(number)), " on ", Name(number.dataset), f", seed {number.seed}: ", Name(number.reason))
         for number in board.missing
     ]
-    return [*blocks, *([Bullets(missing)] if missing else [])]
+    return [
+        Paragraph((f"{whole}: {done} of {len(board.wanted)} cells done.",)),
+        *([Bullets(missing)] if missing else []),
+    ]
 
 
 def _row_name(number: Number) -> str:
     return number.variant if number.variant and not number.model.startswith("control:") else number.model
-
-
-def bounds(check: Check) -> str:
-    """Where a control's number must lie."""
-    if check.low is None:
-        return "–"
-    low = f"{check.low:.3f}"
-    return (f"at least {low}" if check.high is None else f"{low}–{check.high:.3f}").replace("-", "−")
 
 
 def _overviews(shown: Sequence[Section]) -> list[Block]:
@@ -406,7 +438,7 @@ def _controls(section: Section, panels: set[tuple[str, ...]]) -> list[Block]:
             panels.add(panel)
             blocks += [Heading(3, ("Panel",)), *_panel(section, evaluation.panel, evaluation.reader)]
     checks: list[list[Text]] = [
-        [(Name(check.name),), (check.what,), (_signed(check.value),), (bounds(check),), _outcome(section, check)]
+        [(Name(check.name),), (check.what,), (_signed(check.value),), (check.bounds,), _outcome(section, check)]
         for check in section.checks
     ]
     majority = next((entry for entry in section.controls if entry.name == "control:majority"), None)
@@ -428,7 +460,7 @@ def _signed(value: float | None) -> str:
 
 def _outcome(section: Section, check: Check) -> Text:
     if check.value is None:
-        return ("n/a (", Name(check.reason), ")")
+        return ("**FAILS**: " if check.possible else "n/a ", "(", Name(check.reason), ")")
     if not check.passed:
         return ("**FAILS**",)
     if check.what == "balanced accuracy" and cannot_fail(len(section.emotions)):

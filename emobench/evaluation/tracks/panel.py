@@ -30,11 +30,13 @@ from emobench.evaluation.tracks.track import (
 )
 from emobench.metrics import intervals
 from emobench.metrics.control import (
+    LEAST_SKILL,
     Control,
     Shares,
     Verdicts,
     average,
     control,
+    false_rates,
     hit_shares,
     hit_units,
     hits,
@@ -48,6 +50,9 @@ from emobench.metrics.control import (
 REPLICATES = 1000
 MOST_REPLICATES = 25_000  # where a p-value lies near the limit: some seconds for two rows of three seeds
 SIGNED = ("control_calibrated", "control_corrected", "adversarial_gain")  # may lie outside 0 … 1
+_OF_PANEL = ("control", "control_min", *SIGNED)  # what the panel's reading decides
+_WHAT = "calibrated control"  # what the panel's controls are checked by
+LEAST_SCORE = 1.05  # ES of real faces; a reader below it gives nearly the same answer to all
 _NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
 
 Numbers = dict[Key, Shares]  # values () or replicates (R,)
@@ -160,6 +165,22 @@ class PanelTrack(Track):
             _, draws = resampled(made, faces.real(0), len(faces.emotions), stream, resamples)
             found.append(np.asarray(draws.macro()[key.metric], np.float64))
         return np.stack(found, 1)
+
+    def blind(self, faces: JudgedFaces, checks: Sequence[Check]) -> dict[str, str]:
+        """By what a blind panel or a blind reader says nobody is ranked; FID needs neither."""
+        failing = [f"{check.name}: {check.found}" for check in checks if check.what == _WHAT and not check.passed]
+        panel = [*blind_judges(faces), *failing]
+        found: dict[str, str] = {}
+        if panel:
+            remedy = "Train the judges longer, or name others"
+            found |= dict.fromkeys(_OF_PANEL, f"the panel cannot judge these faces: {'; '.join(panel)}. {remedy}")
+        score = faces.cell.references.get("floor", {}).get("es")
+        if score is not None and score.value is not None and score.value < LEAST_SCORE:
+            reads = f"its ES of real test faces is {score.value:.3f}, and 1 is that of a reader with one answer for all"
+            found |= dict.fromkeys(
+                ("fed", "es"), f"the reader cannot read these faces: {reads}. Train it longer, or name another"
+            )
+        return found
 
     def calibrating(self, faces: JudgedFaces) -> tuple[int, str]:
         unit, which = units(faces.part("real", 0))
@@ -353,6 +374,36 @@ def probability(faces: JudgedFaces, part: pd.DataFrame) -> Floats:
     return np.asarray(part[names].to_numpy(np.float64).mean(1))
 
 
+# Whether a panel can judge
+
+
+def blind_judges(faces: JudgedFaces) -> list[str]:
+    """Why a panel cannot judge a dataset, from what it reads in real test faces; empty: it can.
+
+    Fewer than two judges read better than chance (balanced accuracy, lower end of its 95 % interval), or no judge tells
+    some emotion apart (recall minus false rate below `LEAST_SKILL`) that the calibrating test faces show.
+    """
+    real, calibrating, classes = faces.verdicts("real"), faces.real(0), len(faces.emotions)
+    assert real is not None  # `read` has seen to it
+    known = rates(real.asked, real.read, classes)
+    accuracy = np.nanmean(hits(known), -1)  # (J,)
+    drawn = np.nanmean(hits(rate_shares(replicates(rate_units(real, classes), "real"))), -1)  # (R, J)
+    chance = 1 / len(np.unique(real.asked))
+    able = np.nanquantile(drawn, 0.025, axis=0) > chance
+    found = []
+    if able.sum() < 2:
+        read = ", ".join(f"{name} {value:.3f}" for name, value in zip(faces.judges, accuracy, strict=True))
+        found.append(
+            f"{('no judge', 'only one judge')[int(able.sum())]} reads real test faces better than chance "
+            f"({chance:.3f}) by its interval: balanced accuracy of {read}"
+        )
+    known = rates(calibrating.asked, calibrating.read, classes)
+    skill = hits(known) - false_rates(known)  # (J, K)
+    told = [bool(np.any(skill[:, k] >= LEAST_SKILL)) for k in range(classes)]
+    unread = [faces.emotions[k] for k in np.unique(calibrating.asked) if not told[k]]
+    return [*found, *([f"no judge tells {' or '.join(unread)} apart"] if unread else [])]
+
+
 # Controls of a panel: faces of which it is known what the judges must say
 
 
@@ -429,14 +480,14 @@ def _check(faces: JudgedFaces, known: Known) -> Check:
     if known.name == "control:source":
         half = max(half, _NORMAL * _spread(_as_few_sources(known.verdicts, faces.real(0), len(faces.emotions))))
     truth = _truth(faces, known)
-    what = "calibrated control"
     if not np.isfinite([value, half, truth]).all():
         place = known.estimates.keys.index(Key("control_calibrated", "macro"))
         reason = known.estimates.notes[place] if np.isnan(value) else None
         reason = reason or "too few faces to resample"
-        return Check(known.name, faces.cell.seed, what, None, None, None, reason)
+        there = len(known.verdicts.asked) > 1
+        return Check(known.name, faces.cell.seed, _WHAT, None, None, None, reason, possible=there)
     high = None if known.name == "control:copies" else truth + half
-    return Check(known.name, faces.cell.seed, what, value, truth - half, high)
+    return Check(known.name, faces.cell.seed, _WHAT, value, truth - half, high)
 
 
 def _truth(faces: JudgedFaces, known: Known) -> float:

@@ -235,7 +235,8 @@ class Recognition(Track):
         for cell in cells:
             if cell.cell.control == "permuted":
                 value, low, high = intervals.renamed(cell.confusion)
-                check = Check(cell.cell.row, cell.cell.seed, "balanced accuracy", value, low, high)
+                chance = 1 / len(np.unique(cell.faces["label"]))
+                check = Check(cell.cell.row, cell.cell.seed, "balanced accuracy", value, low, high, chance=chance)
                 rows.append(ControlRow(cell.cell.row, checks=[check], trained=True))
         return rows
 

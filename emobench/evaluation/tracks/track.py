@@ -109,13 +109,31 @@ class Check:
     low: float | None
     high: float | None  # None: as high as it likes
     reason: str | None = None
+    possible: bool = True  # whether its faces are there, so that it ought to have a value
+    chance: float | None = None  # what it would be of answers that know nothing
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against the board."""
+        """Whether nothing speaks against the board; what ought to have a value and has none does."""
         if self.value is None or self.low is None:
-            return True
+            return not self.possible
         return self.low - 1e-9 <= self.value and (self.high is None or self.value <= self.high + 1e-9)
+
+    @property
+    def bounds(self) -> str:
+        """Where the number must lie, as text."""
+        if self.low is None:
+            return "–"
+        low = f"{self.low:.3f}"
+        return (f"at least {low}" if self.high is None else f"{low}–{self.high:.3f}").replace("-", "−")
+
+    @property
+    def found(self) -> str:
+        """What is wrong with one that fails, as text."""
+        if self.value is None:
+            return f"{self.what} cannot be computed ({self.reason})"
+        said = f"{self.what} is {self.value:.3f}".replace("-", "−")
+        return f"{said}, but must be {self.bounds}" + ("" if self.chance is None else f" (chance: {self.chance:.3f})")
 
 
 @dataclass(frozen=True)
@@ -298,6 +316,14 @@ class Track:
     def controls(self, cells: Sequence[Any]) -> list[ControlRow]:
         """The controls of a board: measured of the cells that the board compares."""
         return []
+
+    def blind(self, faces: Any, checks: Sequence[Check]) -> dict[str, str]:
+        """Metrics by which nobody may be ranked, and why: whoever reads the faces cannot.
+
+        Args:
+            checks: the outcomes of the track's controls on the same faces.
+        """
+        return {}
 
     def leaked(self, faces: Any) -> int:
         """How many of the test faces also occur in training or validation."""
