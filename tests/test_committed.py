@@ -138,7 +138,7 @@ def judged(panel: list[Card], reader: Card, guides: list[Card]) -> Record:
         panel=panel, reader=reader, guides=guides, raw={},
     )  # fmt: skip
     fit = Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
-    made_of = MadeOf(fit={"recipe": None}, eval={})
+    made_of = MadeOf(fit={"recipe": None, "data": {}}, eval={})
     return Record(
         fit_key="fit", eval_key="eval", made_of=made_of, cell=cell, state="done", fit=fit, evaluation=evaluation
     )

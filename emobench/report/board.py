@@ -20,8 +20,9 @@ from emobench.evaluation.protocol import MEMORISED, UNDER_TRAINED
 from emobench.evaluation.tracks.track import Check, ControlRow, Estimates, Key, MeasuredCell, Ranking, Track
 from emobench.evaluation.values import Value
 from emobench.metrics import intervals
+from emobench.report import figures
 from emobench.runner.record import Card, Record
-from emobench.runner.store import StoredCell
+from emobench.runner.store import StoredCell, check_raw
 from emobench.suite.keys import PROTOCOL
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
@@ -132,6 +133,11 @@ class Section:
         return [entry for entry in self.entries if entry.seeds]
 
     @property
+    def every(self) -> list[Entry]:
+        """Models and controls."""
+        return [*self.entries, *self.controls]
+
+    @property
     def records(self) -> list[Record]:
         """Of the usable cells."""
         return [cell.record for cell in self.usable if cell.record is not None]
@@ -151,6 +157,7 @@ class Board:
     cells: list[StoredCell]
     sections: list[Section]
     command: str  # that runs it again
+    trouble: list[str] = field(default_factory=list)  # what of its suite cannot be used, and why
 
     @property
     def wanted(self) -> list[StoredCell]:
@@ -160,9 +167,16 @@ class Board:
     @property
     def missing(self) -> list[Number]:
         """The cells without numbers, each once and with its reason; skipped ones are not among them."""
-        found = (number for section in self.sections for entry in section.entries for number in entry.missing)
+        found = [number for section in self.sections for entry in section.entries for number in entry.missing]
+        found += [_nowhere(self.suite, cell) for cell in self.unplaced]
         kept = {(n.dataset, n.size, n.model, n.variant, n.seed): n for n in found if not says(n, "skipped")}
         return list(kept.values())
+
+    @property
+    def unplaced(self) -> list[StoredCell]:
+        """The cells of tracks that nothing here knows, so that no section shows them."""
+        placed = {id(cell) for section in self.sections for entry in section.every for cell in entry.cells}
+        return [cell for cell in self.wanted if id(cell) not in placed]
 
     @property
     def failed(self) -> list[Number]:
@@ -173,6 +187,14 @@ class Board:
     def checks(self) -> list[Check]:
         """The outcomes of all controls."""
         return [check for section in self.sections for check in section.checks]
+
+
+def _nowhere(suite: str, cell: StoredCell) -> Number:
+    """A cell that no section shows, and why."""
+    why = f"{cell.state}: {cell.reason}" if cell.reason and cell.state == "failed" else None
+    reason = why or f"not usable: no track {', '.join(tracks_of(cell))!r} is known here"
+    place = (suite, cell.dataset, cell.size, cell.track, cell.model, cell.variant, cell.seed)
+    return Number(*place, "", "", None, None, None, None, reason, "", "", PROTOCOL, "")
 
 
 def says(number: Number, state: str) -> bool:
@@ -232,14 +254,16 @@ def _order(entry: Entry, ranking: Ranking, key: Key) -> tuple[bool, bool, float]
 def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[tuple[StoredCell, Any]], dict[int, str]]:
     """The cells that were measured on the same faces, and why others (by identity) are left out."""
     read: list[tuple[StoredCell, Any]] = []
+    same: list[Any] = []
     trouble: dict[int, str] = {}
     for cell in cells:
         if cell.state == "done" and cell.record is not None and cell.folder is not None:
             try:
-                read.append((cell, track.read(measured_cell(track, cell, cell.record, cell.folder))))
+                data = _read(track, cell, cell.record, cell.folder)
+                read.append((cell, data))
+                same.append(track.same(data))
             except RawError as error:
                 trouble[id(cell)] = str(error)
-    same = [track.same(data) for _, data in read]
     usual = Counter(same).most_common(1)[0][0] if same else None
     for (cell, _), of in zip(read, same, strict=True):
         if of != usual:
@@ -248,6 +272,22 @@ def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[tuple[St
                 "Run the suite again with --on-existing redo."
             )
     return [(cell, data) for cell, data in read if id(cell) not in trouble], trouble
+
+
+def _read(track: Track, cell: StoredCell, record: Record, folder: Path) -> Any:
+    """The raw results of a finished cell, whose pictures can be shown.
+
+    Raises:
+        RawError: a file is missing, broken or implausible, or none that a board may read.
+    """
+    assert record.evaluation is not None
+    raw = record.evaluation.raw
+    check_raw(folder, raw.values())
+    for kind in track.pictures:
+        if kind in raw:
+            columns = len(record.evaluation.dataset.emotions) + 1  # the source, then every emotion
+            figures.check(folder / raw[kind], columns if kind == "edits" else 1)
+    return track.read(measured_cell(track, cell, record, folder))
 
 
 def measured_cell(track: Track, cell: StoredCell, record: Record, folder: Path) -> MeasuredCell:

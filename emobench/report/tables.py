@@ -125,6 +125,7 @@ def _state(board: Board) -> list[Block]:
         if not check.passed:
             said = ": ", Name(check.name), f", seed {check.seed}: {check.what} {check.value:.3f}, but must be "
             blocks.append(Warning(("**A control fails: trust no number of this board**", *said, bounds(check), ".")))
+    blocks += [Warning(("**Part of the suite cannot be used**: ", Name(each), ".")) for each in board.trouble]
     done = len(board.wanted) - len(board.missing)
     whole = "Complete" if done == len(board.wanted) else "**Incomplete**"
     blocks.append(Paragraph((f"{whole}: {done} of {len(board.wanted)} cells done.",)))
