@@ -145,7 +145,7 @@ class TrackValues(Part):
         faces_per_s: how fast the model did what the track asks for.
     """
 
-    values: dict[str, Measured] = {}
+    values: dict[str, Measured]
     per_emotion: dict[str, dict[str, Measured]] = {}
     faces_per_s: Amount | None = None
 
