@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -85,6 +84,7 @@ def doctor(data_root: Path, results: Path) -> None:
     import torch
 
     from emobench.metrics import inception
+    from emobench.nn.weights import offline
     from emobench.runner.machine import hardware, versions
 
     print("Versions")
@@ -113,8 +113,7 @@ def doctor(data_root: Path, results: Path) -> None:
     found = inception.find()
     state = f"found, {found.path}" if found.reason is None else f"MISSING: {found.reason}"
     print(f"  Inception (FID, KID, IS): {state}; looked for {' and '.join(map(str, inception.places()))}")
-    offline = os.environ.get("EMOBENCH_OFFLINE") == "1" or os.environ.get("HF_HUB_OFFLINE") == "1"
-    print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline else 'allowed'}")
+    print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline() else 'allowed'}")
 
 
 def _dataset(name: str, cls: Any, data_root: Path) -> None:

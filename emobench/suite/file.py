@@ -113,6 +113,13 @@ def stem(suite: str | Path) -> str:
     return Path(suite).name.removesuffix(".toml")
 
 
+def _path(suite: str | Path) -> Path:
+    try:
+        return Path(suite).expanduser()
+    except RuntimeError:  # neither HOME nor an entry of the user
+        raise SuiteError(f"{suite}: nobody's home is known here. Set HOME, or write the path without ~") from None
+
+
 def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> Suite:
     """Read a suite and apply `model.vit.lr=3e-5` overrides, whose values are TOML.
 
@@ -123,7 +130,7 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     Raises:
         SuiteError: the file is missing or no TOML, or says something that no suite says.
     """
-    path = Path(suite).expanduser() if is_file(suite) else PACKAGED / f"{suite}.toml"
+    path = _path(suite) if is_file(suite) else PACKAGED / f"{suite}.toml"
     changes = parsed(overrides)
     if not is_file(suite) and not path.exists():
         files = [str(near) for near in (Path(f"{suite}.toml"), Path("benchmarks") / f"{suite}.toml") if near.exists()]
@@ -132,7 +139,8 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # an editor's mark of the encoding is no TOML
     except FileNotFoundError:
-        near = sorted(str(other) for other in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        others = sorted(path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        near = [str(other) for other in others if _is_suite(other)]
         raise SuiteError(f"{path}: there is no such suite. {unknown('suite', str(path), near)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
@@ -155,6 +163,14 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
         raise SuiteError(f"{path}: {', '.join(_OF_FILE)} follow from file and command; none is set in it") from None
     plugins.use(dict.fromkeys(found.plugins))
     return found
+
+
+def _is_suite(path: Path) -> bool:
+    """Whether a TOML file may be a suite: it has tables of data and models."""
+    try:
+        return {"data", "model"} <= tomllib.loads(path.read_text(encoding="utf-8-sig")).keys()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
+        return False
 
 
 def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -> tuple[Path, str]:
