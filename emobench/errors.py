@@ -112,6 +112,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     "unknown model 'resnet81': did you mean 'resnet18'? Known: resnet18, vit"
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = [each for each in difflib.get_close_matches(name, known, n=2) if each != name][:1]
     guess = f": did you mean '{near[0]}'?" if near else "."
     return f"unknown {kind} '{name}'{guess} Known: {', '.join(known) or 'none'}"

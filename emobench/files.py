@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from emobench.errors import StoreError
 
+_LARGEST = 64 * 2**20  # bytes of a JSON file
 SCHEMA_VERSION = 1  # of JSON files that are no records (see `emobench.runner.record`)
 
 
@@ -51,11 +53,20 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        StoreError: it is not whole; the message names the file.
+        StoreError: it is no readable file, or not whole; the message names it.
     """
     try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) or state.st_size > _LARGEST:
+            raise StoreError(f"{path}: no file of at most {_LARGEST >> 20} MiB. Delete it; the cell can run again.")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NotADirectoryError:  # a file where the folder should be: nothing lies there
+        raise FileNotFoundError(path) from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}). Make it readable, or delete it.") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of more digits than Python reads
         raise StoreError(f"{path}: not a whole result file ({error}). Delete it; the cell can run again.") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path}: holds {type(content).__name__}, not a record. Delete it; the cell can run again.")

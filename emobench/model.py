@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import lightning as L
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from emobench.nn.weights import WeightFile
 from emobench.recipe import Recipe
@@ -61,6 +62,15 @@ class EmotionModel(L.LightningModule):
             for name, value in found.items()
             if name not in hidden
         }
+
+    @staticmethod
+    def check_images(images: Tensor) -> None:
+        """Raise a TypeError where pictures are no uint8: floats from 0 to 1 would be read as black, and answered."""
+        if images.dtype != torch.uint8:
+            raise TypeError(
+                f"images are uint8 (N, 3, H, W) from 0 to 255, not {str(images.dtype).removeprefix('torch.')}. Floats "
+                "from 0 to 1 are converted by images = (images * 255).round().clamp(0, 255).to(torch.uint8)"
+            )
 
     # What is known of a class before anything is built
 

@@ -7,9 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from emobench.files import read_json, write_json
+from emobench.suite.keys import key
 
 MACHINE = {"device": "cpu", "cpu": "Test CPU", "cores": 2, "gpu": None, "memory_gb": 8.0}
 VERSIONS = {"emobench": "0", "commit": "abc", "dirty": False, "torch": "2", "lightning": "2", "python": "3"}
+
+
+def made_of(entry: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
+    """What the keys of a row of `suite.json` are made of; see `made_record` for `code`."""
+    made_by = {} if code is None else {"code": {"digest": code}}
+    data = {"dataset": "folder", "name": entry["dataset"]}  # classes that the catalogue has
+    fit = {
+        "model": "resnet18",
+        "name": entry["model"],
+        "row": entry["row"],
+        "seed": entry["seed"],
+        "recipe": {},
+        "data": data,
+    }
+    return {"fit": fit | made_by, "eval": {"size": entry["size"], "fit_key": key(fit | made_by)} | made_by}
+
+
+def with_keys(entry: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
+    """A row of `suite.json` with the keys of its `made_record`."""
+    made = made_of(entry, code)
+    return {**entry, "fit_key": key(made["fit"]), "eval_key": key(made["eval"])}
 
 
 def made_record(
@@ -23,14 +45,12 @@ def made_record(
     """
     names = ("row", "model", "dataset", "size", "seed", "track", "control")
     cell = {**{name: entry[name] for name in names}, "emotions": [], "parameters": 1}
-    fit = {"model": "resnet18", "recipe": {}, "data": {"dataset": "folder"}}
-    made_by = {} if code is None else {"code": {"digest": code}}
     return {
         "schema_version": 2,
         "protocol": 1,
         "fit_key": entry["fit_key"],
         "eval_key": entry["eval_key"],
-        "made_of": {"fit": fit | made_by, "eval": made_by},
+        "made_of": made_of(entry, code),
         "cell": cell,
         "state": state,
         "reason": reason,

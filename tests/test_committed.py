@@ -134,11 +134,11 @@ def judged(panel: list[Card], reader: Card, guides: list[Card]) -> Record:
     )  # fmt: skip
     dataset = Dataset(name="drawn", size=32, fingerprint="0" * 64, emotions=cell.emotions, counts={})
     evaluation = Evaluation(
-        dataset=dataset, tracks={"generation": TrackValues()}, params=1, flops=1.0, batch=64, draws=True,
+        dataset=dataset, tracks={"generation": TrackValues(values={})}, params=1, flops=1.0, batch=64, draws=True,
         panel=panel, reader=reader, guides=guides, raw={},
     )  # fmt: skip
     fit = Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
-    made_of = MadeOf(fit={"recipe": None}, eval={})
+    made_of = MadeOf(fit={"recipe": None, "data": {}}, eval={})
     return Record(
         fit_key="fit", eval_key="eval", made_of=made_of, cell=cell, state="done", fit=fit, evaluation=evaluation
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_records import made_evaluation, made_fit, made_record
+from made_records import made_evaluation, made_fit, made_record, with_keys
 from PIL import Image
 
 from emobench.report.board import sections
@@ -97,12 +97,10 @@ class Board:
         recipe_share: float = 1.0,
         **changes: Any,
     ) -> Path:
-        place = len(self.rows)
-        fit_key, eval_key = f"f{place:019d}", f"e{place:019d}"
         entry = {"row": row, "model": row, "variant": "", "dataset": "faces", "size": 32, "seed": seed}
-        entry |= {"track": "generation", "control": None, "fit_key": fit_key, "eval_key": eval_key, "skipped": None}
+        entry = with_keys({**entry, "track": "generation", "control": None, "skipped": None}, changes.get("code"))
         self.rows.append(entry)
-        folder = self.folder / "cells" / fit_key / eval_key
+        folder = self.folder / "cells" / entry["fit_key"] / entry["eval_key"]
         folder.mkdir(parents=True)
         verdicts(share, seed, edits, own).to_parquet(folder / "verdicts.parquet", index=False)
         Image.fromarray(np.full((4 * 32, 5 * 32, 3), 90, np.uint8)).save(folder / "edits.png")
@@ -326,7 +324,8 @@ def test_faces_of_a_noise_seed_are_resampled_together(board: Board, column: bool
 def test_two_generators_of_few_seeds_are_not_told_apart(board: Board) -> None:
     """A difference of 0.07 is certain of 400 faces each, but not of 100 seeds."""
     by_seed(board.generator("one", 0.9), column=False)
-    table = pd.read_parquet(board.folder / "cells" / f"f{0:019d}" / f"e{0:019d}" / "verdicts.parquet")
+    (first,) = board.folder.glob(f"cells/{board.rows[0]['fit_key']}/*/verdicts.parquet")
+    table = pd.read_parquet(first)
     other = table.copy()
     lost = (other.kind == "control") & (other.face // K % 14 == 0)
     for place in range(len(RECALL)):

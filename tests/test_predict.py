@@ -69,7 +69,7 @@ def test_folders_formats_and_what_cannot_be_read(
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ("best:tiny/fer2013", "unknown dataset with a finished cell 'fer2013'. Known: synthetic-plain"),
+        ("best:tiny/fer2013", "unknown choice 'best:tiny/fer2013'. Known: best:tiny/synthetic-plain"),
         ("best:demo/synthetic", "this suite was never run here"),
         ("tiny/synthetic-plain/resnet81", "did you mean 'tiny/synthetic-plain/resnet18'"),
         ("0000", "no cell '0000' in"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_records import made_evaluation, made_fit, made_record
+from made_records import made_evaluation, made_fit, made_record, with_keys
 from sklearn.metrics import f1_score
 
 from emobench.report.markdown import code, escape, markdown
@@ -73,14 +73,12 @@ class Results:
         **changes: Any,
     ) -> Path:
         """Add a row to the suite; with a quality or a table of predictions it is done. Returns the cell's folder."""
-        place = len(self.rows)
-        fit_key, eval_key = f"f{place:019d}", f"e{place:019d}"
         entry = {"row": row, "model": model or row, "variant": "" if model is None else row, "dataset": dataset}
         if control:
             entry |= {"model": f"control:{control}", "variant": model}
         entry |= {"size": 48, "seed": seed, "track": "recognition", "control": control}
-        self.rows.append(entry | {"fit_key": fit_key, "eval_key": eval_key, "skipped": skipped})
-        folder = self.folder / "cells" / fit_key / eval_key
+        self.rows.append(with_keys(entry, changes.get("code")) | {"skipped": skipped})
+        folder = self.folder / "cells" / self.rows[-1]["fit_key"] / self.rows[-1]["eval_key"]
         if table is None and quality is not None:
             table = predictions(quality, seed)
         if table is not None:
@@ -236,8 +234,8 @@ def test_pictures_and_committed_cells(whole: Results) -> None:
     for name in ("confusion-resnet18-faces.webp", "confusion-vit-faces.webp", "ranking-faces.webp"):
         assert (folder / "figures" / name).read_bytes()[8:16] == b"WEBPVP8L"  # the lossless kind
         assert f"(figures/{name})" in page
-    for place in range(10):
-        cell = folder / "cells" / f"e{place:019d}"
+    for row in whole.rows:
+        cell = folder / "cells" / row["eval_key"]
         assert {file.name for file in cell.iterdir()} == {"result.json", "predictions.parquet"}
 
 

@@ -171,6 +171,7 @@ class EmotionClassifier(EmotionModel):
 
     def pixels(self, images: Tensor) -> Tensor:
         """Faces uint8 (N, 3, H, W) resized and normalised: (N, 3, size, size), as `embed` takes them."""
+        self.check_images(images)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         pixels = images.to(torch.float32, memory_format=layout)  # (N, 3, H, W), 0 … 255
         if images.shape[-2:] != (self.size, self.size):

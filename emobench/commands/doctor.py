@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from emobench.errors import DatasetError
 from emobench.metrics import inception
+from emobench.nn.weights import offline
 from emobench.runner.machine import hardware, versions
 from emobench.suite.catalog import broken, classes, resolve
 from emobench.suite.plugins import Broken, source_of
@@ -56,8 +56,7 @@ def doctor(data_root: Path, results: Path) -> None:
     found = inception.find()
     state = f"found, {found.path}" if found.reason is None else f"MISSING: {found.reason}"
     print(f"  Inception (FID, KID, IS): {state}; looked for {' and '.join(map(str, inception.places()))}")
-    offline = os.environ.get("EMOBENCH_OFFLINE") == "1" or os.environ.get("HF_HUB_OFFLINE") == "1"
-    print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline else 'allowed'}")
+    print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline() else 'allowed'}")
 
 
 def _dataset(name: str, cls: Any, data_root: Path) -> None:

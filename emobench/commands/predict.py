@@ -22,9 +22,10 @@ from emobench.data.readers.images import SUFFIXES, read_face, resized
 from emobench.data.readers.tree import visible
 from emobench.errors import DatasetError, RowError, StoreError, unknown
 from emobench.report.markdown import csv_cell, one_line
+from emobench.report.readable import duration
 from emobench.runner.build import load_model
-from emobench.runner.record import read_record
-from emobench.runner.store import Store, StoredCell, load_board
+from emobench.runner.record import finished, read_record
+from emobench.runner.store import Origin, Store, StoredCell, load_board
 
 _BATCH = 64  # pictures
 Form = Literal["table", "csv", "json"]
@@ -80,7 +81,7 @@ def _chosen(results: Path, run: str) -> _Chosen:
     """
     if run.startswith("best:"):
         suite, _, dataset = run.removeprefix("best:").partition("/")
-        return _of(_best(results, suite, dataset))
+        return _of(results, suite, _best(results, suite, dataset))
     if "/" in run:
         suite, _, wanted = run.partition("/")
         rows = [each for each in load_board(results, suite) if each.state == "done" and each.track == "recognition"]
@@ -88,7 +89,7 @@ def _chosen(results: Path, run: str) -> _Chosen:
         if not found:
             known = {f"{suite}/{each.dataset}/{each.row}" for each in rows}
             raise StoreError(unknown("finished cell", run, known))
-        return _of(found[0])
+        return _of(results, suite, found[0])
     keys = [path.parent.name for path in Store(results).cells.glob(f"{run}*/fit.json")] if run.isalnum() else []
     if len(keys) != 1:
         found_ = f"{len(keys)} cells begin with '{run}'" if keys else f"no cell '{run}' in {Store(results).cells}"
@@ -108,11 +109,24 @@ def _best(results: Path, suite: str, dataset: str) -> StoredCell:
         if each.record is not None and each.record.fit is not None and each.record.fit.validation is not None
     ]
     if not any(each.dataset == dataset for _, each in scored):
-        raise StoreError(unknown("dataset with a finished cell", dataset, {each.dataset for _, each in scored}))
+        there = {f"best:{suite}/{each.dataset}" for _, each in scored}
+        if not there:
+            raise StoreError(f"{suite}: no finished classifier that was validated. `emobench bench` trains them")
+        raise StoreError(unknown("choice", f"best:{suite}/{dataset}".rstrip("/"), there))
     return max(((score, each) for score, each in scored if each.dataset == dataset), key=lambda pair: pair[0])[1]
 
 
-def _of(row: StoredCell) -> _Chosen:
+def _of(results: Path, suite: str, row: StoredCell) -> _Chosen:
+    """The cell of a row.
+
+    Raises:
+        StoreError: its weights are not here, as those of a committed board are not; says the command that trains it.
+    """
+    if not finished(Store(results).fit_folder(row.fit_key) / "fit.json"):
+        cost = None if row.record is None or row.record.fit is None else row.record.fit.cost
+        took = "" if cost is None else f"; it was trained in {duration(cost.fit_seconds)}"
+        command = Origin.recorded(results, suite).command(suite)
+        raise StoreError(f"{row.row}: its weights are not in {results}{took}. To train it here: `{command}`")
     return _Chosen(f"{row.row} on {row.dataset}, seed {row.seed}", row.fit_key, row.size)
 
 

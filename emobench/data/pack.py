@@ -38,7 +38,13 @@ Reader = Callable[[pd.DataFrame], Iterator[np.ndarray | RowError]]
 
 def default_cache() -> Path:
     """Where packs and manifests are kept: `EMOBENCH_CACHE`, else `~/.cache/emobench`."""
-    return Path(os.environ.get("EMOBENCH_CACHE") or Path.home() / ".cache" / "emobench")
+    given = os.environ.get("EMOBENCH_CACHE")
+    try:
+        return Path(given) if given else Path.home() / ".cache" / "emobench"
+    except RuntimeError:  # an account without a home, as in a container
+        raise DatasetError(
+            "no home folder for the packs of datasets. Set EMOBENCH_CACHE to a folder, or HOME"
+        ) from None
 
 
 def pixel_hash(face: np.ndarray) -> str:

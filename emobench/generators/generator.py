@@ -55,6 +55,7 @@ class EmotionGenerator(EmotionModel):
 
     def pixels(self, images: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) -> float32 (N, 3, size, size) in [-1, 1]."""
+        self.check_images(images)
         pixels = images.float() / 127.5 - 1
         if images.shape[-2:] != (self.size, self.size):
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)

@@ -324,9 +324,12 @@ def _compared(
     faces = np.zeros(len(first))
     for number in np.unique(resamples):  # more of them begin with the same ones, so that pairs stay paired
         which = resamples == number
-        pairs = zip(first[which], second[which], strict=True)
-        apart = np.stack([means[one][:number] - means[other][:number] for one, other in pairs], 1)
-        faces[which] = _larger(groups) * _variance(apart)
+        at_once = max(2, _CHUNK // 2 // int(number))
+        for start in range(0, int(which.sum()), at_once):
+            some = np.flatnonzero(which)[start : start + at_once]
+            pairs = zip(first[some], second[some], strict=True)
+            apart = np.stack([means[one][:number] - means[other][:number] for one, other in pairs], 1)
+            faces[some] = _larger(groups) * _variance(apart)
     seeds = _Seeds.of(between, [len(each) for each in values])
     difference, owned = mean[first] - mean[second], _larger(groups) * (own[first] + own[second])
     p, half = seeds.tested(difference, faces, owned, groups)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from emobench.errors import WeightsError, unknown
 
+_WRAPPER = "module."  # of DataParallel and DistributedDataParallel
 FILES = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -114,7 +115,8 @@ def from_hugging_face(name: str, repository: str, files: Iterable[str], also: It
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a PyTorch state dict, on the CPU, nothing in it executed.
 
-    A state dict may lie under the key "state_dict" or "model" of the file.
+    A state dict may lie under the key "state_dict" or "model" of the file, and be that of a network in PyTorch's
+    DataParallel, which puts "module." before every name.
 
     Raises:
         WeightsError: the file is missing, truncated, carries code, or holds something else than tensors.
@@ -123,7 +125,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return dict(load_file(path))
+            return _unwrapped(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch.load says "Weights only load failed"; a text file ends here too.
@@ -140,7 +142,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: holds no state dict of tensors. Save the network's state_dict().")
-    return dict(content)
+    return _unwrapped(content)
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the name of DataParallel's own module, where all its names begin with it."""
+    wrapped = tensors and all(name.startswith(_WRAPPER) for name in tensors)
+    return {name.removeprefix(_WRAPPER) if wrapped else name: value for name, value in tensors.items()}
 
 
 def tensors_of(file: WeightFile) -> dict[str, Tensor]:

@@ -20,12 +20,14 @@ from emobench.evaluation.protocol import MEMORISED, UNDER_TRAINED
 from emobench.evaluation.tracks.track import Check, ControlRow, Estimates, Key, MeasuredCell, Ranking, Track
 from emobench.evaluation.values import Value
 from emobench.metrics import intervals
+from emobench.report import figures
 from emobench.runner.record import Card, Record
-from emobench.runner.store import StoredCell
+from emobench.runner.store import StoredCell, check_raw
 from emobench.suite.keys import PROTOCOL
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
 FIT_COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb")  # measured where the fit ran, which may be elsewhere
+AT_ONCE = 64  # cells whose faces are held in memory, some MB each
 EVERYWHERE = ("params", "flops", "recipe_share")  # the same on any hardware
 
 
@@ -109,7 +111,6 @@ class Section:
         ranked_by: ranking -> the number that it goes by.
         order_only: rankings without ranks: too few seeds for an interval.
         blind: metrics that rank nobody, and why: whoever reads the faces cannot.
-        data: of the raw results, by identity of the cell; None where nothing is usable.
     """
 
     track: Track
@@ -125,7 +126,7 @@ class Section:
     blind: dict[str, str] = field(default_factory=dict)
     emotions: tuple[str, ...] = ()
     usable: list[StoredCell] = field(default_factory=list)
-    data: list[Any] = field(default_factory=list)  # what the track read of each usable cell
+    data: Sequence[Any] = ()  # what the track read of each usable cell
     without_weights: list[Card] = field(default_factory=list)  # judges, readers, guides: not committed
 
     @property
@@ -134,14 +135,19 @@ class Section:
         return [entry for entry in self.entries if entry.seeds]
 
     @property
+    def every(self) -> list[Entry]:
+        """Models and controls."""
+        return [*self.entries, *self.controls]
+
+    @property
     def records(self) -> list[Record]:
         """Of the usable cells."""
         return [cell.record for cell in self.usable if cell.record is not None]
 
-    def data_of(self, entry: Entry) -> list[Any]:
+    def data_of(self, entry: Entry) -> Sequence[Any]:
         """What the track read of an entry's usable cells."""
         mine = {id(cell) for cell in entry.cells}
-        return [data for cell, data in zip(self.usable, self.data, strict=True) if id(cell) in mine]
+        return Some(self.data, [place for place, cell in enumerate(self.usable) if id(cell) in mine])
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ class Board:
     cells: list[StoredCell]
     sections: list[Section]
     command: str  # that runs it again
+    trouble: list[str] = field(default_factory=list)  # what of its suite cannot be used, and why
 
     @property
     def wanted(self) -> list[StoredCell]:
@@ -162,9 +169,16 @@ class Board:
     @property
     def missing(self) -> list[Number]:
         """The cells without numbers, each once and with its reason; skipped ones are not among them."""
-        found = (number for section in self.sections for entry in section.entries for number in entry.missing)
+        found = [number for section in self.sections for entry in section.entries for number in entry.missing]
+        found += [_nowhere(self.suite, cell) for cell in self.unplaced]
         kept = {(n.dataset, n.size, n.model, n.variant, n.seed): n for n in found if not says(n, "skipped")}
         return list(kept.values())
+
+    @property
+    def unplaced(self) -> list[StoredCell]:
+        """The cells of tracks that nothing here knows, so that no section shows them."""
+        placed = {id(cell) for section in self.sections for entry in section.every for cell in entry.cells}
+        return [cell for cell in self.wanted if id(cell) not in placed]
 
     @property
     def failed(self) -> list[Number]:
@@ -175,6 +189,14 @@ class Board:
     def checks(self) -> list[Check]:
         """The outcomes of all controls."""
         return [check for section in self.sections for check in section.checks]
+
+
+def _nowhere(suite: str, cell: StoredCell) -> Number:
+    """A cell that no section shows, and why."""
+    why = f"{cell.state}: {cell.reason}" if cell.reason and cell.state == "failed" else None
+    reason = why or f"not usable: no track {', '.join(tracks_of(cell))!r} is known here"
+    place = (suite, cell.dataset, cell.size, cell.track, cell.model, cell.variant, cell.seed)
+    return Number(*place, "", "", None, None, None, None, reason, "", "", PROTOCOL, "")
 
 
 def says(number: Number, state: str) -> bool:
@@ -204,18 +226,20 @@ def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[S
     names = dict.fromkeys(cell.row for cell in cells)
     entries = [Entry(name, [cell for cell in cells if cell.row == name]) for name in names]
     found = Section(track, dataset, size, entries)
-    data, trouble = comparable(track, cells)
-    if data:
-        found.usable, found.data = [cell for cell, _ in data], [each for _, each in data]
+    found.usable, raw, trouble = comparable(track, cells)
+    found.data = raw
+    if found.usable:
         found.emotions = found.data[0].emotions
-        estimates = {id(cell): each for (cell, _), each in zip(data, track.estimates(found.data), strict=True)}
-        for entry in entries:
-            _measure(found, entry, estimates, suite)
-        for control in track.controls(found.data):
+        estimates: dict[int, list[Estimates]] = {}
+        for part in _parts(found):
+            estimates |= _measured(found, part, suite)
+        controls = [place for place, cell in enumerate(found.usable) if place == 0 or cell.control is not None]
+        for control in track.controls(Some(found.data, controls)):
             _control(found, control, suite)
         found.blind = track.blind(found.data[0], found.checks)
         for ranking in track.rankings:
             _rank(found, ranking, estimates)
+        raw.forget()
     for entry in entries:
         _explain(found, entry, trouble, suite)
     found.controls += [entry for entry in entries if entry.control]
@@ -232,25 +256,83 @@ def _order(entry: Entry, ranking: Ranking, key: Key) -> tuple[bool, bool, float]
     return not entry.ranked, value is None, worse
 
 
-def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[tuple[StoredCell, Any]], dict[int, str]]:
-    """The cells that were measured on the same faces, and why others (by identity) are left out."""
-    read: list[tuple[StoredCell, Any]] = []
+class Raw(Sequence[Any]):
+    """What a track reads of each cell: read when it is asked for, the last `AT_ONCE` kept."""
+
+    def __init__(self, track: Track, cells: Sequence[StoredCell]) -> None:
+        self.track, self.cells = track, cells
+        self.kept: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, place: Any) -> Any:
+        if place not in self.kept:
+            found = read_raw(self.track, self.cells[place])
+            if len(self.kept) >= AT_ONCE:
+                del self.kept[next(iter(self.kept))]
+            self.kept[place] = found
+        return self.kept[place]
+
+    def forget(self) -> None:
+        """Keep the first alone, of which a page says what all have in common."""
+        self.kept = {place: found for place, found in self.kept.items() if place == 0}
+
+
+class Some(Sequence[Any]):
+    """Some places of a sequence, each looked up when it is asked for."""
+
+    def __init__(self, whole: Sequence[Any], places: Sequence[int]) -> None:
+        self.whole, self.places = whole, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.whole[self.places[place]]
+
+
+def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[StoredCell], Raw, dict[int, str]]:
+    """The cells that were measured on the same faces, their raw results, and why others (by identity) are left out."""
+    done = [cell for cell in cells if cell.state == "done" and cell.record is not None and cell.folder is not None]
+    raw = Raw(track, done)
+    same: dict[int, Any] = {}
     trouble: dict[int, str] = {}
-    for cell in cells:
-        if cell.state == "done" and cell.record is not None and cell.folder is not None:
-            try:
-                read.append((cell, track.read(measured_cell(track, cell, cell.record, cell.folder))))
-            except RawError as error:
-                trouble[id(cell)] = str(error)
-    same = [track.same(data) for _, data in read]
-    usual = Counter(same).most_common(1)[0][0] if same else None
-    for (cell, _), of in zip(read, same, strict=True):
+    for place, cell in enumerate(done):
+        try:
+            same[place] = track.same(raw[place])
+        except RawError as error:
+            trouble[id(cell)] = str(error)
+    usual = Counter(same.values()).most_common(1)[0][0] if same else None
+    for place, of in same.items():
         if of != usual:
-            trouble[id(cell)] = (
+            trouble[id(done[place])] = (
                 "measured on other test faces, by another panel or under another protocol than most of this board. "
                 "Run the suite again with --on-existing redo."
             )
-    return [(cell, data) for cell, data in read if id(cell) not in trouble], trouble
+    usable = [place for place, cell in enumerate(done) if id(cell) not in trouble]
+    kept = Raw(track, [done[place] for place in usable])
+    kept.kept = {new: raw.kept[place] for new, place in enumerate(usable) if place in raw.kept}
+    return [done[place] for place in usable], kept, trouble
+
+
+def read_raw(track: Track, cell: StoredCell) -> Any:
+    """The raw results of a finished cell, whose pictures can be shown.
+
+    Raises:
+        RawError: a file is missing, broken or implausible, or none that a board may read.
+    """
+    record, folder = cell.record, cell.folder
+    assert record is not None
+    assert record.evaluation is not None
+    assert folder is not None
+    raw = record.evaluation.raw
+    check_raw(folder, raw.values())
+    for kind in track.pictures:
+        if kind in raw:
+            columns = len(record.evaluation.dataset.emotions) + 1  # the source, then every emotion
+            figures.check(folder / raw[kind], columns if kind == "edits" else 1)
+    return track.read(measured_cell(track, cell, record, folder))
 
 
 def measured_cell(track: Track, cell: StoredCell, record: Record, folder: Path) -> MeasuredCell:
@@ -299,6 +381,35 @@ def flags_of(cells: Sequence[StoredCell]) -> list[str]:
     if copied and np.mean(copied) > MEMORISED:
         flags.append("memorised")
     return list(dict.fromkeys(flags))
+
+
+def _parts(section: Section) -> Iterator[list[Entry]]:
+    """The entries in parts whose cells' raw results are held at once: all of them, on most boards."""
+    usable = {id(cell) for cell in section.usable}
+    part: list[Entry] = []
+    cells = 0
+    for entry in section.entries:
+        count = sum(id(cell) in usable for cell in entry.cells)
+        if part and cells + count > AT_ONCE:
+            yield part
+            part, cells = [], 0
+        part.append(entry)
+        cells += count
+    yield part
+
+
+def _measured(section: Section, part: Sequence[Entry], suite: str) -> dict[int, list[Estimates]]:
+    """Fill some entries; returns what ranks need of their cells, by identity."""
+    mine = {id(cell) for entry in part for cell in entry.cells}
+    places = [place for place, cell in enumerate(section.usable) if id(cell) in mine]
+    if not places:
+        return {}
+    of = section.track.estimates(Some(section.data, places))
+    estimates = {id(section.usable[place]): each for place, each in zip(places, of, strict=True)}
+    for entry in part:
+        _measure(section, entry, estimates, suite)
+    keys = {key for ranking in section.track.rankings for key in ranking.metrics}
+    return {cell: [each.only(keys) for each in found] for cell, found in estimates.items()}
 
 
 def _measure(section: Section, entry: Entry, estimates: Mapping[int, list[Estimates]], suite: str) -> None:
@@ -512,8 +623,12 @@ def _compared_on_faces(
 
     def more(models: Sequence[int], resamples: int) -> list[NDArray[np.float64]]:
         cells = [section.data_of(entries[model]) for model in models]
-        again = section.track.redrawn([cell for of in cells for cell in of], key, resamples)
-        return np.split(again, np.cumsum([len(of) for of in cells])[:-1], axis=1)
+        every = [(of, place) for of in cells for place in range(len(of))]
+        again = [
+            section.track.redrawn([of[place] for of, place in every[start : start + AT_ONCE]], key, resamples)
+            for start in range(0, len(every), AT_ONCE)
+        ]
+        return np.split(np.concatenate(again, 1), np.cumsum([len(of) for of in cells])[:-1], axis=1)
 
     return intervals.compare(values, draws, groups, more, section.track.most_resamples)
 

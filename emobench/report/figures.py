@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emobench.errors import RawError
 from emobench.files import replacing
 from emobench.runner.store import WEBP
 
@@ -136,16 +137,19 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
     from matplotlib.figure import Figure
     from PIL import Image
 
-    pictures = {name: np.asarray(Image.open(file).convert("RGB")) for name, file in grids.items()}
     columns = len(emotions) + 1
-    side = next(iter(pictures.values())).shape[1] // columns
+    opened = {name: Image.open(file).convert("RGB") for name, file in grids.items()}
+    width = next(iter(opened.values())).width  # that of all, unless somebody changed one
+    resized = {name: each.resize((width, each.height * width // each.width)) for name, each in opened.items()}
+    pictures = {name: np.asarray(each) for name, each in resized.items()}
+    side = width // columns
     lines = next(iter(pictures.values())).shape[0] // side
     chosen = np.linspace(0, lines - 1, min(sources, lines)).round().astype(int)
     stack = [picture[line * side : (line + 1) * side] for line in chosen for picture in pictures.values()]
     canvas = np.concatenate(stack)
-    height, width = canvas.shape[0] / 72, canvas.shape[1] / 72
-    figure = Figure(figsize=(width + 1.6, height + 0.35), dpi=DPI)
-    axes = figure.add_axes((1.55 / (width + 1.6), 0, width / (width + 1.6), height / (height + 0.35)))
+    high, wide = canvas.shape[0] / 72, canvas.shape[1] / 72  # inches
+    figure = Figure(figsize=(wide + 1.6, high + 0.35), dpi=DPI)
+    axes = figure.add_axes((1.55 / (wide + 1.6), 0, wide / (wide + 1.6), high / (high + 0.35)))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.set_xticks((np.arange(columns) + 0.5) * side, ["source", *emotions], fontsize=8, color=_INK)
     axes.xaxis.tick_top()
@@ -158,6 +162,27 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
     for spine in axes.spines.values():
         spine.set_visible(False)
     _save(figure, path)
+
+
+def check(path: Path, columns: int) -> None:
+    """Whether a picture that a cell made can be shown.
+
+    Args:
+        columns: faces that stand beside each other in it.
+
+    Raises:
+        RawError: it is no picture, or one of another form.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            width = picture.width
+            picture.load()
+    except Exception as error:  # whatever a decoder makes of what is no picture
+        raise RawError(path, f"is no picture that can be read ({type(error).__name__}: {error})") from error
+    if width % columns:
+        raise RawError(path, f"a picture {width} px wide does not hold {columns} faces a line")
 
 
 def _short(text: str, length: int = 40) -> str:

@@ -170,6 +170,7 @@ def _state(board: Board) -> list[Block]:
         for number in board.missing
     ]
     return [
+        *(Warning(("**Part of the suite cannot be used**: ", Name(each), ".")) for each in board.trouble),
         Paragraph((f"{whole}: {done} of {len(board.wanted)} cells done.",)),
         *([Bullets(missing)] if missing else []),
     ]

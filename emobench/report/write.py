@@ -6,11 +6,13 @@ import csv
 import hashlib
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from emobench.errors import EmobenchError
 from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
 from emobench.report.board import Board, Entry, Number, Section, sections
@@ -19,6 +21,7 @@ from emobench.report.tables import Pictures, page
 from emobench.report.written import stamp
 from emobench.runner.record import Card
 from emobench.runner.store import Origin, commit_cell, commit_judges, committed_judge, load_board
+from emobench.suite import plugins
 from emobench.suite.catalog import tracks
 from emobench.suite.keys import PROTOCOL
 
@@ -26,17 +29,17 @@ from emobench.suite.keys import PROTOCOL
 def write(results: Path, suite: str) -> Board:
     """Write results/<suite>/ from what the store holds, and put the finished cells' raw files beside it.
 
-    A pure function of those files; every file is replaced as a whole.
+    A pure function of those files; every file is replaced as a whole. What of them is damaged costs its row; so do
+    files of the user's own that cannot be imported, with the tracks that they define.
 
     Raises:
-        StoreError: the suite has never been run here.
-        SuiteError: a file of the user's own that it names is missing, or cannot be imported.
+        StoreError: the suite has never been run here, or its `suite.json` is no list of cells.
     """
     cells = load_board(results, suite)
-    folder, origin = results / suite, Origin.recorded(results, suite)
-    origin.use_plugins(results)
+    folder = results / suite
+    command, trouble = _origin(results, suite)
     found = sections(suite, cells, list(tracks().values()))
-    board = Board(suite, folder / "leaderboard.md", cells, found, origin.command(suite))
+    board = Board(suite, folder / "leaderboard.md", cells, found, command, trouble)
     for section in board.sections:
         for cell in section.usable:
             commit_cell(results, suite, cell)
@@ -48,6 +51,22 @@ def write(results: Path, suite: str) -> Board:
     write_json(folder / "metrics.json", _json(board))
     write_text(board.path, f"{markdown(page(board, pictures))}\n{stamp(cells)}\n")
     return board
+
+
+def _origin(results: Path, suite: str) -> tuple[str, list[str]]:
+    """The command that runs the board again, and what of its origin cannot be used."""
+    try:
+        origin = Origin.recorded(results, suite)
+        command = origin.command(suite)
+    except EmobenchError as error:
+        plugins.use({})
+        return f"emobench bench {shlex.quote(suite)}", [str(error)]
+    try:
+        origin.use_plugins(results)
+    except EmobenchError as error:
+        plugins.use({})
+        return command, [f"what it defines is not shown: {error}"]
+    return command, []
 
 
 def _without_weights(results: Path, suite: str, section: Section) -> list[Card]:

@@ -1,7 +1,8 @@
 """The validated result of a cell: what `fit.json` and `result.json` hold, written and read in one place.
 
-A record is data: whatever does not fit is an error that names the file and the field, never a guess. Records of
-version 1 (before 2026-11-27) are read too; what they hold twice or compute (intervals) is left out.
+A record is data, and may come from anywhere: whatever does not fit is an error that names the file and the field,
+never a guess, and no name in it leads out of its own folder. Records of version 1 (before 2026-11-27) are read too;
+what they hold twice or compute (intervals) is left out.
 """
 
 from __future__ import annotations
@@ -11,28 +12,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import MinLen
+from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from emobench.errors import StoreError
 from emobench.evaluation.values import Value
 from emobench.files import read_object, write_text
 from emobench.suite.cell import Cell
-from emobench.suite.keys import PROTOCOL
+from emobench.suite.keys import PROTOCOL, key
 
 SCHEMA_VERSION = 2
 
 State = Literal["done", "failed", "diverged", "interrupted"]
 
 
+_LONGEST = 255  # bytes of a name in a folder
+_LARGEST = 2**63 - 1  # what a table of integers holds
+
+
 def _plain_name(name: str) -> str:
-    """A raw file lies in the record's own folder: its name leads nowhere else."""
-    if not name or name in (".", "..") or any(each in name for each in "/\\\0"):
+    """The name of something in a folder that is known: it leads nowhere else."""
+    if not name or name.startswith(".") or any(each in name for each in "/\\") or not name.isprintable():
         raise ValueError(f"{name!r} is no plain file name")
+    if len(name.encode()) > _LONGEST:
+        raise ValueError(f"a name of {len(name.encode())} bytes is longer than a file's can be")
     return name
 
 
-FileName = Annotated[str, AfterValidator(_plain_name)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]  # of files, and of what folders and files are named after
+Text = Annotated[str, MinLen(1)]
+Count = Annotated[int, Ge(0), Le(_LARGEST)]
+Amount = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 class Part(BaseModel):
@@ -64,9 +75,9 @@ class Hardware(Part):
 
     device: str  # "cpu" or "cuda"
     cpu: str | None
-    cores: int
+    cores: Count
     gpu: str | None
-    memory_gb: float  # GiB
+    memory_gb: Amount  # GiB
 
     @property
     def named(self) -> str:
@@ -77,30 +88,30 @@ class Hardware(Part):
 class Validation(Part):
     """The best epoch of a classifier on the validation split."""
 
-    macro_f1: float
-    accuracy: float
+    macro_f1: Share
+    accuracy: Share
     loss: float
-    epoch: int
+    epoch: Count
 
 
 class FitCost(Part):
     """What a fit took."""
 
-    params: int
-    fit_seconds: float
-    fit_faces_per_s: float
-    peak_memory_gb: float | None  # GiB
-    steps: int
-    epochs: int
-    recipe_share: float  # faces seen, as a share of those of the class's own recipe
+    params: Count
+    fit_seconds: Amount
+    fit_faces_per_s: Amount
+    peak_memory_gb: Amount | None  # GiB
+    steps: Count
+    epochs: Count
+    recipe_share: Amount  # faces seen, as a share of those of the class's own recipe
     precision: str
 
 
 class Weights(Part):
     """The SHA-256 of a network's file, and of the form in which it judges (None: it reads no emotions)."""
 
-    sha256: str
-    judge: str | None = None
+    sha256: PlainName
+    judge: PlainName | None = None
 
 
 class Fit(Part):
@@ -113,6 +124,18 @@ class Fit(Part):
     weights: Weights | None = None  # None: nothing is trained, or an older emobench did not say
 
 
+def _counted(value: Value) -> Value:
+    """Whatever was measured was measured on some faces."""
+    if not 0 <= value.n <= _LARGEST:
+        raise ValueError(f"measured on {value.n} faces")
+    if value.value is None and not value.reason:
+        raise ValueError("neither a value nor a reason why there is none")
+    return value
+
+
+Measured = Annotated[Value, AfterValidator(_counted)]
+
+
 class TrackValues(Part):
     """What one track measured, beside the raw file from which the rest is computed.
 
@@ -122,33 +145,43 @@ class TrackValues(Part):
         faces_per_s: how fast the model did what the track asks for.
     """
 
-    values: dict[str, Value] = {}
-    per_emotion: dict[str, dict[str, Value]] = {}
-    faces_per_s: float | None = None
+    values: dict[str, Measured]
+    per_emotion: dict[str, dict[str, Measured]] = {}
+    faces_per_s: Amount | None = None
 
 
 class Card(Part):
     """A classifier that judges, reads features or guides, and its lineage."""
 
-    row: str
-    fit_key: str
-    sha256: str  # of its weights in float16
-    architecture: str
-    seed: int
-    data: str  # fingerprint of its training data
-    needs: dict[str, list[str]]
+    row: Text
+    fit_key: PlainName
+    sha256: PlainName  # of its weights in float16
+    architecture: Text
+    seed: Count
+    data: Text  # fingerprint of its training data
+    needs: dict[str, list[PlainName]]
+
+
+def _once_each(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names an emotion twice")
+    return names
+
+
+Emotions = Annotated[list[Text], AfterValidator(_once_each)]
+Pixels = Annotated[int, Ge(1), Le(2**15)]
 
 
 class Dataset(Part):
     """The dataset that a cell was evaluated on."""
 
-    name: str
-    size: int  # evaluation size, px
-    fingerprint: str
-    emotions: list[str]
-    counts: dict[str, dict[str, int]]  # split -> emotion -> faces
+    name: Text
+    size: Pixels  # evaluation size, px
+    fingerprint: Text
+    emotions: Annotated[Emotions, MinLen(1)]
+    counts: dict[str, dict[str, Count]]  # split -> emotion -> faces
     notes: list[str] = []
-    audit: dict[str, int] = {}
+    audit: dict[str, Count] = {}
 
 
 class Evaluation(Part):
@@ -156,16 +189,16 @@ class Evaluation(Part):
 
     dataset: Dataset
     tracks: Annotated[dict[str, TrackValues], MinLen(1)]
-    references: dict[str, dict[str, Value]] = {}  # real faces measured in the same way: "floor", "copies"
-    params: int
-    flops: int | float  # of one face
-    batch: int
-    own_size: int | None = None  # px that a generator draws at; None: the evaluation size
+    references: dict[str, dict[str, Measured]] = {}  # real faces measured in the same way: "floor", "copies"
+    params: Count
+    flops: Annotated[int | float, Ge(0), Le(1e30)]  # of one face
+    batch: Annotated[int, Ge(1), Le(_LARGEST)]
+    own_size: Pixels | None = None  # px that a generator draws at; None: the evaluation size
     draws: bool = False  # whether it draws faces from nothing but an emotion
     panel: list[Card] = []
     reader: Card | None = None
     guides: list[Card] = []
-    raw: dict[str, FileName]
+    raw: dict[str, PlainName]
 
     @property
     def cards(self) -> list[Card]:
@@ -173,30 +206,53 @@ class Evaluation(Part):
         return [*self.panel, *([] if self.reader is None else [self.reader]), *self.guides]
 
 
+def _writable(options: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(options, allow_nan=False)  # a ValueError where a number is not finite
+    return options
+
+
 class CellFields(Part):
     """The fields of a planned cell (see `emobench.suite.cell.Cell`), but for what its keys are made of."""
 
-    row: str
-    model: str
-    dataset: str
-    size: int
-    seed: int
+    row: Text
+    model: Text
+    dataset: Text
+    size: Pixels
+    seed: Count
     track: str
     control: str | None
-    emotions: list[str]
-    parameters: int
-    trainer: dict[str, Any] = {}
-    needs: dict[str, list[str]] = {}
-    panel: dict[str, list[str]] = {}
+    emotions: Emotions
+    parameters: Count
+    trainer: Annotated[dict[str, Any], AfterValidator(_writable)] = {}
+    needs: dict[str, list[PlainName]] = {}
+    panel: dict[str, list[PlainName]] = {}
     sources: dict[str, dict[str, str]] = {}
     datasets: list[str] = []
+
+
+def _of_a_fit(made_of: dict[str, Any]) -> dict[str, Any]:
+    """What is read of it; the rest is as the model and its dataset have it."""
+    data, recipe = made_of.get("data"), made_of.get("recipe", "")
+    parts = data.get("joint", [data]) if isinstance(data, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise ValueError("does not say which data")
+    if not (recipe is None or isinstance(recipe, dict)):
+        raise ValueError("does not say which recipe")
+    return _with_code(made_of)
+
+
+def _with_code(made_of: dict[str, Any]) -> dict[str, Any]:
+    code = made_of.get("code", {"digest": ""})
+    if not isinstance(code, dict) or not isinstance(code.get("digest"), str):
+        raise ValueError("does not say which code")
+    return made_of
 
 
 class MadeOf(Part):
     """All that the two keys of a cell are made of, in plain values."""
 
-    fit: dict[str, Any]
-    eval: dict[str, Any]
+    fit: Annotated[dict[str, Any], AfterValidator(_of_a_fit)]
+    eval: Annotated[dict[str, Any], AfterValidator(_with_code)]
 
 
 class Record(Part):
@@ -211,9 +267,9 @@ class Record(Part):
     """
 
     schema_version: Literal[2] = 2
-    protocol: int = PROTOCOL
-    fit_key: str
-    eval_key: str
+    protocol: Annotated[int, Ge(1), Le(_LARGEST)] = PROTOCOL
+    fit_key: PlainName
+    eval_key: PlainName
     made_of: MadeOf
     cell: CellFields
     state: State
@@ -223,7 +279,7 @@ class Record(Part):
     finished: str | None = None  # ISO 8601, UTC
     fit: Fit | None = None
     evaluation: Evaluation | None = None
-    made_with: dict[str, str] = {}
+    made_with: dict[PlainName, str] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -276,16 +332,60 @@ def read_record(path: Path) -> Record:
     """
     content = read_object(path)
     version = content.get("schema_version")
-    if version not in (1, SCHEMA_VERSION):
-        raise StoreError(f"{path}: schema version {version!r}, this emobench reads 1 and 2. Run the cell again.")
+    if isinstance(version, bool) or version not in (1, SCHEMA_VERSION):
+        raise StoreError(f"{path}: schema version {version!r}, this emobench reads 1 and 2. {_AGAIN}")
     try:
-        return Record.model_validate_json(json.dumps(_of_version_1(content) if version == 1 else content))
+        record = Record.model_validate_json(json.dumps(_of_version_1(content) if version == 1 else content))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise StoreError(f"{path}: {place}: {first['msg']}. Delete it; the cell can run again.") from None
+        raise StoreError(f"{path}: {misfit(error)}. {_AGAIN}") from None
     except (AttributeError, KeyError, TypeError) as error:  # of a damaged record of version 1
-        raise StoreError(f"{path}: not a result of version 1 ({error!r}). Delete it; the cell can run again.") from None
+        raise StoreError(f"{path}: not a result of version 1 ({error!r}). {_AGAIN}") from None
+    if (contradiction := _contradiction(record, content)) is not None:
+        raise StoreError(f"{path}: {contradiction}: it is damaged, or was written by hand. {_AGAIN}")
+    return record
+
+
+_AGAIN = "Delete it; the cell can run again."
+
+
+def misfit(error: ValidationError) -> str:
+    """The first field of something read that does not fit: where it stands, what is wrong and what was found."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the whole"
+    found = "" if first["type"] == "missing" else f", and not {_short(first['input'])}"
+    return f"{place}: {first['msg']}{found}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _contradiction(record: Record, content: Mapping[str, Any]) -> str | None:
+    """Where a record says two things: its keys, and part of its cell, follow from what the keys are made of."""
+    made_of, cell = record.made_of, record.cell
+    if "protocol" not in content:
+        return "does not say its protocol"
+    for name, of in (("fit", made_of.fit), ("eval", made_of.eval)):
+        try:
+            follows = key(of)
+        except ValueError:  # NaN or an infinity
+            follows = ""
+        if follows != content[f"{name}_key"]:
+            return f"made_of.{name} does not give {name}_key"
+    panel = {"judges": made_of.eval.get("judges"), "reader": made_of.eval.get("reader")}
+    known = {
+        "seed": (made_of.fit, cell.seed),
+        "needs": (made_of.fit, cell.needs),
+        "permuted": (made_of.fit, cell.control == "permuted"),
+        "size": (made_of.eval, cell.size),
+    }
+    for name, (of, said) in known.items():
+        if name in of and of[name] != said:
+            return f"cell.{'control' if name == 'permuted' else name} is not that of made_of"
+    if cell.panel != {role: keys for role, keys in panel.items() if keys is not None}:
+        return "cell.panel is not that of made_of"
+    return None
 
 
 _FIT_COSTS = tuple(FitCost.model_fields)

@@ -17,15 +17,17 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from emobench.errors import StoreError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from emobench.errors import RawError, StoreError
 from emobench.files import read_json, replacing
-from emobench.runner.record import Card, Record, finished, read_record
+from emobench.runner.record import Card, Count, PlainName, Record, Text, finished, misfit, read_record
 from emobench.runner.record import State as Ended
 from emobench.suite import plugins
 from emobench.suite.file import Suite, is_file, packaged, stem
@@ -205,6 +207,19 @@ class StoredCell:
     stale: str | None  # the commit that made it, where today's code would key it differently
 
 
+_WRITE_AGAIN = "Run the suite again: `emobench bench` writes this file anew, and what is done stays done."
+
+
+class _OriginFields(BaseModel):
+    """`Origin` as `suite.json` holds it."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    file: Text
+    overrides: list[str] = []
+    plugins: list[Text] = []
+
+
 @dataclass(frozen=True)
 class Origin:
     """The suite and the overrides that a board is of.
@@ -240,9 +255,12 @@ class Origin:
         Raises:
             FileNotFoundError, StoreError: there is no such board, or its `suite.json` is not whole.
         """
-        record = read_json(results / board / "suite.json")
+        path = results / board / "suite.json"
         default = board if board in packaged() else f"benchmarks/{board}.toml"
-        return cls(record.get("file", default), record.get("overrides", []), record.get("plugins", []))
+        try:
+            return cls(**_OriginFields.model_validate({"file": default, **read_json(path)}).model_dump())
+        except ValidationError as error:
+            raise StoreError(f"{path}: {misfit(error)}. {_WRITE_AGAIN}") from None
 
     def path(self, results: Path) -> Path | None:
         """Where the suite's file lies; None for a suite of the package."""
@@ -301,7 +319,7 @@ def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State,
     places = (store.eval_folder(fit_key, eval_key), *committed_cells(results, suite, eval_key))
     for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json") else places:
         try:
-            record = read_record(folder / "result.json")
+            record = _read(folder / "result.json", fit_key, eval_key)
         except FileNotFoundError:
             continue
         except StoreError as error:
@@ -309,7 +327,7 @@ def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State,
         return record.state, record.reason, record, folder
     folder = store.fit_folder(fit_key)
     try:
-        record = read_record(folder / "fit.json")
+        record = _read(folder / "fit.json", fit_key)
     except FileNotFoundError:
         return "pending", None, None, folder
     except StoreError as error:
@@ -319,32 +337,123 @@ def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State,
     return record.state, record.reason, record, folder
 
 
+def _read(path: Path, fit_key: str, eval_key: str | None = None) -> Record:
+    """The record of a fit, or of its evaluation `eval_key`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it cannot be read, or is that of another cell.
+    """
+    record = read_record(path)
+    if record.fit_key != fit_key or eval_key not in (None, record.eval_key):
+        raise StoreError(f"{path}: the record of another cell, {record.fit_key}/{record.eval_key}. Delete it")
+    if eval_key is not None and record.state == "done" and record.evaluation is None:
+        raise StoreError(f"{path}: evaluation: is done, but nothing says what was measured. Delete it")
+    return record
+
+
 def load_board(results: Path, suite: str) -> list[StoredCell]:
     """The cells of a board in the suite's order.
 
     Raises:
         StoreError: the suite has never been run, or its `suite.json` is not whole.
     """
+    path = results / suite / "suite.json"
     try:
-        board = read_json(results / suite / "suite.json")
+        board = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         boards = ", ".join(sorted(path.parent.name for path in results.glob("*/suite.json"))) or "none"
         raise StoreError(
-            f"{results / suite}: no suite.json, so this suite was never run here. Run `emobench bench` with it first. "
+            f"{path.parent}: no suite.json, so this suite was never run here. Run `emobench bench` with it first. "
             f"Boards that are here: {boards}"
         ) from None
-    cells = []
-    for entry in board["rows"]:
-        entry = dict(entry)
-        skipped = entry.pop("skipped", None)
-        if skipped is not None:
-            cells.append(StoredCell(**entry, state="skipped", reason=skipped, record=None, folder=None, stale=None))
-            continue
-        state, reason, record, folder = find(results, suite, entry["fit_key"], entry["eval_key"])
-        cells.append(
-            StoredCell(**entry, state=state, reason=reason, record=record, folder=folder, stale=_stale(record))
-        )
-    return cells
+    if not isinstance(board.get("rows"), list):
+        raise StoreError(f"{path}: rows: is no list of cells. {_WRITE_AGAIN}")
+    cells = [_stored(results, suite, place, entry) for place, entry in enumerate(board["rows"])]
+    return [_once(path, cells, place) for place in range(len(cells))]
+
+
+def _once(path: Path, cells: Sequence[StoredCell], place: int) -> StoredCell:
+    """A cell; one that stands before it too has failed, since the same network does not count twice."""
+
+    def identity(cell: StoredCell) -> object:
+        return cell.row, cell.dataset, cell.size, cell.seed, cell.control
+
+    cell = cells[place]
+    before = next((k for k in range(place) if identity(cells[k]) == identity(cell)), None)
+    if before is None or cell.state in ("skipped", "failed"):
+        return cell
+    why = f"corrupt result: {path}: rows.{place}: the same cell as rows.{before}. {_WRITE_AGAIN}"
+    return replace(cell, state="failed", reason=why, record=None, folder=None, stale=None)
+
+
+class _Row(BaseModel):
+    """A row of `suite.json`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    row: Text
+    model: Text
+    variant: str
+    dataset: Text
+    size: Count
+    seed: Count
+    track: str
+    control: Text | None
+    fit_key: str
+    eval_key: str
+    skipped: str | None = None
+
+
+class _Keys(BaseModel):
+    """Those of a row that is not skipped: they name folders."""
+
+    fit_key: PlainName
+    eval_key: PlainName
+
+
+def _stored(results: Path, suite: str, place: int, entry: Any) -> StoredCell:
+    """A row of `suite.json` with what the store knows about it; one that does not fit has failed."""
+    try:
+        row = _Row.model_validate(entry)
+        if row.skipped is None:
+            _Keys(fit_key=row.fit_key, eval_key=row.eval_key)
+    except ValidationError as error:
+        why = f"corrupt result: {results / suite / 'suite.json'}: rows.{place}.{misfit(error)}. {_WRITE_AGAIN}"
+        nothing: dict[str, Any] = {"state": "failed", "reason": why, "record": None, "folder": None, "stale": None}
+        return StoredCell(**_as_far_as_known(place, entry), **nothing)
+    known = row.model_dump(exclude={"skipped"})
+    if row.skipped is not None:
+        return StoredCell(**known, state="skipped", reason=row.skipped, record=None, folder=None, stale=None)
+    state, reason, record, folder = find(results, suite, row.fit_key, row.eval_key)
+    if record is not None and (other := _differs(row, record)) is not None:
+        state, record = "failed", None
+        reason = f"corrupt result: {results / suite / 'suite.json'}: rows.{place}.{other}. {_WRITE_AGAIN}"
+    return StoredCell(**known, state=state, reason=reason, record=record, folder=folder, stale=_stale(record))
+
+
+def _differs(row: _Row, record: Record) -> str | None:
+    """Where a row says something else than its record; what rows and datasets are called is each suite's own."""
+    for name in ("size", "seed", "control", "track"):
+        said, found = getattr(row, name), getattr(record.cell, name)
+        if said != found:
+            return f"{name}: {said!r}, but its record says {found!r}"
+    return None
+
+
+def _as_far_as_known(place: int, entry: Any) -> dict[str, Any]:
+    """The fields of a row of `suite.json` that does not fit, with what can be shown in the place of wrong ones."""
+    given = entry if isinstance(entry, dict) else {}
+    name = f"row {place}"
+    stand_in = {"row": name, "model": name, "variant": "", "dataset": "unknown", "size": 0, "seed": 0, "track": ""}
+
+    def shown(field: str, otherwise: Any) -> Any:
+        value = given.get(field)
+        fits = type(value) is type(otherwise) and value != "" and not (isinstance(value, int) and value < 0)
+        return value if fits else otherwise
+
+    known = {field: shown(field, otherwise) for field, otherwise in stand_in.items()}
+    return {**known, "control": None, "fit_key": "", "eval_key": ""}
 
 
 def _stale(record: Record | None) -> str | None:
@@ -443,7 +552,22 @@ def commit_cell(results: Path, suite: str, cell: StoredCell) -> Path | None:
         return target
     target.mkdir(parents=True, exist_ok=True)
     for name in (*cell.record.evaluation.raw.values(), "result.json"):  # the record last: with it the copy is whole
-        if not (target / name).exists() or (target / name).stat().st_mtime < (cell.folder / name).stat().st_mtime:
+        source = cell.folder / name
+        if not (target / name).exists() or (target / name).stat().st_mtime < source.stat().st_mtime:
             with replacing(target / name) as temporary:
-                shutil.copyfile(cell.folder / name, temporary)
+                shutil.copyfile(source, temporary)
     return target
+
+
+def check_raw(folder: Path, names: Iterable[str]) -> None:
+    """The raw files of a finished cell are there: regular files of its own folder.
+
+    Raises:
+        RawError: one is missing, or is a folder, a device or a link that leads elsewhere.
+    """
+    for name in names:
+        path = folder / name
+        if not os.path.lexists(path):
+            raise RawError(path, "missing")
+        if not path.is_file() or path.resolve().parent != folder.resolve():
+            raise RawError(path, "no regular file of this folder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import shlex
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,7 +43,7 @@ def _in_netrc(host: str) -> bool:
 
 def sync_command(results: Path) -> str:
     """What uploads all runs that were logged offline; files of one run, resumed or not, become one run there."""
-    return f"wandb sync {results / 'cells' / '*' / 'wandb' / 'offline-run-*'}"
+    return f"wandb sync {shlex.quote(str(results / 'cells'))}/*/wandb/offline-run-*"  # the stars are the shell's
 
 
 def wandb_logger(cell: Cell, folder: Path, options: dict[str, str]) -> WandbLogger:

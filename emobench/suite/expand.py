@@ -273,7 +273,12 @@ class _Builder:
         """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""
         from emobench.classifiers.classifier import parameters_of
 
-        network = _weightless(row, data, emotions, self.rows, datasets)
+        try:
+            network = _weightless(row, data, emotions, self.rows, datasets)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # sizes that no tensor has
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            where = f"{self.where}, [model.{row.row}]"
+            raise SuiteError(f"{where}: its network cannot be built ({reason}). Change its arguments") from error
         return 0 if row.recipe is None else parameters_of(network)
 
 

@@ -7,10 +7,11 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from annotated_types import Ge, Lt, MinLen
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from emobench.errors import SuiteError, unknown
 from emobench.files import write_text
@@ -19,6 +20,18 @@ from emobench.suite.overrides import apply, board_name, checked_name, parsed
 
 PACKAGED = Path(__file__).parents[1] / "suites"
 _OF_FILE = ("name", "file", "overrides")
+_MOST = 10_000_000  # faces: beyond it is a slip of the keyboard
+_EXAMPLES = {
+    "seeds": "seeds = [0, 1, 2]",
+    "data": "[data.fer2013] with size = 48",
+    "model": "[model.resnet18] with epochs = 8",
+    "trainer": '[trainer] with precision = "32-true"',
+    "panel": 'panel = ["resnet18", "vit"]',
+    "reader": 'reader = "cnn21"',
+    "evaluation": "[evaluation] with per_emotion = 100",
+    "wandb": '[wandb] with mode = "offline"',
+    "plugins": 'plugins = ["my_track.py"]',
+}
 
 
 class Wandb(BaseModel):
@@ -34,12 +47,14 @@ class Wandb(BaseModel):
 class Evaluation(BaseModel):
     """How many faces an evaluation of a generator draws; the same for every row of the suite."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    fidelity: int | None = Field(default=None, ge=1)  # None: as many as there are test faces, at most 10,000
-    per_emotion: int = Field(default=100, ge=1)  # for control
-    sources: int = Field(default=96, ge=1)  # test faces in all, the same number an emotion, each to every other one
-    intensity: int = Field(default=20, ge=0)  # faces an emotion and level
+    fidelity: int | None = Field(default=None, ge=1, le=_MOST)  # None: as many as there are test faces, at most 10,000
+    per_emotion: int = Field(default=100, ge=1, le=_MOST)  # for control
+    sources: int = Field(
+        default=96, ge=1, le=_MOST
+    )  # test faces in all, the same number an emotion, each to every other one
+    intensity: int = Field(default=20, ge=0, le=_MOST)  # faces an emotion and level
     identity: str | None = None  # ONNX file of a face-recognition network, input (N, 3, 112, 112); None: no identity
     lpips: str | None = None  # file of torchvision's VGG16 (ImageNet); None: no LPIPS
 
@@ -49,23 +64,38 @@ class Evaluation(BaseModel):
         return {name: value for name, value in self.model_dump().items() if name not in ("identity", "lpips")}
 
 
+def _once(values: list[Any]) -> list[Any]:
+    """A list of a suite is a set: the same seed or judge twice would count one network as two."""
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"names {value} {values.count(value)} times; name each once")
+    return values
+
+
+Seed = Annotated[int, Ge(0), Lt(2**32)]  # as far as numpy and Lightning take one
+
+
 class Suite(BaseModel):
     """A suite as its file says it; what the names in it mean is found out by `expand`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str  # of the board, its folder in the results
     file: str  # as the command takes it: the path of a file, or the name of a suite of the package
     overrides: list[str] = []  # with which it was read
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: Annotated[list[Seed], AfterValidator(_once)] = Field(default=[0], min_length=1)
     data: dict[str, dict[str, Any]] = Field(min_length=1)
     model: dict[str, dict[str, Any]] = Field(min_length=1)
     trainer: dict[str, Any] = {}
-    panel: list[str] = Field(default=["resnet18", "vit"], min_length=2)  # judges: rows, or classes at their defaults
-    reader: str = "cnn21"  # for FED and ES
+    panel: Annotated[list[str], AfterValidator(_once)] = Field(
+        default=["resnet18", "vit"], min_length=2
+    )  # judges: rows, or classes at their defaults
+    reader: Annotated[str, MinLen(1)] = "cnn21"  # for FED and ES
     evaluation: Evaluation = Evaluation()
     wandb: Wandb | None = None  # None: not logged there
-    plugins: list[str] = []  # files of the user's own that define tracks, metrics, models and datasets
+    plugins: Annotated[
+        list[str], AfterValidator(_once)
+    ] = []  # files of the user's own that define tracks, metrics, models and datasets
 
 
 def packaged() -> list[str]:
@@ -83,6 +113,13 @@ def stem(suite: str | Path) -> str:
     return Path(suite).name.removesuffix(".toml")
 
 
+def _path(suite: str | Path) -> Path:
+    try:
+        return Path(suite).expanduser()
+    except RuntimeError:  # neither HOME nor an entry of the user
+        raise SuiteError(f"{suite}: nobody's home is known here. Set HOME, or write the path without ~") from None
+
+
 def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> Suite:
     """Read a suite and apply `model.vit.lr=3e-5` overrides, whose values are TOML.
 
@@ -93,16 +130,17 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     Raises:
         SuiteError: the file is missing or no TOML, or says something that no suite says.
     """
-    path = Path(suite).expanduser() if is_file(suite) else PACKAGED / f"{suite}.toml"
+    path = _path(suite) if is_file(suite) else PACKAGED / f"{suite}.toml"
     changes = parsed(overrides)
     if not is_file(suite) and not path.exists():
         files = [str(near) for near in (Path(f"{suite}.toml"), Path("benchmarks") / f"{suite}.toml") if near.exists()]
         example = files[0] if files else "my.toml"
         raise SuiteError(f"{unknown('suite', str(suite), packaged())}. A file is named by its path, such as {example}")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # an editor's mark of the encoding is no TOML
     except FileNotFoundError:
-        near = sorted(str(other) for other in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        others = sorted(path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        near = [str(other) for other in others if _is_suite(other)]
         raise SuiteError(f"{path}: there is no such suite. {unknown('suite', str(path), near)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
@@ -118,11 +156,21 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
         if first["type"] == "extra_forbidden":
             known = [name for name in Suite.model_fields if name not in _OF_FILE]
             raise SuiteError(f"{path}: {unknown('table', place, known)}") from None
-        raise SuiteError(f"{path}: {place}: {first['msg']}") from None
+        found_ = "nothing" if first["type"] == "missing" else f"{first['input']!r}"
+        example = f". It is written as {_EXAMPLES[str(first['loc'][0])]}" if first["loc"][0] in _EXAMPLES else ""
+        raise SuiteError(f"{path}: {place} = {found_}: {first['msg'].removeprefix('Value error, ')}{example}") from None
     except TypeError:
         raise SuiteError(f"{path}: {', '.join(_OF_FILE)} follow from file and command; none is set in it") from None
     plugins.use(dict.fromkeys(found.plugins))
     return found
+
+
+def _is_suite(path: Path) -> bool:
+    """Whether a TOML file may be a suite: it has tables of data and models."""
+    try:
+        return {"data", "model"} <= tomllib.loads(path.read_text(encoding="utf-8-sig")).keys()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
+        return False
 
 
 def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -> tuple[Path, str]:

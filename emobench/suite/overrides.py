@@ -82,13 +82,16 @@ def _value(text: str) -> Any:
 
 
 def parsed(given: Sequence[str], example: str = "model.vit.lr=3e-5") -> list[Override]:
-    """Overrides in one order for all orders that mean the same; those that a later one replaces are left out.
+    """Overrides in one order for all orders that mean the same; a later table replaces what was set in it before.
 
     Raises:
-        SuiteError: one is no KEY=VALUE.
+        SuiteError: one is no KEY=VALUE, or a key is set twice.
     """
     kept: list[Override] = []
     for override in (Override.parse(each, example) for each in given):
+        twice = next((other for other in kept if other.path == override.path), None)
+        if twice is not None:
+            raise SuiteError(f"--set {twice} and --set {override}: one key, set twice. Leave one of them out")
         kept = [other for other in kept if other.path[: len(override.path)] != override.path]
         kept.append(override)
     return sorted(kept, key=lambda override: override.path)  # a table stands before what is in it

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+import math
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from emobench.emotions import is_emotion
 from emobench.errors import DatasetMissing, SuiteError, unknown
@@ -27,7 +32,15 @@ _OURS = {
     "reload_dataloaders_every_n_epochs": "nothing",
     "max_time": "`epochs` or `steps`: budgets are never seconds",
     "fast_dev_run": "the suite smoke",
+    "check_val_every_n_epoch": "nothing: the best epoch is found among all",
+    "barebones": "nothing: a fit keeps its checkpoints and its history",
 }
+
+# Options that count or limit something, of which none would leave nothing to do.
+_POSITIVE = (
+    "limit_train_batches", "limit_val_batches", "accumulate_grad_batches", "num_nodes", "val_check_interval",
+    "log_every_n_steps", "devices",
+)  # fmt: skip
 
 
 @dataclass
@@ -61,16 +74,59 @@ class DataRow:
 
 
 def trainer_options(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of Lightning's Trainer, checked by name."""
+    """Options of Lightning's Trainer, checked by name and by the types that Lightning gives them."""
     from lightning.pytorch import Trainer
 
+    options = table_of(where, "", options, 'precision = "bf16-mixed"')
+    hints = typing.get_type_hints(Trainer.__init__)
     known = [name for name in inspect.signature(Trainer.__init__).parameters if name != "self" and name not in _OURS]
     for option in options:
         if option in _OURS:
             raise SuiteError(f"{where}: {option} is set by emobench; use {_OURS[option]}")
         if option not in known:
             raise SuiteError(f"{where}: {unknown('option', option, known)}")
+        _check_option(where, option, options[option], hints[option])
     return dict(options)
+
+
+def _check_option(where: str, option: str, value: Any, hint: Any) -> None:
+    """Refuse what Lightning would refuse when the cell starts, and what leaves it nothing to do."""
+    try:
+        kind = TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False))
+        kind.validate_python(value)
+        json.dumps(value, allow_nan=False)
+    except (ValidationError, TypeError, ValueError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise SuiteError(
+            f"{where}: {option} = {value!r} does not fit ({reason}). Say what Lightning's Trainer takes"
+        ) from None
+    number = isinstance(value, int | float)
+    every = option == "devices" and value == -1  # all that are there
+    if option in _POSITIVE and not every and (value <= 0 if number else not value and value is not None):
+        raise SuiteError(f"{where}: {option} = {value!r} leaves nothing to do; it is 1 or more, or a share above 0")
+
+
+def table_of(where: str, key: str, value: Any, example: str) -> dict[str, Any]:
+    """A value of a suite that must be a table.
+
+    Raises:
+        SuiteError: it is none; shows it and an example.
+    """
+    if not isinstance(value, Mapping):
+        said = f"{key} = {value!r}" if key else f"{value!r}"
+        raise SuiteError(f"{where}: {said} is no table such as {{ {example} }}")
+    return dict(value)
+
+
+def taken(where: str, table: dict[str, Any], key: str, kind: type, default: Any, example: str) -> Any:
+    """Take a key out of a table; a value of another kind is refused, with an example."""
+    value = table.pop(key, default)
+    if type(value) is not kind or value == "":
+        raise SuiteError(f"{where}: {key} = {value!r} is no {_KINDS[kind]} such as {example}")
+    return value
+
+
+_KINDS = {str: "text", bool: "yes or no"}
 
 
 def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, datasets: list[str]) -> ModelRow:
@@ -79,9 +135,9 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
 
     table = dict(table)
     where = f"{where}, [model.{name}]"
-    model = table.pop("class", name)
-    optional = table.pop("optional", False)
-    needs = table.pop("needs", {})
+    model = taken(where, table, "class", str, name, '"resnet18"')
+    optional = taken(where, table, "optional", bool, False, "true")
+    needs = table_of(where, "needs", table.pop("needs", {}), 'guide = "vgg16"')
     trainer = trainer_options(f"{where} trainer", table.pop("trainer", {}))
     on = _some_of(f"{where} on", "dataset", table.pop("on", None), datasets)
     train_on = _some_of(f"{where} train_on", "dataset", table.pop("train_on", None), datasets)
@@ -100,13 +156,33 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
             raise SuiteError(
                 f"{where}: says no row for `{role}`; add needs = {{ {role} = ... }} with a row of this suite"
             )
-    filled = {role: [rows] if isinstance(rows, str) else list(rows) for role, rows in needs.items()}
+    filled = {role: _rows_of(f"{where} needs", role, rows) for role, rows in needs.items()}
     if train_on is not None and not getattr(cls, "joint", False):
         raise SuiteError(f"{where}: {model} cannot be trained on several datasets together; leave train_on out")
     if train_on is not None and on is not None:
         raise SuiteError(f"{where}: sets on and train_on; a row that is trained on several is evaluated on each")
     at = suite.seeds if seeds is None else [seed for seed in suite.seeds if seed in seeds]
     return ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at)
+
+
+def _rows_of(where: str, role: str, given: Any) -> list[str]:
+    """The rows that fill a need: one, or a list of them."""
+    rows = [given] if isinstance(given, str) else given
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, str) for row in rows):
+        raise SuiteError(f'{where}: {role} = {given!r} is no row such as "vgg16", and no list of rows')
+    return once(where, "row", rows)
+
+
+def once(where: str, kind: str, given: list[Any]) -> list[Any]:
+    """A list whose values differ.
+
+    Raises:
+        SuiteError: one stands twice.
+    """
+    for each in given:
+        if given.count(each) > 1:
+            raise SuiteError(f"{where}: names {each} {given.count(each)} times; name each {kind} once")
+    return given
 
 
 def _some_of(where: str, kind: str, given: Any, known: Sequence[Any]) -> list[Any] | None:
@@ -116,11 +192,9 @@ def _some_of(where: str, kind: str, given: Any, known: Sequence[Any]) -> list[An
     if not isinstance(given, list) or not given:
         raise SuiteError(f"{where}: {given!r} is no list of {kind}s such as {list(known)[:2]}")
     for each in given:
-        if each not in known:
+        if not any(type(each) is type(other) and each == other for other in known):
             raise SuiteError(f"{where}: {unknown(kind, str(each), map(str, known))}")
-        if given.count(each) > 1:
-            raise SuiteError(f"{where}: names {each} {given.count(each)} times; name each {kind} once")
-    return given
+    return once(where, kind, given)
 
 
 def arguments_of(where: str, cls: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
@@ -137,6 +211,8 @@ def arguments_of(where: str, cls: Any, given: Mapping[str, Any]) -> tuple[dict[s
     changes: dict[str, Any] = {}
     arguments = {name: parameter.default for name, parameter in known.items() if not parameter.required}
     for name, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SuiteError(f"{where}: {name} = {value!r} is no finite number such as 0.1")
         if name in known:
             arguments[name] = checked(where, name, known[name], value)
         elif name in fields:
@@ -206,8 +282,8 @@ def data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -
     """Check a dataset, audit and split it; the reason where an optional one is not there."""
     table = dict(table)
     where = f"{where}, [data.{name}]"
-    optional = table.pop("optional", False)
-    module, arguments = data_module(where, table.pop("class", name), table, data_root)
+    optional = taken(where, table, "optional", bool, False, "true")
+    module, arguments = data_module(where, class_of_data(where, name, table), table, data_root)
     try:
         module.sources()
     except DatasetMissing as error:
@@ -219,11 +295,17 @@ def data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -
     return DataRow(name, module, type(module), arguments)
 
 
+def class_of_data(where: str, name: str, table: dict[str, Any]) -> str:
+    """Take the class of a dataset out of its table; where that says none it is the table's name."""
+    found: str = taken(where, table, "class", str, name, '"fer2013"')
+    return found
+
+
 def evaluation_size(where: str, name: str, table: Mapping[str, Any]) -> int:
     """The side of a dataset's faces in evaluations, px, before the dataset is looked for."""
     from emobench.suite.catalog import resolve
 
-    cls, preset = resolve("dataset", table.get("class", name))
+    cls, preset = resolve("dataset", class_of_data(f"{where}, [data.{name}]", name, dict(table)))
     given = {key: value for key, value in table.items() if key not in ("class", "optional")}
     return int(arguments_of(f"{where}, [data.{name}]", cls, {**preset, **given})[0]["size"])
 

@@ -149,8 +149,8 @@ class PanelTrack(Track):
         return read(cell)
 
     def same(self, faces: JudgedFaces) -> object:
-        """The protocol and the panel."""
-        return faces.cell.same, tuple(sha256 for _, sha256 in faces.cell.panel)
+        """The protocol, the emotions and the panel."""
+        return faces.cell.same, faces.emotions, tuple(sha256 for _, sha256 in faces.cell.panel)
 
     def panel_confusions(self, faces: JudgedFaces) -> Sequence[Floats]:
         real = faces.verdicts("real")

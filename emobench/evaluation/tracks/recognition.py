@@ -173,6 +173,7 @@ class Recognition(Track):
     def estimates(self, cells: Sequence[Predictions]) -> list[list[Estimates]]:
         """Whole people are resampled where they are known, each other face for itself; the same ones for all cells."""
         first = cells[0]
+        cells = list(cells)  # each is read once, and all are held meanwhile
         classes, leaked = len(first.emotions), int(first.faces["leaked"].sum())
         keys = [Key(name, "macro" if name in MACRO else "") for name in WHOLE]
         keys += [Key(name, emotion) for name in SINGLE for emotion in first.emotions]

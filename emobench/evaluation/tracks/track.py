@@ -8,7 +8,7 @@ Shapes: R bootstrap replicates, Q numbers, N faces, K emotions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -96,6 +96,22 @@ class Estimates:
     high: Floats
     notes: tuple[str | None, ...]
     rests_on: Floats | None = None
+
+    def only(self, keys: Collection[Key]) -> Estimates:
+        """Some of the numbers, without what the others hold in memory."""
+        kept = [place for place, key in enumerate(self.keys) if key in keys]
+        return Estimates(
+            tuple(self.keys[place] for place in kept),
+            self.values[kept],
+            np.ascontiguousarray(self.draws[:, kept]),
+            self.units,
+            self.unit,
+            tuple(self.faces[place] for place in kept),
+            self.low[kept],
+            self.high[kept],
+            tuple(self.notes[place] for place in kept),
+            None if self.rests_on is None else self.rests_on[kept],
+        )
 
 
 @dataclass(frozen=True)
@@ -314,7 +330,11 @@ class Track:
         raise NotImplementedError
 
     def controls(self, cells: Sequence[Any]) -> list[ControlRow]:
-        """The controls of a board: measured of the cells that the board compares."""
+        """The controls of a board.
+
+        Args:
+            cells: the first of those that the board compares, and those that are controls themselves.
+        """
         return []
 
     def blind(self, faces: Any, checks: Sequence[Check]) -> dict[str, str]:

@@ -1,0 +1,129 @@
+"""Refusals that say the next step, and what is understood because its meaning is plain."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import save_file
+
+import emobench as package
+from emobench.errors import SuiteError, unknown
+from emobench.nn.weights import read_weights
+from emobench.runner.wandb import sync_command
+from emobench.suite.file import load
+
+Emobench = Callable[..., int]
+
+
+def test_nobody_is_asked_whether_he_meant_what_he_wrote() -> None:
+    assert unknown("suite", "mine", ["mine", "mind"]) == "unknown suite 'mine': did you mean 'mind'? Known: mind, mine"
+    assert "did you mean" not in unknown("suite", "mine", ["mine"])
+
+
+def test_a_missing_suite_names_suites_alone(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    (tmp_path / "broken.toml").write_text("[")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    with pytest.raises(SuiteError) as raised:
+        load(tmp_path / "tinny.toml")
+    assert str(raised.value).endswith(f"did you mean '{tmp_path / 'tiny.toml'}'? Known: {tmp_path / 'tiny.toml'}")
+
+
+def test_the_command_that_uploads_survives_a_shell(tmp_path: Path) -> None:
+    results = tmp_path / "my results; $(touch x)"
+    for name in ("a", "b"):
+        (results / "cells" / name / "wandb" / "offline-run-1").mkdir(parents=True)
+    command = sync_command(results).replace("wandb sync", "printf '%s\\n'")
+    shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path).stdout.splitlines()
+    assert shown == [str(results / "cells" / name / "wandb" / "offline-run-1") for name in ("a", "b")]
+    assert not (tmp_path / "x").exists()
+    assert shlex.split(sync_command(results))[:2] == ["wandb", "sync"]
+
+
+@pytest.mark.parametrize("end", [".pth", ".safetensors"])
+def test_a_state_dict_of_data_parallel_is_understood(tmp_path: Path, end: str) -> None:
+    own = torch.nn.Linear(2, 3).state_dict()
+    wrapped = {f"module.{name}": value for name, value in own.items()}
+    path = tmp_path / f"weights{end}"
+    save_file(wrapped, path) if end == ".safetensors" else torch.save({"state_dict": wrapped}, path)
+    found = read_weights(path)
+    assert found.keys() == own.keys()
+    assert all(torch.equal(found[name], own[name]) for name in own)
+    mixed = {**wrapped, "bias": own["bias"].clone()}  # a module that is really called so
+    save_file(mixed, path) if end == ".safetensors" else torch.save(mixed, path)
+    assert read_weights(path).keys() == mixed.keys()
+
+
+@pytest.mark.parametrize("value", ["1", "true", "ON", "yes"])
+def test_the_doctor_sees_that_downloads_are_off(
+    emobench: Emobench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.delenv("EMOBENCH_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert emobench("doctor") == 0
+    assert "Downloads are off" in capsys.readouterr().out
+
+
+def test_float_images_are_refused_with_the_line_that_converts_them(tiny_results: Path) -> None:
+    model = package.load(tiny_results, "tiny", "resnet18")
+    images = torch.rand(2, 3, 32, 32)
+    with pytest.raises(TypeError, match="images are uint8") as raised:
+        model(images)
+    line = str(raised.value).rpartition("by ")[2]
+    names = {"images": images, "torch": torch}
+    exec(line, names)
+    assert model(names["images"]).shape == (2, len(model.emotions))
+    for other in (images.double(), images.long(), images > 0.5):
+        with pytest.raises(TypeError, match="images are uint8"):
+            model.features(other)
+
+
+def test_predict_lists_what_there_is_to_choose(
+    emobench: Emobench, tiny_results: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "x.png"
+    picture.write_bytes(b"")
+    for name in ("best:tiny", "best:tiny/", "best:tiny/synthetic"):
+        assert emobench("predict", name, picture, "--results", tiny_results) == 2
+        assert "Known: best:tiny/synthetic-plain" in capsys.readouterr().err
+
+
+def test_predict_of_a_board_without_weights_names_the_command(
+    emobench: Emobench, tiny_results: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(tiny_results, results)
+    shutil.rmtree(results / "cells")  # as a clone has it
+    picture = tmp_path / "x.png"
+    picture.write_bytes(b"")
+    for name in ("best:tiny/synthetic-plain", "tiny/synthetic-plain/resnet18"):
+        assert emobench("predict", name, picture, "--results", results) == 2
+        said = capsys.readouterr().err
+        assert "tiny.toml" in said
+        assert "`emobench bench " in said
+        assert "trained in" in said
+
+
+def test_an_account_without_a_home_is_told_what_to_set(tmp_path: Path) -> None:
+    suite = tmp_path / "tiny.toml"
+    suite.write_text(TINY)
+    program = (
+        "import os, pwd, sys\n"
+        "os.environ.pop('HOME', None); os.environ.pop('EMOBENCH_CACHE', None)\n"
+        "pwd.getpwuid = lambda number: (_ for _ in ()).throw(KeyError(number))\n"
+        "from emobench.cli import main\n"
+        f"main(['bench', {str(suite)!r}, '--results', {str(tmp_path / 'results')!r}, '--dry-run'])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "Traceback" not in ran.stderr, ran.stderr
+    assert ran.returncode in (0, 2)
+    if ran.returncode == 2:
+        assert "Set EMOBENCH_CACHE to a folder, or HOME" in ran.stderr
