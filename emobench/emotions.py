@@ -6,7 +6,10 @@ so that two orders are never mixed up by position.
 
 from __future__ import annotations
 
-from emobench.errors import DatasetError, unknown
+import difflib
+from collections.abc import Iterable
+
+from emobench.errors import DatasetError
 
 EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 
@@ -29,6 +32,7 @@ ORDERS = {
     "ckplus": ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sad", "surprise"),
     "ckextended": ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt"),
     "affectnet": ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"),
+    "rafdb": ("", "surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"),  # its ids begin with 1
     "alphabetical7": ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
     "alphabetical8": ("anger", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
 }
@@ -42,13 +46,22 @@ def canonical(name: str) -> str:
     """
     key = name.strip().lower()
     if key not in _CANONICAL:
-        raise DatasetError(unknown("emotion", name, EMOTIONS))
+        guess = near(name)
+        meant = f": did you mean '{guess}'?" if guess else "."
+        raise DatasetError(f"unknown emotion '{name}'{meant} Known: {', '.join(sorted(EMOTIONS))}")
     return _CANONICAL[key]
 
 
 def is_emotion(name: str) -> bool:
     """Whether `canonical` knows the name."""
     return name.strip().lower() in _CANONICAL
+
+
+def near(name: str, also: Iterable[str] = ()) -> str | None:
+    """The spelling of an emotion that is nearest to a name that is none, or one of `also`; None: nothing is near."""
+    words = [spelling for spelling in (*_CANONICAL, *also) if len(spelling) > 2]  # not the codes of two letters
+    found = difflib.get_close_matches(name.strip().lower(), words, n=1, cutoff=0.7)
+    return found[0] if found else None
 
 
 def in_canonical_order(names: set[str] | tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class RowError(DatasetError):
     """
 
     def __init__(self, file: Path | str, row: int | None, column: str | None, found: str, remedy: str) -> None:
-        self.file, self.row, self.column = Path(file), row, column
+        self.file, self.row, self.column, self.found, self.remedy = Path(file), row, column, found, remedy
         place = str(file) + (f", row {row}" if row is not None else "") + (f", {column}" if column else "")
         super().__init__(f"{place}: {found}. {remedy}")
 
