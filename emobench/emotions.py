@@ -6,10 +6,7 @@ so that two orders are never mixed up by position.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
-from emobench.errors import DatasetError
+from emobench.errors import DatasetError, unknown
 
 EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 
@@ -25,6 +22,7 @@ _SPELLINGS = {
     "contempt": ("contemptuous", "co"),
 }
 _CANONICAL = {spelling: name for name, others in _SPELLINGS.items() for spelling in (name, *others)}
+SPELLINGS = tuple(spelling for spelling in _CANONICAL if len(spelling) > 2)  # without the codes of two letters
 
 # Position = id in the dataset's own files. The FER ids also serve ExpW.
 ORDERS = {
@@ -46,22 +44,13 @@ def canonical(name: str) -> str:
     """
     key = name.strip().lower()
     if key not in _CANONICAL:
-        guess = near(name)
-        meant = f": did you mean '{guess}'?" if guess else "."
-        raise DatasetError(f"unknown emotion '{name}'{meant} Known: {', '.join(sorted(EMOTIONS))}")
+        raise DatasetError(unknown("emotion", name, EMOTIONS, SPELLINGS))
     return _CANONICAL[key]
 
 
 def is_emotion(name: str) -> bool:
     """Whether `canonical` knows the name."""
     return name.strip().lower() in _CANONICAL
-
-
-def near(name: str, also: Iterable[str] = ()) -> str | None:
-    """The spelling of an emotion that is nearest to a name that is none, or one of `also`; None: nothing is near."""
-    words = [spelling for spelling in (*_CANONICAL, *also) if len(spelling) > 2]  # not the codes of two letters
-    found = difflib.get_close_matches(name.strip().lower(), words, n=1, cutoff=0.7)
-    return found[0] if found else None
 
 
 def in_canonical_order(names: set[str] | tuple[str, ...] | list[str]) -> tuple[str, ...]:

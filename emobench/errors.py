@@ -105,13 +105,21 @@ class Interrupted(EmobenchError):
         super().__init__(f"stopped by signal {signal}; run the same command again to go on")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: str, known: Iterable[str], words: Iterable[str] | None = None) -> str:
     """The sentence for an unknown name: the nearest right one first, then all.
+
+    Args:
+        words: among which the nearest is looked for, such as other spellings; None: `known`.
 
     >>> unknown("model", "resnet81", ["resnet18", "vit"])
     "unknown model 'resnet81': did you mean 'resnet18'? Known: resnet18, vit"
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    guess = f": did you mean '{near[0]}'?" if near else "."
-    return f"unknown {kind} '{name}'{guess} Known: {', '.join(known) or 'none'}"
+    near = guess(name, known if words is None else words)
+    return f"unknown {kind} '{name}'{f': {near}' if near else '.'} Known: {', '.join(known) or 'none'}"
+
+
+def guess(name: str, words: Iterable[str]) -> str:
+    """The question for the word that is nearest to a name; "" where none is near."""
+    near = difflib.get_close_matches(name, list(words), n=1)
+    return f"did you mean '{near[0]}'?" if near else ""

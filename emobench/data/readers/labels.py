@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from emobench.emotions import ORDERS, canonical, is_emotion, near
-from emobench.errors import DatasetError, SuiteError
+from emobench.emotions import ORDERS, SPELLINGS, canonical, is_emotion
+from emobench.errors import DatasetError, SuiteError, guess
 
 PROBLEM = "problem"  # column of an index: the RowError of a face without a usable label, or None; it is excluded
 Labels = dict[str, str | list[str]]  # emotion -> the dataset's own names, or ids, for it
@@ -101,7 +101,7 @@ class Meaning:
         """
         found = {name: _folded(name) for name in index["label"].dropna().unique()}
         if unknown := [str(name) for name in found if not self.knows(name)]:
-            raise DatasetError(f"{place}: {self.unknown(unknown)}")
+            raise DatasetError(f"{place}: {unexplained(unknown, self)}")
         means = {name: self._own[key] if key in self._own else canonical(name) for name, key in found.items()}
         for name, n in index["label"].value_counts().items():
             if found[name] in self._own:
@@ -124,14 +124,19 @@ class Meaning:
             notes.append(f"named in `labels` or `ignore`, and nowhere in the data: {listed}")
         return notes
 
-    def unknown(self, names: Sequence[str]) -> str:
-        """The sentence for names that mean nothing, with the nearest ones that do, and what to do."""
-        guesses = {name: near(name, self._as_given.values()) for name in names}
-        listed = ", ".join(f"{name} (did you mean '{guess}'?)" if guess else name for name, guess in guesses.items())
-        means = f'labels = {{ happy = "{names[0]}" }}'
-        left_out = f'ignore = ["{names[0]}"]'
-        remedy = f"Rename or remove them, say what they mean, as in {means}, or leave them out, as in {left_out}"
-        return f"no emotions: {listed}. {remedy}"
+    @property
+    def words(self) -> list[str]:
+        """The names that mean something."""
+        return [*SPELLINGS, *self._as_given.values()]
+
+
+def unexplained(names: Sequence[str], meaning: Meaning) -> str:
+    """The sentence for names that mean nothing, with the nearest ones that do, and what to do."""
+    near = {name: guess(name.strip().lower(), meaning.words) for name in names}
+    listed = ", ".join(f"{name} ({question})" if question else name for name, question in near.items())
+    means, left_out = f'labels = {{ happy = "{names[0]}" }}', f'ignore = ["{names[0]}"]'
+    remedy = f"Rename or remove them, say what they mean, as in {means}, or leave them out, as in {left_out}"
+    return f"no emotions: {listed}. {remedy}"
 
 
 def _listed(what: str, names: Any) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from emobench.data.readers.beside import names_beside
 from emobench.data.readers.images import SUFFIXES, is_archive
-from emobench.data.readers.labels import Ids, Meaning, agreed, known_orders, questioned
+from emobench.data.readers.labels import Ids, Meaning, agreed, known_orders, questioned, unexplained
 from emobench.emotions import ORDERS, canonical, is_emotion
 from emobench.errors import DatasetError
 
@@ -207,7 +207,7 @@ def _emotion_folders(top: Path, ids: Ids | None, meaning: Meaning, notes: list[s
         else:
             unknown.append(name)
     if unknown:
-        raise DatasetError(f"{top}: {meaning.unknown(unknown)}")
+        raise DatasetError(f"{top}: {unexplained(unknown, meaning)}")
     if not found:
         packed = ", ".join(path.name for path in archives(top))
         remedy = f"Unpack {packed} first" if packed else "A folder per emotion is expected there"
