@@ -22,6 +22,7 @@ _SPELLINGS = {
     "contempt": ("contemptuous", "co"),
 }
 _CANONICAL = {spelling: name for name, others in _SPELLINGS.items() for spelling in (name, *others)}
+SPELLINGS = tuple(spelling for spelling in _CANONICAL if len(spelling) > 2)  # without the codes of two letters
 
 # Position = id in the dataset's own files. The FER ids also serve ExpW.
 ORDERS = {
@@ -29,6 +30,7 @@ ORDERS = {
     "ckplus": ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sad", "surprise"),
     "ckextended": ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt"),
     "affectnet": ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"),
+    "rafdb": ("", "surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"),  # its ids begin with 1
     "alphabetical7": ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
     "alphabetical8": ("anger", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
 }
@@ -42,7 +44,7 @@ def canonical(name: str) -> str:
     """
     key = name.strip().lower()
     if key not in _CANONICAL:
-        raise DatasetError(unknown("emotion", name, EMOTIONS))
+        raise DatasetError(unknown("emotion", name, EMOTIONS, SPELLINGS))
     return _CANONICAL[key]
 
 

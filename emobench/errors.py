@@ -49,7 +49,7 @@ class RowError(DatasetError):
     """
 
     def __init__(self, file: Path | str, row: int | None, column: str | None, found: str, remedy: str) -> None:
-        self.file, self.row, self.column = Path(file), row, column
+        self.file, self.row, self.column, self.found, self.remedy = Path(file), row, column, found, remedy
         place = str(file) + (f", row {row}" if row is not None else "") + (f", {column}" if column else "")
         super().__init__(f"{place}: {found}. {remedy}")
 
@@ -105,13 +105,21 @@ class Interrupted(EmobenchError):
         super().__init__(f"stopped by signal {signal}; run the same command again to go on")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: str, known: Iterable[str], words: Iterable[str] | None = None) -> str:
     """The sentence for an unknown name: the nearest right one first, then all.
+
+    Args:
+        words: among which the nearest is looked for, such as other spellings; None: `known`.
 
     >>> unknown("model", "resnet81", ["resnet18", "vit"])
     "unknown model 'resnet81': did you mean 'resnet18'? Known: resnet18, vit"
     """
     known = sorted(known)
-    near = [each for each in difflib.get_close_matches(name, known, n=2) if each != name][:1]
-    guess = f": did you mean '{near[0]}'?" if near else "."
-    return f"unknown {kind} '{name}'{guess} Known: {', '.join(known) or 'none'}"
+    near = guess(name, known if words is None else words)
+    return f"unknown {kind} '{name}'{f': {near}' if near else '.'} Known: {', '.join(known) or 'none'}"
+
+
+def guess(name: str, words: Iterable[str]) -> str:
+    """The question for the word that is nearest to a name; "" where none is near."""
+    near = [each for each in difflib.get_close_matches(name, list(words), n=2) if each != name]
+    return f"did you mean '{near[0]}'?" if near else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,28 @@ from typing import Any
 import numpy as np
 
 from emobench.data.audit import FINDINGS
-from emobench.errors import DatasetError
+from emobench.errors import DatasetError, StoreError
 from emobench.report.markdown import code, escape, table
 from emobench.suite.overrides import apply, parsed
 from emobench.suite.rows import data_module
 
 _LISTED = 20  # faces of each finding that the report names
+
+
+def _writable(out: Path) -> None:
+    """Make the folder of a file that is written after all the work.
+
+    Raises:
+        StoreError: it cannot be written there.
+    """
+    if out.is_dir():
+        raise StoreError(f"--out {out}: a folder. Name a file in it, such as {out / 'faces.md'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"--out {out}: no folder can be made there ({error.strerror}). Choose another one") from error
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise StoreError(f"--out {out}: may not be written. Choose another place")
 
 
 def check(name: str, data_root: Path, given: Sequence[str], *, pixels: bool, out: Path | None) -> int:
@@ -33,6 +50,8 @@ def check(name: str, data_root: Path, given: Sequence[str], *, pixels: bool, out
         SuiteError: there is none of this name, or it has no such argument.
     """
     module, _ = data_module(f"data check {name}", name, _arguments(given), data_root)
+    if out is not None:
+        _writable(out)
     allowed, module.max_bad = module.max_bad, 1.0  # the report comes first
     module.plan(pixels=pixels)
     good = bool(module.audit["excluded"] <= allowed * module.audit["faces"])
@@ -100,6 +119,9 @@ def show(name: str, data_root: Path, given: Sequence[str], *, split: str, each: 
     from PIL import Image, ImageDraw, ImageFont
 
     module, _ = data_module(f"data show {name}", name, _arguments(given), data_root)
+    _writable(out)
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise StoreError(f"--out {out}: no kind of picture ends in '{out.suffix}'; choose .png or .jpg")
     module.prepare()
     faces = module.faces[module.faces["split"] == split]
     if faces.empty:

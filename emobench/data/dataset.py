@@ -17,7 +17,9 @@ from emobench.data.audit import by_name_and_size, leaked
 from emobench.data.content import digest, listing
 from emobench.data.manifest import Manifest, checked
 from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
+from emobench.data.readers.beside import files_beside
 from emobench.data.readers.images import crop, is_archive, read_face
+from emobench.data.readers.labels import PROBLEM, Labels, Meaning
 from emobench.data.split import SPLITS
 from emobench.definitions.roots import digest_of
 from emobench.errors import DatasetError, DatasetMissing, RowError
@@ -26,16 +28,23 @@ BOX = ("left", "top", "right", "bottom")  # columns of an index whose faces are 
 SOFT = "soft_"  # prefix of an emotion's column in an index with soft labels: its share, 0 to 1
 
 
-class DataArguments(TypedDict, total=False):
-    """Keyword arguments that every dataset takes beside its own."""
+class FileArguments(TypedDict, total=False):
+    """Keyword arguments that every dataset takes beside its own, `labels` apart."""
 
     folder: Path | None  # where it lies; None: nowhere, its faces are drawn
     size: Annotated[int, Ge(1)]  # evaluation size, px
     cache: Path | None  # where packs and manifests are kept; None: `default_cache()`
     max_bad: Annotated[float, Ge(0), Le(1)]  # the dataset is refused where a larger share of its faces is unreadable
+    ignore: str | list[str] | None  # its own names, or ids, of labels whose faces are left out and counted
 
 
-DEFAULTS = DataArguments(folder=None, size=48, cache=None, max_bad=0.01)
+class DataArguments(FileArguments, total=False):
+    """Keyword arguments that every dataset takes beside its own."""
+
+    labels: Labels | None  # emotion -> the dataset's own names, or ids, for it, such as { happy = "Freude" }
+
+
+DEFAULTS = DataArguments(folder=None, size=48, cache=None, max_bad=0.01, ignore=None, labels=None)
 
 
 class Dataset(ABC):
@@ -50,8 +59,14 @@ class Dataset(ABC):
         size: side of the faces as they are packed and served (the evaluation size), px.
         cache: where packs and manifests are kept; None: `default_cache()`.
         max_bad: the dataset is refused where a larger share of its faces cannot be read.
+        labels: emotion -> the dataset's own names, or ids, for it; they come before the usual spellings and any order.
+        ignore: the dataset's own names, or ids, of labels whose faces are left out and counted.
+
+    Raises:
+        SuiteError: `labels` or `ignore` name no emotion, or one name twice.
 
     Attributes:
+        meaning: of the dataset's own names, as `labels` and `ignore` say.
         emotions: the K classes, in canonical order.
         fingerprint: SHA-256 of the index after the split, the pixels' hashes, the settings and the emotions.
         faces: one row a face; its RangeIndex is the row of the pack. `id`, `source`, `label` (into `emotions`),
@@ -84,7 +99,9 @@ class Dataset(ABC):
         self.size = given["size"]
         self.cache = default_cache() if given["cache"] is None else Path(given["cache"])
         self.max_bad = given["max_bad"]
-        self.settings = {"class": type(self).__qualname__, **settings}
+        self.meaning = Meaning(given["labels"], given["ignore"])
+        told = {name: each for name in ("labels", "ignore") if (each := given.get(name))}
+        self.settings = {"class": type(self).__qualname__, **settings, **told}
         self.fold: tuple[int, int] | None = None  # (k, n): the k-th of n parts by subject is the test split
         self.notes: list[str] = []
         self._last: tuple[Path, np.ndarray] | None = None  # the picture read last, for its other faces
@@ -108,9 +125,10 @@ class Dataset(ABC):
     def index(self) -> pd.DataFrame:
         """One row a face.
 
-        `id` (str, unique), `source` (str, relative to the folder), `label` (a canonical emotion), `subject` (str or
-        None), `split` ("train", "val", "test", or None: to be drawn), and any further columns, among which `BOX` and
-        soft labels (`SOFT` and the emotion) have a meaning.
+        `id` (str, unique), `source` (str, relative to the folder), `label` (an emotion by any of its spellings, or a
+        name that `labels` or `ignore` may explain), `subject` (str or None), `split` ("train", "val", "test", or None:
+        to be drawn), and any further columns, among which `BOX`, soft labels (`SOFT` and the emotion) and `PROBLEM`
+        have a meaning.
 
         Raises:
             DatasetError: the files are malformed; says which, and what to do.
@@ -176,7 +194,11 @@ class Dataset(ABC):
         """
         if hasattr(self, "fingerprint"):
             return self
-        self.listings = {str(path.resolve()): listing(path) for path in self.sources()}
+        sources = self.sources()
+        beside = (
+            [] if self.folder is None else [file for path in sources for file in files_beside(path, self.located())]
+        )
+        self.listings = {str(path.resolve()): listing(path) for path in (*sources, *beside)}
         key = digest([self.listings, self.settings, self._code(), pixels])
         folder = self.cache / "plans" / key
         if not folder.is_dir():
@@ -201,7 +223,9 @@ class Dataset(ABC):
             pixels: see `plan`.
         """
         place = self.folder or self.name
-        index = checked(self.index(), self.classes, place, self.expects)
+        index = self._labelled(self.index())
+        index, told = checked(index, self.classes, place, self.expects, self.meaning)
+        problems = index.pop(PROBLEM) if PROBLEM in index else None
         decoded = self.cache / "packs" / f"{key}-{self.size}"
         if not self.expects:
             records = pd.DataFrame(index=index.index)
@@ -210,6 +234,9 @@ class Dataset(ABC):
             records = read_records(decoded)
         else:
             records = by_name_and_size(self.located(), index["source"])
+        if problems is not None:
+            seen = records.get("problem", pd.Series(None, index.index, object))
+            records["problem"] = problems.map(str, na_action="ignore").where(problems.notna(), seen).astype(object)
         manifest = Manifest.make(
             index,
             records,
@@ -221,11 +248,20 @@ class Dataset(ABC):
             fold=self.fold,
             together=self.together,
         )
-        manifest.notes[:0] = self.notes
+        manifest.notes[:0] = [*self.notes, *told]
         pack = self._pack(manifest.fingerprint)
         if decoded.is_dir() and manifest.usable and not pack.is_dir():
             decoded.rename(pack)
         return manifest
+
+    def _labelled(self, index: pd.DataFrame) -> pd.DataFrame:
+        """The index, where at most `max_bad` of its faces have no usable label."""
+        problems = index.get(PROBLEM, pd.Series(None, index.index, object)).dropna()
+        if len(problems) > self.max_bad * len(index):
+            first, counted = problems.iloc[0], f"{len(problems):,} of {len(index):,} labels hold no number"
+            remedy = f"{first.remedy} {counted}, more than max_bad = {self.max_bad:g} allows."
+            raise RowError(first.file, first.row, first.column, first.found, remedy)
+        return index
 
     def _refusal(self, manifest: Manifest) -> str:
         bad, n = manifest.audit["excluded"], manifest.audit["faces"]

@@ -17,40 +17,50 @@ from scipy.sparse.csgraph import connected_components
 from emobench.data.audit import EXCLUDED, findings
 from emobench.data.content import digest
 from emobench.data.pack import published
+from emobench.data.readers.labels import PROBLEM, Meaning
 from emobench.data.split import SPLITS, complete
 from emobench.emotions import EMOTIONS, in_canonical_order
 from emobench.errors import DatasetError
 
+NO_LABEL = -1  # of an excluded face
 _COLUMNS = ("id", "source", "label", "subject", "split")
 
 
-def checked(index: pd.DataFrame, classes: tuple[str, ...] | None, place: Path | str, expects: str) -> pd.DataFrame:
-    """An index with its required columns first and its rows numbered from 0.
+def checked(
+    index: pd.DataFrame, classes: tuple[str, ...] | None, place: Path | str, expects: str, meaning: Meaning
+) -> tuple[pd.DataFrame, list[str]]:
+    """An index with its required columns first, its rows numbered from 0 and its labels understood; and what is said.
 
     Args:
         index: see `Dataset.index`.
         classes: the labels that may occur; None: any canonical emotion.
         place: where the dataset lies, for errors.
         expects: how its files must lie there, for errors.
+        meaning: of the labels; the faces of those that it ignores are left out.
 
     Raises:
-        DatasetError: a column is missing, there are no faces or fewer than two emotions, a label or split is unknown,
-            or two faces have the same id.
+        DatasetError: a column is missing, a label means nothing, there are no faces or fewer than two emotions, a label
+            or split is unknown, or two faces have the same id.
     """
     if missing := set(_COLUMNS) - set(index.columns):
         raise DatasetError(f"{place}: the index lacks {', '.join(sorted(missing))}")
+    index, notes = meaning.understood(index, place)
     if index.empty:
-        raise DatasetError(f"{place}: no faces. Expected there: {expects}")
-    if wrong := set(index["label"]) - set(classes or EMOTIONS):
+        raise DatasetError("; ".join([f"{place}: no faces", *notes]) + f". Expected there: {expects}")
+    labels = index["label"].dropna()
+    lacking = index["label"].isna() & (index[PROBLEM].isna() if PROBLEM in index else True)
+    if lacking.any():
+        raise DatasetError(f"{place}: {lacking.sum():,} faces have no label, such as {index['id'][lacking].iloc[0]}")
+    if wrong := set(labels) - set(classes or EMOTIONS):
         raise DatasetError(f"{place}: labels outside the dataset's emotions: {', '.join(map(str, wrong))}")
     if wrong := set(index["split"].dropna()) - set(SPLITS):
         raise DatasetError(f"{place}: splits other than {', '.join(SPLITS)}: {', '.join(map(str, wrong))}")
-    if index["label"].nunique() < 2:
-        raise DatasetError(f"{place}: all faces show {index['label'][0]}. Two emotions are the least to tell apart")
+    if labels.nunique() == 1:
+        raise DatasetError(f"{place}: all faces show {labels.iloc[0]}. Two emotions are the least to tell apart")
     if not index["id"].is_unique:
         raise DatasetError(f"{place}: several faces have the id {index['id'][index['id'].duplicated()].iloc[0]}")
     further = [column for column in index.columns if column not in _COLUMNS]
-    return index[[*_COLUMNS, *further]].reset_index(drop=True)
+    return index[[*_COLUMNS, *further]].reset_index(drop=True), notes
 
 
 @dataclass(frozen=True)
@@ -109,8 +119,9 @@ class Manifest:
         good = problems.isna()
         usable = float((~good).mean()) <= max_bad
         index = index.assign(**records.drop(columns="problem", errors="ignore"))
-        emotions = classes or in_canonical_order(set(index["label"]))
-        faces = index.assign(split=EXCLUDED, label=index["label"].map(emotions.index).astype(np.int64))
+        emotions = classes or in_canonical_order(set(index["label"].dropna()))
+        labels = index["label"].map(emotions.index, na_action="ignore").fillna(NO_LABEL)
+        faces = index.assign(split=EXCLUDED, label=labels.astype(np.int64))
         notes: list[str] = []
         if not good.all():
             such = f"such as {problems[~good].iloc[0]}"

@@ -47,10 +47,13 @@ def complete(
             raise DatasetError(f"{place}: folds are by subject, and no subjects are known here. {remedy}")
         split = pd.Series(_folds(index["label"], groups, *fold), index=index.index)
         notes.append(f"fold {fold[0]} of {fold[1]} by subject is the test split, the next one validation")
+        drawn = index.index
     elif named <= {"train"}:
         split = pd.Series(assign(index["label"], groups, SHARES), index=index.index)
         notes.append(f"no official split: {how}, " + " / ".join(f"{100 * share:.0f} %" for share in SHARES.values()))
+        drawn = index.index
     else:
+        drawn = index.index[:0]
         if "test" not in named and "val" in named:
             split = split.replace("val", "test")
             notes.append(f"no test split: the validation split ({(split == 'test').sum():,} faces) is the test split")
@@ -59,7 +62,10 @@ def complete(
             shares = {"train": 1 - CARVED, "val": CARVED}
             split[train] = assign(index.loc[train, "label"], groups[train], shares)
             notes.append(f"validation is carved from training ({how}, {100 * CARVED:.0f} %)")
+            drawn = train
     _check(index, split, by_subject, place)
+    if len(drawn):
+        notes[-1] += _uncovered(index.loc[drawn, "label"], groups[drawn], split[drawn], by_subject)
     return split, notes
 
 
@@ -71,7 +77,8 @@ def _folds(labels: pd.Series, groups: pd.Series, fold: int, folds: int) -> np.nd
 def assign(labels: pd.Series, groups: pd.Series, shares: Mapping[str, float]) -> np.ndarray:
     """The name in `shares` for every row: whole groups, each class in those shares as far as the groups allow.
 
-    Groups come in a seeded random order, larger ones first, and go where most of their classes are missing.
+    Groups come in a seeded random order, larger ones first, and go where most of their classes are missing. A class
+    that has as many groups as there are names then gets one for each, as far as other classes do not lose theirs.
     """
     label, classes = pd.factorize(labels, sort=True)
     group, names = pd.factorize(groups, sort=True)
@@ -93,7 +100,45 @@ def assign(labels: pd.Series, groups: pd.Series, shares: Mapping[str, float]) ->
         best = max(splits, key=lambda split: lacking[split][k] + 1e-3 * sum(lacking[split]))
         chosen[g] = best
         lacking[best][k] -= 1
+    _cover(chosen, sizes, len(shares))
     return np.array(list(shares), object)[chosen[group]]
+
+
+def _cover(chosen: np.ndarray, sizes: np.ndarray, splits: int) -> None:
+    """Move groups so that each split has one of every class that has enough of them; few faces are moved, and in place.
+
+    Args:
+        chosen: (groups,) the split of each group.
+        sizes: (groups, K) faces of each class.
+    """
+    has = sizes > 0
+    count = np.zeros((splits, sizes.shape[1]), int)  # groups of each class in each split
+    np.add.at(count, chosen, has)
+    enough = has.sum(0) >= splits
+    while True:
+        for split, label in np.argwhere((count == 0) & enough):
+            of = np.flatnonzero(has[:, label])
+            spare = [g for g in of.tolist() if (count[chosen[g]][has[g] & enough] > 1).all()]
+            if spare:
+                group = min(spare, key=lambda g: (sizes[g].sum(), -count[chosen[g], label], g))
+                count[chosen[group]] -= has[group]
+                count[split] += has[group]
+                chosen[group] = split
+                break
+        else:
+            return
+
+
+def _uncovered(labels: pd.Series, groups: pd.Series, split: pd.Series, by_subject: bool) -> str:
+    """Of the note of a split that was drawn: the classes that are too few to be in each part of it."""
+    parts, lacking = split.nunique(), []
+    for label, of in groups.groupby(labels, sort=True):
+        if split[of.index].nunique() < parts:
+            lacking.append(f"{label} has {of.nunique()}")
+    if not lacking:
+        return ""
+    what = "people" if by_subject else "faces that are no copies of each other"
+    return f"; too few for a face in each of the {parts}: of {what}, {', '.join(lacking)}"
 
 
 def _check(index: pd.DataFrame, split: pd.Series, by_subject: bool, place: Path | str) -> None:

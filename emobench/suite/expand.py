@@ -13,7 +13,7 @@ from typing import Any
 
 from emobench.definitions.roots import evaluation_code, fit_code, measured_by, root_of
 from emobench.emotions import EMOTIONS
-from emobench.errors import SizeError, SuiteError, WeightsError
+from emobench.errors import DatasetError, SizeError, SuiteError, WeightsError
 from emobench.suite import plugins
 from emobench.suite.catalog import files_of_metrics, tracks_of
 from emobench.suite.cell import Cell, Plan, Skipped
@@ -35,6 +35,7 @@ from emobench.suite.rows import (
     evaluation_size,
     in_order_of_needs,
     model_row,
+    passed_over,
     trainer_options,
 )
 
@@ -65,8 +66,9 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     for row in rows:
         plan.listings.update(listings_of_files(row.cls, row.arguments))
     builder = _Builder(where, suite, rows, trainer, files)
+    plan.data_notes.update({name: notes for name, notes in passed_over(suite, data_root).items() if notes})
     for data_name, table in tables.items():
-        data = data_row(where, data_name, table, data_root)
+        data = _usable_data(where, data_name, table, data_root, named=data_name in suite.data)
         mine = [row for row in rows if row.train_on is None and (row.on is None or data_name in row.on)]
         if isinstance(data, str):
             size = table.get("size", 0)
@@ -89,10 +91,23 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         if row.train_on is not None:
             plan.cells.extend(builder.joint_cells(row, plan))
     if not plan.cells:
-        reasons = "; ".join(dict.fromkeys(each.reason for each in plan.skipped))
-        raise SuiteError(f"{where}: nothing can run here: {reasons}")
+        reasons = dict.fromkeys(each.reason for each in plan.skipped)
+        reasons |= {
+            f"{name}: {note}": None for name in passed_over(suite, data_root) for note in plan.data_notes.get(name, [])
+        }
+        raise SuiteError(f"{where}: nothing can run here: {'; '.join(reasons)}")
     plan.listings.update(listings_of_code())
     return plan
+
+
+def _usable_data(where: str, name: str, table: Mapping[str, Any], data_root: Path, named: bool) -> DataRow | str:
+    """See `data_row`; of a folder that the suite does not name, also the reason why it is no usable dataset."""
+    try:
+        return data_row(where, name, table, data_root)
+    except DatasetError as error:
+        if named:
+            raise
+        return str(error)
 
 
 def _unusable(where: str, row: ModelRow, data: DataRow, downloads: list[str]) -> str | None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from emobench.emotions import is_emotion
+from emobench.data.readers.labels import Meaning
+from emobench.data.readers.tree import visible
 from emobench.errors import DatasetMissing, SuiteError, unknown
 from emobench.suite.file import Suite
 from emobench.suite.plugins import is_reference
@@ -271,11 +272,38 @@ def datasets_of(suite: Suite, data_root: Path) -> dict[str, dict[str, Any]]:
         if table.get("class", name) != "folder:*":
             found[name] = table
             continue
-        others = {str(other.get("class", other_name)) for other_name, other in suite.data.items()}
-        for folder in sorted(path for path in data_root.glob("*") if path.is_dir() and path.name not in others):
-            if any(path.is_dir() and is_emotion(path.name) for path in [*folder.glob("*"), *folder.glob("*/*")]):
+        for folder in _unnamed_folders(suite, data_root):
+            if _holds_emotions(folder, table):
                 found[f"folder:{folder.name}"] = {**table, "class": f"folder:{folder.name}"}
     return found
+
+
+def passed_over(suite: Suite, data_root: Path) -> dict[str, list[str]]:
+    """Of each `folder:*` of a suite: the folders of the data root that it does not take, each with the reason."""
+    found: dict[str, list[str]] = {}
+    for name, table in suite.data.items():
+        if table.get("class", name) == "folder:*":
+            none = "no folder of an emotion in it, nor below folders for splits"
+            folders = _unnamed_folders(suite, data_root)
+            told = [f"{folder} is no dataset: {none}" for folder in folders if not _holds_emotions(folder, table)]
+            found[name] = told if folders else [f"{data_root}: no folder there that the suite does not name"]
+    return found
+
+
+def _unnamed_folders(suite: Suite, data_root: Path) -> list[Path]:
+    """The folders of the data root that no dataset of the suite names."""
+    named = {str(table.get("class", name)).split(":", 1)[-1] for name, table in suite.data.items()}
+    if not data_root.is_dir():
+        return []
+    return [path for path in visible(data_root) if path.is_dir() and path.name not in named]
+
+
+def _holds_emotions(folder: Path, table: Mapping[str, Any]) -> bool:
+    """Whether there are folders of emotions, as a `folder:*` table may name and number them."""
+    meaning = Meaning(table.get("labels"), table.get("ignore"))
+    inside = [path for path in (*folder.glob("*"), *folder.glob("*/*")) if path.is_dir()]
+    numbered = table.get("order") is not None
+    return any(meaning.knows(path.name) or (numbered and path.name.isdecimal()) for path in inside)
 
 
 def data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -> DataRow | str:

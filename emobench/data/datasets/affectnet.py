@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,10 +15,12 @@ from rich.progress import track
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
+from emobench.data.readers.beside import agreed_with_definition, names_beside
 from emobench.data.readers.images import SUFFIXES, crop
+from emobench.data.readers.labels import PROBLEM, Ids, agreed, questioned
 from emobench.data.readers.layouts import the_only
-from emobench.data.readers.tables import Inside, known, number, read_rows, read_words, table_names
-from emobench.data.readers.tree import SPLIT_NAMES, holds_faces, order_named, places, scan, visible
+from emobench.data.readers.tables import Inside, NoNumber, labelled, number, plain, read_rows, read_words, table_names
+from emobench.data.readers.tree import holds_faces, order_named, places, scan, split_named, visible
 from emobench.emotions import ORDERS, canonical, is_emotion
 from emobench.errors import DatasetError, RowError
 
@@ -29,7 +31,6 @@ _COLUMNS = (
 _FACE, _MEASURED = ("face_x", "face_y", "face_width", "face_height"), ("valence", "arousal")
 _NO_EMOTION = {"8": "none", "9": "uncertain", "10": "no face"}
 _LABELS = {**{str(number): emotion for number, emotion in enumerate(ORDERS["affectnet"])}, **_NO_EMOTION}
-_YOLO = {str(number): emotion for number, emotion in enumerate(ORDERS["alphabetical8"])}
 _YOLO_COLUMNS = ("class", "x", "y", "width", "height")  # centre and size, shares of the picture
 _TRAINING, _VALIDATION, _AUTOMATIC = map(table_names, ("training", "validation", "automatically_annotated"))
 _WRAPPERS = ("manually_annotated_file_lists", "automatically_annotated_file_list", "affectnet")
@@ -47,8 +48,9 @@ class AffectNet(EmotionDataModule):
     Args:
         layout: the file or folder to read, below the dataset's folder, where several are there; None: the only one.
         automatic: train on the automatically annotated pictures too (CSV layout).
-        order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: such
-            folders are refused.
+        order: what numeric folder names, and the ids of YOLO's labels, mean: a name in `emotions.ORDERS`, or the
+            emotions of 0, 1, …; None: what data.yaml or another file beside them says, else such folders are refused
+            and YOLO's ids are alphabetical.
     """
 
     name = "affectnet"
@@ -83,7 +85,12 @@ CSV files may end in .gz or .xz. From its authors, on request.
         for place in places(folder, *_WRAPPERS):
             tables = [path for path in visible(place) if path.name.lower() in _TRAINING]
             found += tables or [path for path in visible(place) if path.name.lower() in _VALIDATION]
-            if (place / "train_set").is_dir() or (place / "val_set").is_dir() or _is_yolo(place) or holds_faces(place):
+            if (
+                (place / "train_set").is_dir()
+                or (place / "val_set").is_dir()
+                or _is_yolo(place)
+                or holds_faces(place, self.meaning)
+            ):
                 found.append(place)
             found += [path for path in visible(place) if path.name.lower() == "yolo_format" and _is_yolo(path)]
         return the_only(found, self._chosen, folder, "AffectNet", self.expects)
@@ -118,13 +125,14 @@ CSV files may end in .gz or .xz. From its authors, on request.
 
     def index(self) -> pd.DataFrame:
         """One row a face: a box where the layout has one, and valence and arousal (-1 to 1, missing where invalid)."""
-        if self._layout.is_file():
-            return self._from_tables()
-        if _is_yolo(self._layout):
+        if self._layout.is_dir() and _is_yolo(self._layout):
             return self._from_yolo()
-        if any((self._layout / name).is_dir() for name in _SETS):
-            return self._from_npy()
-        tree = scan(self._layout, self._order)
+        npy = any((self._layout / name).is_dir() for name in _SETS)
+        if npy or self._layout.is_file():
+            ids = {number: label for number, label in _LABELS.items() if number not in _NO_EMOTION}
+            agreed_with_definition("AffectNet's ids", ids, self._order, self._layout, self.located(), self.meaning)
+            return self._from_npy() if npy else self._from_tables()
+        tree = scan(self._layout, self._order, self.meaning, self.located())
         self.notes += tree.notes + _disagreements(self._layout)
         return tree.table(self.located())
 
@@ -145,17 +153,18 @@ CSV files may end in .gz or .xz. From its authors, on request.
             inside = Inside(images)
             rows: list[tuple[Any, ...]] = []
             top = images.relative_to(self.located()).as_posix()
-            for line, row in read_rows(table, {"subDirectory_filePath", "expression", *_FACE}, without_header=_COLUMNS):
+            needed = ("subDirectory_filePath", "expression", *_FACE)
+            for line, row in read_rows(table, needed, _COLUMNS, optional=_MEASURED):
                 name = inside(table, line, "subDirectory_filePath", row["subDirectory_filePath"])
-                label = known(table, line, row, "expression", _LABELS)
-                if label in _NO_EMOTION.values():
-                    left_out[label] += 1
+                label, problem = labelled(table, line, row, "expression", _LABELS, self.meaning)
+                if label in _NO_EMOTION.values() and not self.meaning.explains(str(label)):
+                    left_out[str(label)] += 1
                     continue
                 x, y, width, height = (number(table, line, row, side) for side in _FACE)
                 box = (x, y, x + width, y + height)  # BOX
-                measured = [_valid(number(table, line, row, name)) if name in row else None for name in _MEASURED]
-                rows.append((f"{top}/{name}", label, *box, *measured))
-            parts.append(pd.DataFrame(rows, columns=["source", "label", *BOX, *_MEASURED]).assign(split=split))
+                measured = [_measured(table, line, row, each) for each in _MEASURED]
+                rows.append((f"{top}/{name}", label, *box, *measured, problem))
+            parts.append(pd.DataFrame(rows, columns=["source", "label", *BOX, *_MEASURED, PROBLEM]).assign(split=split))
         self._note(left_out)
         index = pd.concat(parts, ignore_index=True)
         again = index.groupby("source").cumcount()  # a picture that a table names twice, or two tables name
@@ -173,20 +182,25 @@ CSV files may end in .gz or .xz. From its authors, on request.
                 if path.suffix.lower() not in SUFFIXES:
                     continue
                 of = top / "annotations" / path.stem
-                row = {"expression": str(int(_value(of, "exp")))}
-                label = known(Path(f"{of}_exp.npy"), 1, row, "expression", _LABELS)
-                if label in _NO_EMOTION.values():
-                    left_out[label] += 1
+                row = {"": _spelt(Path(f"{of}_exp.npy"))}
+                label, problem = labelled(Path(f"{of}_exp.npy"), None, row, "", _LABELS, self.meaning)
+                if label in _NO_EMOTION.values() and not self.meaning.explains(str(label)):
+                    left_out[str(label)] += 1
                     continue
-                measured = [_valid(_value(of, name)) for name in ("val", "aro")]
-                rows.append((path.relative_to(folder).as_posix(), label, split, *measured))
+                beside = [Path(f"{of}_{name}.npy") for name in ("val", "aro")]
+                measured = [_measured(file, None, {"": _spelt(file)}, "") for file in beside]
+                rows.append((path.relative_to(folder).as_posix(), label, split, *measured, problem))
         self._note(left_out)
-        index = pd.DataFrame(rows, columns=["source", "label", "split", *_MEASURED])
+        index = pd.DataFrame(rows, columns=["source", "label", "split", *_MEASURED, PROBLEM])
         return index.assign(id=index["source"], subject=None)
 
     def _from_yolo(self) -> pd.DataFrame:
-        rows, empty, folder = [], 0, self.located()
-        for top in (path for path in visible(self._layout) if path.name.lower() in SPLIT_NAMES):
+        rows: list[tuple[Any, ...]] = []
+        empty, folder = 0, self.located()
+        for top in visible(self._layout):
+            split = split_named(top.name)
+            if split is None or not (top / "images").is_dir():
+                continue
             for path in visible(top / "images"):
                 table = top / "labels" / f"{path.stem}.txt"
                 if path.suffix.lower() not in SUFFIXES:
@@ -196,13 +210,30 @@ CSV files may end in .gz or .xz. From its authors, on request.
                 faces = list(read_words(table, _YOLO_COLUMNS))
                 empty += not faces
                 for line, row in faces:
-                    label = known(table, line, row, "class", _YOLO)
                     box = [number(table, line, row, side) for side in _YOLO_COLUMNS[1:]]
                     source = path.relative_to(folder).as_posix()
-                    rows.append((f"{source}#{line}", source, label, SPLIT_NAMES[top.name.lower()], *box))
+                    rows.append((f"{source}#{line}", source, (table, line, row), split, *box))
         if empty:
             self.notes.append(f"{empty} pictures without a labelled face are left out")
-        return pd.DataFrame(rows, columns=["id", "source", "label", "split", *_YOLO_COLUMNS[1:]]).assign(subject=None)
+        names = self._yolo_ids(plain(row["class"]) for _, _, (_, _, row), *_ in rows)
+        told = [labelled(table, line, row, "class", names, self.meaning) for _, _, (table, line, row), *_ in rows]
+        index = pd.DataFrame(rows, columns=["id", "source", "label", "split", *_YOLO_COLUMNS[1:]])
+        index["label"] = pd.Series([label for label, _ in told], dtype=object)
+        index[PROBLEM] = pd.Series([problem for _, problem in told], dtype=object)
+        return index.assign(subject=None)
+
+    def _yolo_ids(self, found: Iterable[str]) -> dict[str, str]:
+        """What the ids of YOLO's labels mean: as data.yaml says, as `order` says, else in the order of the alphabet."""
+        beside = names_beside(self._layout, self.located())
+        given = None if self._order is None else Ids.of_order(self._order)
+        ids = agreed([given, *beside], self.meaning, self._layout)
+        if ids is None:
+            ids = Ids.of_order(ORDERS["alphabetical8"], "AffectNet's alphabetical order, for want of a data.yaml")
+        elif not ids.counted:
+            self.notes.append(f"the ids mean what {ids.says} says: {ids.listed()}")
+        numbers = {int(each) for each in found if each.isdecimal()}
+        self.notes += questioned(ids, numbers, self.meaning, self._layout)
+        return {str(k): name for k, name in ids.names.items()}
 
     def _note(self, left_out: Counter[str]) -> None:
         if left_out:
@@ -212,23 +243,40 @@ CSV files may end in .gz or .xz. From its authors, on request.
 
 def _is_yolo(place: Path) -> bool:
     return any(
-        path.name.lower() in SPLIT_NAMES and (path / "images").is_dir() and (path / "labels").is_dir()
-        for path in visible(place)
+        split_named(path.name) and (path / "images").is_dir() and (path / "labels").is_dir() for path in visible(place)
     )
 
 
-def _valid(value: float) -> float | None:
-    """Valence or arousal; -2 means that there is none."""
+def _measured(path: Path, line: int | None, row: Mapping[str, str], column: str) -> float | None:
+    """Valence or arousal; None where there is none, which -2, NaN, infinity and nothing say."""
+    try:
+        value = number(path, line, row, column) if column in row else -2
+    except NoNumber:
+        return None
     return None if value == -2 else value
 
 
-def _value(of: Path, name: str) -> float:
-    """The number in a .npy file, which some copies hold as text."""
-    path = Path(f"{of}_{name}.npy")
+def _spelt(path: Path) -> str:
+    """The one value in a .npy file as a CSV table would have it: a whole number without a point, "" where none is.
+
+    Raises:
+        RowError: it is something else than one value.
+    """
     try:
-        return float(str(np.load(path, allow_pickle=False).item()))  # never unpickled: a pickle may carry code
+        values = np.load(path, allow_pickle=False).reshape(-1)  # never unpickled: a pickle may carry code
+    except (FileNotFoundError, EOFError):
+        return ""  # not there, or empty
     except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "pickle" not in str(error):
+            return ""  # cut off
         raise RowError(path, None, None, f"no number ({error})", "Unpack the annotations again.") from error
+    if len(values) > 1:
+        raise RowError(path, None, None, f"{len(values)} values where one is expected", "Unpack the annotations again.")
+    text = plain(str(values[0])) if len(values) else ""
+    try:
+        return f"{float(text):.0f}" if float(text).is_integer() else text
+    except ValueError:
+        return text
 
 
 def _disagreements(place: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Unpack
@@ -14,9 +15,11 @@ from annotated_types import Ge
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import DataArguments
+from emobench.data.readers.beside import agreed_with_definition
+from emobench.data.readers.labels import Meaning
 from emobench.data.readers.layouts import the_only
 from emobench.data.readers.pixel_table import PixelTable, public_as_test, read_pixel_tables
-from emobench.data.readers.tables import table_names
+from emobench.data.readers.tables import known, plain, table_names
 from emobench.data.readers.tree import holds_faces, places, scan, visible
 from emobench.emotions import ORDERS
 from emobench.errors import DatasetError, RowError
@@ -24,6 +27,7 @@ from emobench.errors import DatasetError, RowError
 _SEQUENCE = re.compile(r"(S\d+)_(\d+)_(\d+)")  # subject, sequence, frame, as all its pictures are named
 _IMAGES, _LABELS = ("cohn-kanade-images",), ("emotion", "emotion_labels")
 _TABLES = table_names("ckextended")
+_Row = tuple[Path, str, str, str]  # path, label, subject, sequence
 _EXTENDED = {str(number): emotion for number, emotion in enumerate(ORDERS["ckextended"])}
 
 
@@ -77,13 +81,14 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
         found = []
         for place in places(folder, "ck+48", "ck+", "ck48", "ckplus"):
             found += [path for path in visible(place) if path.name.lower() in _TABLES]
-            if holds_faces(place) or _below(place, _IMAGES) is not None:
+            if holds_faces(place, self.meaning) or _below(place, _IMAGES) is not None:
                 found.append(place)
         return the_only(found, self._chosen, folder, "CK+", self.expects)
 
     @cached_property
     def _table(self) -> PixelTable:
-        return read_pixel_tables([self._layout], self.located(), _EXTENDED)
+        agreed_with_definition("ckextended.csv's ids", _EXTENDED, None, self._layout, self.located(), self.meaning)
+        return read_pixel_tables([self._layout], self.located(), _EXTENDED, self.meaning)
 
     def sources(self) -> list[Path]:
         """The CSV file, or the folder of the pictures and labels."""
@@ -115,7 +120,7 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
         for subject in (path for path in visible(images) if path.is_dir()):
             for sequence in (path for path in visible(subject) if path.is_dir()):
                 sequences += 1
-                emotion = _label(labels / subject.name / sequence.name)
+                emotion = _label(labels / subject.name / sequence.name, self.meaning)
                 frames = [path for path in visible(sequence) if path.suffix.lower() == ".png"]
                 if emotion is None:
                     unlabelled += 1
@@ -127,10 +132,8 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
             self.notes.append(f"{unlabelled} of {sequences} sequences have no label and are left out")
         return self._indexed(rows)
 
-    def _of_sequence(
-        self, subject: str, sequence: str, frames: list[Path], emotion: str
-    ) -> list[tuple[Path, str, str, str]]:
-        """(path, label, subject, sequence) of the frames that are taken."""
+    def _of_sequence(self, subject: str, sequence: str, frames: list[Path], emotion: str) -> list[_Row]:
+        """The frames that are taken."""
         last = frames[max(1, len(frames) - (self._frames or 1)) :]
         first = frames[:1] if self._neutral else []
         labels = ["neutral"] * len(first) + [emotion] * len(last)
@@ -138,9 +141,9 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
 
     def _sorted_by_emotion(self) -> pd.DataFrame:
         """CK+48: the last three frames of each sequence in a folder per emotion."""
-        tree = scan(self._layout, None)
+        tree = scan(self._layout, None, self.meaning, self.located())
         self.notes += tree.notes
-        sequences: dict[str, list[tuple[Path, str, str, str]]] = {}
+        sequences: dict[str, list[_Row]] = {}
         for name, label, _ in tree.files:
             path = tree.place / name
             match = _SEQUENCE.match(path.name)
@@ -148,11 +151,12 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
                 remedy = "CK+48 names its pictures S010_004_00000017.png; without them subjects would cross the splits"
                 raise RowError(path, None, None, "no subject in the name", f"{remedy}. Use folder:<x> for other names.")
             subject, sequence, _ = match.groups()
-            sequences.setdefault(f"{subject}_{sequence}", []).append((path, label, subject, f"{subject}_{sequence}"))
+            named = f"{subject}_{sequence}"
+            sequences.setdefault(named, []).append((path, label, subject, named))
         last = slice(None) if self._frames is None else slice(-self._frames, None)
         return self._indexed([row for rows in sequences.values() for row in sorted(rows)[last]])
 
-    def _indexed(self, rows: list[tuple[Path, str, str, str]]) -> pd.DataFrame:
+    def _indexed(self, rows: list[_Row]) -> pd.DataFrame:
         folder = self.located()
         names = [path.relative_to(folder).as_posix() for path, *_ in rows]
         table = pd.DataFrame([row[1:] for row in rows], columns=["label", "subject", "sequence"])
@@ -164,20 +168,16 @@ def _below(place: Path, names: tuple[str, ...]) -> Path | None:
     return next((path for path in visible(place) if path.is_dir() and path.name.lower() in names), None)
 
 
-def _label(folder: Path) -> str | None:
-    """The emotion of a sequence, from the one file that holds its number as a float; None where there is no file."""
+def _label(folder: Path, meaning: Meaning) -> str | None:
+    """The label of a sequence, from the one file that holds its number as a float; None where there is no file."""
     files = [path for path in visible(folder) if path.suffix == ".txt"] if folder.is_dir() else []
     if not files:
         return None
     if len(files) > 1:
         raise DatasetError(f"{folder}: {len(files)} label files for one sequence. Keep one of them")
-    text = files[0].read_text(encoding="utf-8", errors="replace").strip()
-    order = ORDERS["ckplus"]
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if number not in range(len(order)):
-        listed = ", ".join(f"{k} is {emotion}" for k, emotion in enumerate(order))
-        raise RowError(files[0], 1, None, f"'{text[:20]}'", f"Known: {listed}.")
-    return order[int(number)]
+    text = plain(files[0].read_text(encoding="utf-8", errors="replace"))
+    order = {str(k): emotion for k, emotion in enumerate(ORDERS["ckplus"])}
+    with suppress(ValueError):  # of what is no number, which `known` says
+        whole = f"{float(text):.0f}" if float(text).is_integer() else text
+        text = whole if whole in order else text
+    return known(files[0], 1, {"": text}, "", order, meaning)

@@ -12,9 +12,11 @@ from annotated_types import Ge, Le
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
+from emobench.data.readers.beside import agreed_with_definition
 from emobench.data.readers.images import SUFFIXES
+from emobench.data.readers.labels import PROBLEM
 from emobench.data.readers.layouts import the_only
-from emobench.data.readers.tables import Inside, known, number, read_words
+from emobench.data.readers.tables import Inside, labelled, number, read_words
 from emobench.data.readers.tree import archives, places
 from emobench.emotions import ORDERS, in_canonical_order
 from emobench.errors import DatasetError
@@ -83,18 +85,19 @@ data/ may be on top. From its authors' page at the Multimedia Lab, CUHK.
         """One row a face, with its box (px) and the detector's confidence."""
         inside, table, unsure = Inside(self._images), self._layout, 0
         rows: list[tuple[object, ...]] = []
+        agreed_with_definition("ExpW's ids", _LABELS, None, table, self.located(), self.meaning)
         for line, row in read_words(table, _COLUMNS):
             name = inside(table, line, "image_name", row["image_name"])
-            label = known(table, line, row, "label", _LABELS)
+            label, problem = labelled(table, line, row, "label", _LABELS, self.meaning)
             box = [number(table, line, row, side) for side in BOX]
             sure = number(table, line, row, "confidence")
             if sure < self._confidence:
                 unsure += 1
             else:
-                rows.append((name, line, label, *box, sure))
+                rows.append((name, line, label, *box, sure, problem))
         if unsure:
             self.notes.append(f"{unsure:,} faces with a confidence below {self._confidence:g} are left out")
-        index = pd.DataFrame(rows, columns=["name", "line", "label", *BOX, "confidence"])
+        index = pd.DataFrame(rows, columns=["name", "line", "label", *BOX, "confidence", PROBLEM])
         top = self._images.relative_to(self.located()).as_posix()
         source = index["name"].radd(f"{top}/")
         return index.assign(source=source, id=source + "#" + index["line"].astype(str), subject=None, split=None).drop(

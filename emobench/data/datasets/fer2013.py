@@ -12,6 +12,7 @@ import pandas as pd
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import DataArguments
+from emobench.data.readers.beside import agreed_with_definition
 from emobench.data.readers.layouts import the_only
 from emobench.data.readers.pixel_table import USAGE, PixelTable, public_as_test, read_pixel_tables
 from emobench.data.readers.tables import table_names
@@ -31,7 +32,7 @@ class FER2013(EmotionDataModule):
     Args:
         layout: the file or folder to read, below the dataset's folder, where several are there; None: the only one.
         order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: such
-            folders are refused.
+            folders are refused where no file beside them, such as data.yaml, says it.
     """
 
     name = "fer2013"
@@ -40,7 +41,8 @@ class FER2013(EmotionDataModule):
 fer2013.csv                            emotion,pixels,Usage; or
 icml_face_data.csv                     emotion, Usage, pixels; or
 train.csv                              emotion,pixels: the contest's, without official splits; or
-{train,test}/<emotion>/*.jpg           with PublicTest_* and PrivateTest_* in test/, or with a val/ of its own
+{train,test}/<emotion>/*.jpg           with PublicTest_* and PrivateTest_* in test/, or with a val/ of its own; or
+{Training,PublicTest,PrivateTest}/<emotion>/*.jpg
 CSV files may end in .gz or .xz; archive/, data/ or images/ may be on top. From kaggle.com: fer2013 (msambare), or the
 contest "Challenges in Representation Learning: Facial Expression Recognition Challenge".
 """
@@ -63,19 +65,23 @@ contest "Challenges in Representation Learning: Facial Expression Recognition Ch
         found = [
             path
             for place in places(folder)
-            for path in (*[p for p in visible(place) if p.name.lower() in _TABLES], *[place] * holds_faces(place))
+            for path in (
+                *[p for p in visible(place) if p.name.lower() in _TABLES],
+                *[place] * holds_faces(place, self.meaning),
+            )
         ]
         return the_only(found, self._chosen, folder, "FER-2013", self.expects)
 
     @cached_property
     def _tree(self) -> Tree:
-        tree = scan(self._layout, self._order)
+        tree = scan(self._layout, self._order, self.meaning, self.located())
         tree.files = [(name, label, _official(name, split)) for name, label, split in tree.files]
         return tree
 
     @cached_property
     def _table(self) -> PixelTable:
-        return read_pixel_tables(self.sources(), self.located(), LABELS)
+        agreed_with_definition("FER-2013's ids", LABELS, self._order, self._layout, self.located(), self.meaning)
+        return read_pixel_tables(self.sources(), self.located(), LABELS, self.meaning)
 
     def sources(self) -> list[Path]:
         """The CSV file (the contest's test.csv comes after its train.csv), or the folder of the pictures."""

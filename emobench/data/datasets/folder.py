@@ -24,7 +24,7 @@ class Folder(EmotionDataModule):
     Args:
         dataset: the folder's name below the data root.
         order: what numeric folder names mean: a name in `emotions.ORDERS`, or the emotions of 0, 1, …; None: such
-            folders are refused.
+            folders are refused where no file beside them, such as data.yaml, says it.
     """
 
     name = "folder"
@@ -32,6 +32,7 @@ class Folder(EmotionDataModule):
     expects = """
 <Emotion>/*.jpg                        a folder per emotion (happy, happiness, joy; anger, angry; …), or
 {train,val,test}/<Emotion>/*.jpg       the same below split folders (valid, validation too; test or val may be missing)
+Your own names for emotions by `labels`, such as --set 'labels={ happy = "Freude" }', and others by `ignore`.
 """
 
     def __init__(
@@ -49,7 +50,7 @@ class Folder(EmotionDataModule):
     def _top(self) -> Path:
         """The folder that holds emotions, or splits."""
         folder = self.located()
-        found = [place for place in places(folder) if holds_faces(place)]
+        found = [place for place in places(folder) if holds_faces(place, self.meaning)]
         if len(found) > 1:
             listed = ", ".join(str(place) for place in found)
             raise DatasetError(f"{folder}: faces in several places: {listed}. Keep one, or name it folder:<x>/<place>")
@@ -63,6 +64,6 @@ class Folder(EmotionDataModule):
 
     def index(self) -> pd.DataFrame:
         """One row a picture."""
-        tree = scan(self._top, self._order)
+        tree = scan(self._top, self._order, self.meaning, self.located())
         self.notes += tree.notes
         return tree.table(self.located())

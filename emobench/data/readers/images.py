@@ -16,14 +16,15 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", 
 MAX_PIXELS = 64_000_000  # larger pictures are refused by their header
 
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
+_READ_PACKED = ([".csv", ".gz"], [".csv", ".xz"])
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no EPS: it starts another program
 _REMEDY = "Replace the file by an intact copy, or remove it."
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a path looks like a packed folder; a packed CSV file is none."""
+    """Whether a path looks like something to be unpacked first; .csv.gz and .csv.xz are read as they are."""
     packed = path.suffix.lower() in _ARCHIVES or ".7z" in path.suffixes  # x.7z.001 is a part of one
-    return packed and path.is_file() and ".csv" not in path.suffixes
+    return packed and path.is_file() and [suffix.lower() for suffix in path.suffixes[-2:]] not in _READ_PACKED
 
 
 def read_face(path: Path, upright: bool = True) -> np.ndarray:

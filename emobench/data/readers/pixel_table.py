@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from emobench.data.readers.tables import known, read_rows
+from emobench.data.readers.labels import PROBLEM, Meaning
+from emobench.data.readers.tables import known, labelled, plain, read_rows
+from emobench.data.readers.tree import split_named
 from emobench.errors import RowError
 
 SIDE = 48  # px
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+_SPELLINGS = {"emotion": ("emotions", "label"), "pixels": ("pixel",), "Usage": ("split", "set", "subset")}
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,24 @@ class PixelTable:
         yield from self.faces[rows["row"].to_numpy(), None]
 
 
-def read_pixel_tables(tables: list[Path], folder: Path, labels: Mapping[str, str]) -> PixelTable:
+def read_pixel_tables(tables: list[Path], folder: Path, labels: Mapping[str, str], meaning: Meaning) -> PixelTable:
     """Read tables with a header that names at least `emotion` and `pixels`; one named test.csv may lack `emotion`.
+
+    A row whose emotion is NaN, infinite or empty has no label but a `problem`.
 
     Args:
         tables: in the order of their rows.
         folder: sources are named relative to it.
         labels: id in the column `emotion` -> canonical emotion.
+        meaning: of names that may stand there instead.
 
     Raises:
         RowError: names the row as an editor counts lines, and the column.
     """
-    frames, faces, notes = [], [], []
+    frames, faces = [], []
+    notes: list[str] = []
     for path in tables:
-        frame, pixels = _read(path, labels)
+        frame, pixels = _read(path, labels, meaning, notes)
         name = path.relative_to(folder).as_posix()
         if "label" in frame:
             frames.append(frame.assign(source=name, subject=None))
@@ -70,21 +77,41 @@ def public_as_test(index: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return index, [f"no PrivateTest rows: PublicTest ({(index['split'] == 'test').sum():,} rows) is the test split"]
 
 
-def _read(path: Path, names: Mapping[str, str]) -> tuple[pd.DataFrame, np.ndarray]:
+def usage(path: Path, line: int, row: Mapping[str, str]) -> str:
+    """The split that the column `Usage` names.
+
+    Raises:
+        RowError: it names none.
+    """
+    named = split_named(plain(row["Usage"]))
+    if named is None or row["Usage"].strip().lower() in ("test", "testing"):  # which of the two test splits?
+        return known(path, line, row, "Usage", USAGE)
+    return named
+
+
+def _read(path: Path, names: Mapping[str, str], meaning: Meaning, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """`label` and `split` of each row, and the faces; no `label` and no faces without labels."""
     needed = {"pixels"} if path.name.startswith("test.csv") else {"emotion", "pixels"}
-    labels, splits, faces = [], [], []
+    labels, splits, faces, problems = [], [], [], []
+    said: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # how numpy says that text is no number
-        for line, row in read_rows(path, needed):
-            splits.append(known(path, line, row, "Usage", USAGE) if "Usage" in row else None)
+        looked_for = {"emotion", "pixels", "Usage"} - needed
+        for line, row in read_rows(path, needed, optional=looked_for, spellings=_SPELLINGS, said=said):
+            splits.append(usage(path, line, row) if "Usage" in row else None)
             if "emotion" in row:
-                labels.append(known(path, line, row, "emotion", names))
+                label, problem = labelled(path, line, row, "emotion", names, meaning)
+                labels.append(label)
+                problems.append(problem)
                 faces.append(_face(path, line, row["pixels"]))
+    notes += said
     if not splits:
         raise RowError(path, None, None, "no rows below the header", "Fetch the file again.")
     frame = pd.DataFrame({"split": pd.Series(splits, dtype=object)})
-    return (frame.assign(label=labels), np.stack(faces)) if labels else (frame, np.empty((0, SIDE, SIDE), np.uint8))
+    if not labels:
+        return frame, np.empty((0, SIDE, SIDE), np.uint8)
+    frame["label"], frame[PROBLEM] = pd.Series(labels, dtype=object), pd.Series(problems, dtype=object)
+    return frame, np.stack(faces)
 
 
 def _face(path: Path, line: int, text: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from emobench.data.readers.beside import names_beside
 from emobench.data.readers.images import SUFFIXES, is_archive
+from emobench.data.readers.labels import Ids, Meaning, agreed, known_orders, questioned, unexplained
 from emobench.emotions import ORDERS, canonical, is_emotion
 from emobench.errors import DatasetError
 
@@ -20,8 +23,10 @@ SPLIT_NAMES = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "publictest": "val",  # FER-2013's own names
     "test": "test",
     "testing": "test",
+    "privatetest": "test",
 }
 WRAPPERS = ("archive", "data", "dataset", "images")  # folders that downloads put on top
 _NOT_EMOTIONS = ("ahegao",)  # pornographic; comes with some copies of the Emotion Recognition Dataset
@@ -59,11 +64,16 @@ def archives(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if is_archive(path)]
 
 
-def holds_faces(place: Path) -> bool:
+def split_named(name: str) -> str | None:
+    """The split that a name stands for, whatever its case, blanks, underscores and hyphens; None: none."""
+    return SPLIT_NAMES.get(re.sub(r"[\s_\-]+", "", name).lower())
+
+
+def holds_faces(place: Path, meaning: Meaning) -> bool:
     """Whether a folder has emotion or number folders in it, directly or below split folders."""
     folders = [path for path in visible(place) if path.is_dir()]
-    below = [inner for path in folders if path.name.lower() in SPLIT_NAMES for inner in visible(path) if inner.is_dir()]
-    return any(is_emotion(path.name) or path.name.isdigit() for path in folders) or bool(below)
+    below = [inner for path in folders if split_named(path.name) for inner in visible(path) if inner.is_dir()]
+    return any(meaning.knows(path.name) or path.name.isdecimal() for path in folders) or bool(below)
 
 
 def order_named(order: str | Sequence[str] | None) -> tuple[str, ...] | None:
@@ -77,13 +87,8 @@ def order_named(order: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if not isinstance(order, str):
         return tuple(canonical(name) for name in order)
     if order not in ORDERS:
-        raise DatasetError(f"order '{order}': {_known_orders()}")
+        raise DatasetError(f"order '{order}': {known_orders()}")
     return ORDERS[order]
-
-
-def _known_orders() -> str:
-    lines = (f"  {name}: " + ", ".join(f"{k} {e}" for k, e in enumerate(emotions)) for name, emotions in ORDERS.items())
-    return "known orders are\n" + "\n".join(lines)
 
 
 @dataclass
@@ -109,28 +114,37 @@ class Tree:
         return pd.DataFrame({"id": names, "source": names, "label": labels, "subject": None, "split": splits})
 
 
-def scan(place: Path, order: tuple[str, ...] | None) -> Tree:
-    """All faces below a folder.
+def scan(place: Path, order: tuple[str, ...] | None, meaning: Meaning, top: Path) -> Tree:
+    """All faces below a folder; labels are emotions, or the user's own names for them.
 
     Args:
         place: holds emotion folders, or split folders with emotion folders in each.
-        order: what numeric folder names mean; None: they are refused.
+        order: what numeric folder names mean; None: what the files beside the data say, else they are refused.
+        meaning: of the user's own names; folders that it ignores are left out.
+        top: the dataset's folder, where names of classes may lie.
 
     Raises:
         DatasetError: a folder is neither, a split has two folders, or an emotion has no picture at all.
     """
     tree, left_out = Tree(place), Counter[str]()
     folders = [path for path in visible(place) if path.is_dir()]
-    splits = {path: SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in SPLIT_NAMES}
-    others = [path.name for path in folders if path not in splits and path.name.lower() not in WRAPPERS]
-    if splits and others:
+    splits = {path: split for path in folders if (split := split_named(path.name)) and not meaning.explains(path.name)}
+    beside = [path for path in folders if path not in splits and path.name.lower() not in WRAPPERS]
+    if splits and (others := [path.name for path in beside if not meaning.ignores(path.name)]):
         raise DatasetError(f"{place}: beside the split folders lies {', '.join(others)}. Keep the splits only")
     if len(set(splits.values())) < len(splits):
         raise DatasetError(f"{place}: two folders for one split: {', '.join(p.name for p in splits)}. Keep one of them")
+    for path in beside if splits else []:
+        if meaning.ignores(path.name):
+            meaning.leave_out(path.name, len(visible(path)))
+    tops = splits or dict.fromkeys([place])
+    ids = _ids([path for above in tops for path in visible(above) if path.is_dir()], order, meaning, place, top)
+    if ids is not None:
+        tree.notes += ids[1]
     named: set[str] = set()
-    for top, split in splits.items() or [(place, None)]:
-        left_out.update(path.suffix or path.name for path in visible(top) if not path.is_dir())
-        for folder, label in _emotion_folders(top, order, tree.notes):
+    for above, split in tops.items():
+        left_out.update(path.suffix or path.name for path in visible(above) if not path.is_dir())
+        for folder, label in _emotion_folders(above, None if ids is None else ids[0], meaning, tree.notes):
             named.add(label)
             below = folder.relative_to(place).as_posix()
             for name in _pictures(folder, left_out):
@@ -141,6 +155,21 @@ def scan(place: Path, order: tuple[str, ...] | None) -> Tree:
         listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(left_out.items()))
         tree.notes.append(f"{left_out.total()} files that are no faces are left out: {listed}")
     return tree
+
+
+def _ids(
+    folders: list[Path], order: tuple[str, ...] | None, meaning: Meaning, place: Path, top: Path
+) -> tuple[Ids, list[str]] | None:
+    """What the numbers that folders are named by mean, and what is said of it; None: no number needs a meaning."""
+    numbers = [path for path in folders if path.name.isdecimal() and not meaning.explains(path.name)]
+    if not numbers:
+        return None
+    beside = names_beside(place, top)
+    ids = agreed([None if order is None else Ids.of_order(order), *beside], meaning, place)
+    if ids is None:
+        raise DatasetError(f"{numbers[0]}: a number says no emotion. Set `order`; {known_orders()}")
+    notes = questioned(ids, {int(path.name) for path in numbers}, meaning, place)
+    return ids, notes if ids.counted else [f"the numbers mean what {ids.says} says: {ids.listed()}", *notes]
 
 
 def _pictures(folder: Path, left_out: Counter[str]) -> list[str]:
@@ -160,29 +189,27 @@ def _pictures(folder: Path, left_out: Counter[str]) -> list[str]:
     return sorted(names)
 
 
-def _emotion_folders(top: Path, order: tuple[str, ...] | None, notes: list[str]) -> list[tuple[Path, str]]:
+def _emotion_folders(top: Path, ids: Ids | None, meaning: Meaning, notes: list[str]) -> list[tuple[Path, str]]:
+    """(folder, label) of the folders of emotions; labels that the user explains as they stand."""
     found, unknown = [], []
     for path in (path for path in visible(top) if path.is_dir()):
-        if path.name.lower() in _NOT_EMOTIONS:
-            notes.append(f"{path.name} is no emotion: its {len(visible(path))} files are left out")
-        elif path.name.isdigit():
-            found.append((path, _by_number(path, order)))
-        elif is_emotion(path.name):
-            found.append((path, canonical(path.name)))
+        name = path.name
+        if ids is not None and name.isdecimal() and not meaning.explains(name):
+            name = ids.names[int(name)]
+        if meaning.ignores(name):
+            meaning.leave_out(name, len(visible(path)))
+        elif meaning.explains(name):
+            found.append((path, name))
+        elif name.lower() in _NOT_EMOTIONS:
+            notes.append(f"{name} is no emotion: its {len(visible(path))} files are left out")
+        elif is_emotion(name):
+            found.append((path, canonical(name)))
         else:
-            unknown.append(path.name)
+            unknown.append(name)
     if unknown:
-        raise DatasetError(f"{top}: no emotions: {', '.join(unknown)}. Rename these folders, or remove them")
+        raise DatasetError(f"{top}: {unexplained(unknown, meaning)}")
     if not found:
         packed = ", ".join(path.name for path in archives(top))
         remedy = f"Unpack {packed} first" if packed else "A folder per emotion is expected there"
         raise DatasetError(f"{top}: no folder of an emotion. {remedy}")
     return found
-
-
-def _by_number(path: Path, order: tuple[str, ...] | None) -> str:
-    if order is None:
-        raise DatasetError(f"{path}: a number says no emotion. Set `order`; {_known_orders()}")
-    if int(path.name) >= len(order):
-        raise DatasetError(f"{path}: the order {', '.join(order)} has no {path.name}. Set another `order`")
-    return order[int(path.name)]
