@@ -225,6 +225,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Args:
         arguments: None: those of the process.
     """
+    from emobench.files import print_anything
+
+    for stream in (sys.stdout, sys.stderr):
+        print_anything(stream)
     try:
         code = app(arguments, standalone_mode=False)  # a command's typer.Exit comes back as its code
     except Exception as error:

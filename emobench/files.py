@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -14,6 +15,16 @@ from emobench.errors import StoreError
 
 _LARGEST = 64 * 2**20  # bytes of a JSON file
 SCHEMA_VERSION = 1  # of JSON files that are no records (see `emobench.runner.record`)
+
+
+def print_anything(stream: object, encoding: str | None = None) -> None:
+    """From now on a stream shows what its encoding has not as escapes, where before a print of it ended the program.
+
+    Args:
+        encoding: None: the terminal's own, which may be ASCII.
+    """
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 @contextmanager

@@ -211,6 +211,29 @@ def made(generated: Path, made_suite: Path, tmp_path: Path) -> tuple[Path, Path]
     return suite, results
 
 
+@pytest.mark.parametrize("how", ["skip", "trust"])
+def test_a_damaged_record_of_a_needed_fit_is_made_again(
+    emobench: Emobench, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    """The network that others need is fitted again, and what was made with other weights than it now has too."""
+    suite, results = pair
+    before = rows(results, "tiny")
+    needed = before["resnet18"]
+    store = Store(results)
+    record = store.fit_folder(needed.fit_key) / "fit.json"
+    record.write_bytes(record.read_bytes()[:100])
+    lose_evaluation(results, "tiny", before["mean"])
+    assert emobench("bench", suite, "--results", results, "--on-existing", how) == 0
+    said = capsys.readouterr()
+    assert "again: resnet18 on synthetic-plain, seed 0: the record of its fit is " in said.out
+    assert "which did not finish" not in said.out + said.err
+    after = rows(results, "tiny")
+    assert {row.state for row in after.values()} == {"done"}
+    assert metrics(after["resnet18"]) == metrics(before["resnet18"])
+    assert metrics(after["mean"]) == metrics(before["mean"])
+    assert fit_record(results, needed.fit_key).state == "done"
+
+
 def test_a_guide_with_other_weights_trains_its_generator_again(
     emobench: Emobench, made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

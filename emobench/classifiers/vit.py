@@ -230,7 +230,7 @@ def checkpoint_folder(file: WeightFile) -> Path:
 def normalisation(folder: Path | None) -> tuple[list[float], list[float]]:
     """Mean and std of the checkpoint's image processor; 0.5, the processor's own default, without one."""
     file = None if folder is None else folder / "preprocessor_config.json"
-    said = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    said = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
     return said.get("image_mean", [0.5] * 3), said.get("image_std", [0.5] * 3)
 
 

@@ -85,7 +85,7 @@ def _progress(store: Store, cell: Cell, started: float) -> tuple[str, str, str]:
     """Epoch, validation score and time, spent and to come, of a running cell."""
     spent = time.monotonic() - started
     try:
-        progress: dict[str, Any] = json.loads((store.fit_folder(cell.fit_key) / "progress.json").read_text())
+        progress: dict[str, Any] = json.loads((store.fit_folder(cell.fit_key) / "progress.json").read_text("utf-8"))
     except (OSError, json.JSONDecodeError):
         return "", "", _duration(spent)
     score = progress["val_macro_f1"]

@@ -144,12 +144,12 @@ class Manifest:
         with published(folder) as scratch:
             self.faces.to_parquet(scratch / "faces.parquet")
             rest = {name: value for name, value in vars(self).items() if name != "faces"}
-            (scratch / "manifest.json").write_text(json.dumps(rest))
+            (scratch / "manifest.json").write_text(json.dumps(rest), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """The manifest that was written there."""
-        rest = json.loads((folder / "manifest.json").read_text())
+        rest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         return cls(faces=pd.read_parquet(folder / "faces.parquet"), **{**rest, "emotions": tuple(rest["emotions"])})
 
 

@@ -267,14 +267,14 @@ def _decode_part(job: _Job, start: int) -> bool:
     phashes = perceptual_hashes(smalls).tolist()
     records = {"hash": hashes, "phash": phashes, "constant": constant, "problem": problems}
     temporary = job.records(start).with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(records))
+    temporary.write_text(json.dumps(records), encoding="utf-8")
     os.replace(temporary, job.records(start))
     return True
 
 
 def _gather(partial: Path) -> None:
     """Joins the chunks' records in one table."""
-    parts = [json.loads(path.read_text()) for path in sorted(partial.glob("*.json"))]
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(partial.glob("*.json"))]
     columns = {name: [value for part in parts for value in part[name]] for name in _RECORD}
     pd.DataFrame(columns).astype(_RECORD).to_parquet(partial / "records.parquet")
     for path in [*partial.glob("*.json"), partial / "3-channels"]:

@@ -202,7 +202,7 @@ class History(Checkpoint):
             writer.writeheader()
             writer.writerows(self.rows)
             with replacing(self.path) as temporary:
-                temporary.write_text(text.getvalue())
+                temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 class Progress(pl.Callback):
@@ -231,7 +231,7 @@ class Progress(pl.Callback):
             "val_macro_f1": None if score is None else score.item(),
         }
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(content))
+            temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def by_step(checkpoints: Iterable[Path]) -> list[Path]:

@@ -97,13 +97,25 @@ class Reuse:
         """
         fit = self._fit(cell.fit_key)
         if fit is None:
-            return None
+            return "the record of its fit is gone or damaged, and others need it" if cell.fit_key in needed else None
         if cell.trains and cell.fit_key in needed and not self.there(cell.fit_key, needed):
             return "its weights are gone or cut short, and others need them"
         result = self._result(cell)
         return (self._fitted_with_others(cell, fit) if cell.trains else None) or (
             None if result is None else self._evaluated_with_others(cell, result)
         )
+
+    def damaged(self, cell: Cell) -> str | None:
+        """What of a cell's records lies here and cannot be read; None: nothing."""
+        folder = self.store.fit_folder(cell.fit_key)
+        for path, what in ((folder / "fit.json", "fit"), (folder / cell.eval_key / "result.json", "evaluation")):
+            try:
+                read_record(path)
+            except FileNotFoundError:
+                continue
+            except StoreError:
+                return f"the record of its {what} is damaged"
+        return None
 
     def _behind(self, cell: Cell) -> set[str]:
         """The networks that a cell's own is built with."""
@@ -224,7 +236,7 @@ def to_run(results: Path, plan: Plan, on_existing: OnExisting) -> list[tuple[Cel
     """
     reuse = Reuse(Store(results))
     chosen: dict[int, str | None] = {
-        id(cell): None for cell in plan.cells if not stored(results, plan.suite, cell, on_existing)
+        id(cell): reuse.damaged(cell) for cell in plan.cells if not stored(results, plan.suite, cell, on_existing)
     }
     grown = True
     while grown:

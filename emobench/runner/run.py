@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from emobench.errors import Diverged, EmobenchError, Interrupted
+from emobench.files import print_anything
 from emobench.runner.build import build_data, build_joint_data
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit
@@ -76,6 +77,8 @@ def start(job: Job, gpu: int | None = None) -> None:
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        for stream in (sys.stdout, sys.stderr):
+            print_anything(stream, "utf-8")
     except OSError as error:
         print(f"{folder}: no log can be written ({error})", file=sys.stderr)
     sys.exit(execute(job))

@@ -135,7 +135,7 @@ class Store:
         probe = self.cells / f".probe.{os.getpid()}"
         try:
             self.cells.mkdir(parents=True, exist_ok=True)
-            probe.write_text("")
+            probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
             raise StoreError(
@@ -177,7 +177,7 @@ class Store:
         """
         folder = self.fit_folder(fit_key)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as file:
+        with open(folder / ".lock", "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
