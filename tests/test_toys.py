@@ -82,7 +82,7 @@ def test_a_track_and_a_metric_in_a_file_of_ones_own(generated: Path, suite: dict
     assert control.n.item() == 32
     page = (results / "toys" / "leaderboard.md").read_text()
     assert "## Portraits on synthetic-plain, 32 px" in page
-    assert "Portraits on `synthetic-plain`: **cvae** obeys best" in page
+    assert "Portraits on `synthetic-plain`: cvae leads with" in page
     assert "earlier commits" not in page
     (results / "toys" / "leaderboard.md").unlink()
     (tmp_path / "toys.py").rename(tmp_path / "elsewhere.py")
