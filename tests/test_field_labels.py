@@ -445,14 +445,14 @@ def test_out_into_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture
 
     tree(tmp_path / "x", ["happy", "sad"])
     out = tmp_path / "new" / "deep" / "audit.json"
-    assert check("folder:x", tmp_path, {}, pixels=False, out=out)
+    assert check("folder:x", tmp_path, [], pixels=False, out=out) == 0
     assert json.loads(out.read_text())["faces"] == 18
     (tmp_path / "file").write_text("")
     for wrong in (tmp_path / "file" / "audit.md", tmp_path / "new"):
         with pytest.raises(StoreError, match="--out"):
-            check("folder:missing", tmp_path, {}, pixels=False, out=wrong)  # before the dataset is looked for
+            check("folder:missing", tmp_path, [], pixels=False, out=wrong)  # before the dataset is looked for
     with pytest.raises(StoreError, match=r"no kind of picture ends in '\.txt'"):
-        show("folder:missing", tmp_path, {}, split="train", each=1, seed=0, out=tmp_path / "a.txt")
+        show("folder:missing", tmp_path, [], split="train", each=1, seed=0, out=tmp_path / "a.txt")
 
 
 # ---- Tiny data are called tiny ---------------------------------------------------------------------------------------

@@ -166,11 +166,11 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
 
 
 def _is_suite(path: Path) -> bool:
-    """Whether a TOML file may be a suite: it has tables of data and models."""
+    """Whether a TOML file may be a suite: it has tables of data and models, or cannot be read."""
     try:
         return {"data", "model"} <= tomllib.loads(path.read_text(encoding="utf-8-sig")).keys()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
-        return False
+        return True
 
 
 def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -> tuple[Path, str]:

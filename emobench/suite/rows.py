@@ -74,8 +74,12 @@ class DataRow:
     arguments: dict[str, Any]  # as the suite and the defaults say, `size` among them
 
 
-def trainer_options(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of Lightning's Trainer, checked by name and by the types that Lightning gives them."""
+def trainer_options(where: str, options: Mapping[str, Any], *, selects: bool = True) -> dict[str, Any]:
+    """Options of Lightning's Trainer, checked by name and by the types that Lightning gives them.
+
+    Args:
+        selects: whether validation chooses something; what needs it for its curves alone may leave it out.
+    """
     from lightning.pytorch import Trainer
 
     options = table_of(where, "", options, 'precision = "bf16-mixed"')
@@ -86,7 +90,8 @@ def trainer_options(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
             raise SuiteError(f"{where}: {option} is set by emobench; use {_OURS[option]}")
         if option not in known:
             raise SuiteError(f"{where}: {unknown('option', option, known)}")
-        _check_option(where, option, options[option], hints[option])
+        if selects or (option, options[option]) != ("limit_val_batches", 0):
+            _check_option(where, option, options[option], hints[option])
     return dict(options)
 
 
@@ -139,7 +144,7 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     model = taken(where, table, "class", str, name, '"resnet18"')
     optional = taken(where, table, "optional", bool, False, "true")
     needs = table_of(where, "needs", table.pop("needs", {}), 'guide = "vgg16"')
-    trainer = trainer_options(f"{where} trainer", table.pop("trainer", {}))
+    options = table.pop("trainer", {})
     on = _some_of(f"{where} on", "dataset", table.pop("on", None), datasets)
     train_on = _some_of(f"{where} train_on", "dataset", table.pop("train_on", None), datasets)
     seeds = _some_of(f"{where} seeds", "seed", table.pop("seeds", None), suite.seeds)
@@ -148,6 +153,7 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     arguments, recipe = arguments_of(where, cls, {**preset, **table})
     if not hasattr(cls, "logits") and recipe is not None and (recipe.monitor or recipe.patience):
         raise SuiteError(f"{where}: {model} is evaluated at its last weights; leave monitor and patience out")
+    trainer = trainer_options(f"{where} trainer", options, selects=recipe is None or bool(recipe.monitor))
     may_need = {**cls.needs, **getattr(cls, "may_need", {})}
     for role in needs:
         if role not in may_need:
