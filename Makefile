@@ -22,10 +22,10 @@ smoke: $(READY)  ## the whole way in about a minute
 	$(BIN)/emobench bench smoke --results $(RESULTS) $(ARGS)
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-quick: $(READY)  ## those that take no training, for the working loop
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
