@@ -34,7 +34,7 @@ from rekey_runs import EQUAL, READ, REPOSITORY, Checkouts, Code, differences, en
 from safetensors.torch import load_file
 
 from emobench.errors import EmobenchError
-from emobench.files import read_object, write_text
+from emobench.files import read_object, write_json, write_text
 from emobench.report.write import write
 from emobench.runner.build import build_model
 from emobench.runner.store import Origin, Store
@@ -289,15 +289,11 @@ def give_keys(results: Path, board: str, rows: Sequence[Row], keys: Mapping[str,
             assert row.new is not None
             content[FIRST] = dict(row.first)
             content["made_of"] = {"fit": row.new["fit"], "eval": row.new["eval"]}
-        _write_json(path, content)
+        write_json(path, content)
         if row.record.eval_key in keys:
             row.folder.rename(row.folder.with_name(keys[row.record.eval_key]))
     path = results / board / "suite.json"
-    _write_json(path, renamed(read_object(path), keys))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_json(path, renamed(read_object(path), keys))
 
 
 def give_keys_in_texts(repository: Path, keys: Mapping[str, str]) -> None:

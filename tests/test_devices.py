@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,7 +66,7 @@ Run = Callable[..., StoredCell]
 @pytest.fixture
 def run(emobench: Callable[..., int]) -> Run:
     """`run(suite, results, *settings)` runs a suite by the real command; returns its first cell."""
-    return lambda *arguments: _run(emobench, *arguments)
+    return functools.partial(_run, emobench)
 
 
 def _run(emobench: Callable[..., int], suite: Path, results: Path, *settings: str) -> StoredCell:

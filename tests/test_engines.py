@@ -7,41 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from toys import COSTS, ENGINE
 
 import emobench as package
 from emobench.errors import SuiteError
 from emobench.runner.engines import engine_of
 from emobench.runner.engines.local import Local
 
-HERE = '''
-from emobench.runner.engines.engine import Engine
-from emobench.runner.run import execute
-
-
-class Here(Engine):
-    """Runs a job at once, in the sweep's own process."""
-
-    name = "here"
-
-    def start(self, job):
-        return [execute(job)]
-
-    def poll(self, started):
-        return started[0]
-
-    def stop(self, started, *, at_once=False):
-        pass
-
-    def wait(self, started):
-        pass
-'''
-COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb", "faces_per_s")
-
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     path = tmp_path / "here.py"
-    path.write_text(HERE)
+    path.write_text(ENGINE)
     return path
 
 

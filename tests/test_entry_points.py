@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from toys import COSTS, ENGINE, installed
 
 import emobench as package
 from emobench.runner.engines import engine_of
@@ -122,22 +123,7 @@ def brightness(made):
 
 BRIGHTNESS = Metric("brightness", "recognition", brightness, low=0, high=1)
 """,
-    "engine": '''
-from emobench.runner.engines.engine import Engine
-from emobench.runner.run import execute
-
-
-class Here(Engine):
-    """Runs a job at once, in the sweep's own process."""
-
-    name = "toy-engine"
-
-    def start(self, job):
-        return [execute(job)]
-
-    def poll(self, started):
-        return started[0]
-''',
+    "engine": ENGINE,
 }
 SUITE = """
 panel = ["resnet18", "vgg16"]
@@ -178,20 +164,6 @@ per_emotion = 4
 sources = 8
 intensity = 1
 """
-COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb", "faces_per_s")
-
-
-def installed(folder: Path, files: Mapping[str, str], points: Sequence[str], name: str = "toys") -> Path:
-    """Install a distribution: files, and modules that it names as entry points, in a folder as of site-packages."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    named = "".join(f"{place} = {point}\n" for place, point in enumerate(points))
-    (info / "entry_points.txt").write_text(f"[emobench.plugins]\n{named}")
-    for path, text in files.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_text(text)
-    return folder
 
 
 def command(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -238,7 +210,7 @@ def test_a_file_of_each_kind(
     page = (tmp_path / "local" / "toys" / "leaderboard.md").read_text()
     assert "## Portraits on portrayed, 32 px" in page
 
-    there = ("--results", tmp_path / "toy", "--data", tmp_path / "data", "--engine", "toy-engine")
+    there = ("--results", tmp_path / "toy", "--data", tmp_path / "data", "--engine", "here")
     assert emobench("bench", tmp_path / "toys.toml", *there) == 0, capsys.readouterr()
     toy = package.read_board(tmp_path / "toy" / "toys")
     compared = [board[~board.metric.isin(COSTS)].reset_index(drop=True) for board in (toy, local)]
@@ -260,7 +232,7 @@ def test_a_package_that_is_installed_or_edited_later(
     monkeypatch.syspath_prepend(str(installed(tmp_path / "site", files, ["brightly"], "brightly")))
     for name in ("brightly", "brightly.parts"):  # of the case before
         monkeypatch.delitem(sys.modules, name, raising=False)
-    assert engine_of("toy-engine").__module__ == "brightly.parts"
+    assert engine_of("here").__module__ == "brightly.parts"
     with_metric = cells()
     parts.write_text(parts.read_text().replace("/ 255", "/ 256"))
     edited = cells()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toys import installed
 
 import emobench as package
 from emobench.errors import EmobenchError, StoreError, SuiteError
@@ -71,15 +72,6 @@ def model(path: Path, cls: str, name: str, imports: str = "") -> Path:
     return path
 
 
-def entry_point(folder: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a package that names a module of its own."""
-    info = folder / f"{module}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[emobench.plugins]\nmine = {module}\n")
-    monkeypatch.syspath_prepend(str(folder))
-
-
 SUITE = """
 [data.drawn]
 class = "mine/data.py:Drawn"
@@ -105,7 +97,7 @@ def three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine" / "data.py").write_text(DATASET)
     model(tmp_path / "folder" / "more.py", "More", "from_folder")
     model(tmp_path / "site" / "installed_plugin.py", "Installed", "installed")
-    entry_point(tmp_path / "site", "installed_plugin", monkeypatch)
+    monkeypatch.syspath_prepend(str(installed(tmp_path / "site", {}, ["installed_plugin"])))
     monkeypatch.setenv("EMOBENCH_PLUGINS", str(tmp_path / "folder"))
     (tmp_path / "mine.toml").write_text(SUITE)
     return tmp_path / "mine.toml"

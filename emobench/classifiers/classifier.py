@@ -99,7 +99,7 @@ class EmotionClassifier(EmotionModel):
     ) -> None:
         super().__init__(emotions=emotions, size=size)
         self.training_arguments = TrainingArguments(**{**self.argument_defaults(), **training})
-        if self.recipe is not None:
+        if self.recipe is not None:  # all of them, as the subclass resolved them; without a fit there are none
             self.save_hyperparameters(dict(self.training_arguments), logger=False)
         self.register_buffer("class_weights", torch.ones(len(self.emotions)), persistent=False)
         # Saved with the network: a pre-trained one brings its own, and its file may be gone later.

@@ -125,8 +125,8 @@ def execute(job: Job) -> int:
         traceback.print_exc()
         if not helper:
             states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
-            # Where the disk is full, the sweep sees the exit code and says so.
-            print(store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), describe(ended))))
+            said = store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), describe(ended)))
+            print(said, file=sys.stderr)  # with what kept it from being written: the sweep sees the exit code alone
         return 128 + ended.signal if isinstance(ended, Interrupted) else 1
     finally:
         for number, handler in before.items():  # an engine may run jobs in the sweep's own process
