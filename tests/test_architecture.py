@@ -36,7 +36,7 @@ MAY: dict[str, set[str]] = {
         "suite",
     },
     "report": {"errors", "evaluation", "files", "metrics", "runner", "suite"},
-    "commands": {"data", "errors", "metrics", "report", "runner", "suite"},
+    "commands": {"data", "errors", "files", "metrics", "report", "runner", "suite"},
     "__init__": {"commands", "errors", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
     "cli": {"commands", "errors", "files", "report", "runner", "suite"},
     "__main__": {"cli"},

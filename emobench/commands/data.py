@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from emobench.data.audit import FINDINGS
+from emobench.data.manifest import Manifest
 from emobench.errors import DatasetError
+from emobench.files import write_text
 from emobench.report.markdown import code, escape, table
 from emobench.suite.overrides import apply, parsed
 from emobench.suite.rows import data_module
@@ -30,42 +32,45 @@ def arguments(given: Sequence[str]) -> dict[str, Any]:
 
 
 def check(name: str, data_root: Path, given: Mapping[str, Any], *, pixels: bool, out: Path | None) -> bool:
-    """Audit a dataset and print the report, or write it as Markdown or JSON.
+    """Audit a dataset and print the report, or write it as Markdown or JSON; also where training would be refused.
 
     Returns:
-        Whether at most `max_bad` of its faces cannot be read.
+        Whether at most `max_bad` of its faces cannot be read, and the others can be split.
     """
     module, _ = data_module(f"data check {name}", name, given, data_root)
     allowed, module.max_bad = module.max_bad, 1.0  # the report comes first
-    module.plan(pixels=pixels)
-    good = bool(module.audit["excluded"] <= allowed * module.audit["faces"])
-    text = report(name, module, pixels)
+    manifest = module.examine(pixels=pixels)
+    good = bool(manifest.audit["excluded"] <= allowed * manifest.audit["faces"])
+    text = report(name, manifest, pixels)
     if out is None:
         print(text)
     else:
-        written = json.dumps({"dataset": name, "notes": module.notes, **module.audit}, indent=1)
-        out.write_text(written if out.suffix == ".json" else text, encoding="utf-8")
+        written = json.dumps({"dataset": name, "notes": manifest.notes, **manifest.audit}, indent=1)
+        write_text(out, written if out.suffix == ".json" else text)
         print(f"The report is {out}")
     if not good:
-        print(f"{module.audit['excluded']} faces cannot be read: more than max_bad = {allowed:g} allows")
-    return good
+        print(f"{manifest.audit['excluded']} faces cannot be read: more than max_bad = {allowed:g} allows")
+    if manifest.refused is not None:
+        print(f"No split, so nothing can be trained: {manifest.refused}")
+    return good and manifest.refused is None
 
 
-def report(name: str, module: Any, pixels: bool) -> str:
-    """The audit of a planned data module as Markdown."""
-    found = module.audit
+def report(name: str, manifest: Manifest, pixels: bool) -> str:
+    """The audit of a dataset as Markdown."""
+    found = manifest.audit
     how = "Every face decoded" if pixels else "By names and sizes only: duplicates are equal names of equal size"
     lines = [f"# Audit of {escape(name)}", "", f"{how}.", ""]
     splits = list(found["classes"])
-    emotions = list(module.emotions)
+    emotions = list(manifest.emotions)
     rows = [[emotion, *(f"{found['classes'][split][emotion]:,}" for split in splits)] for emotion in emotions]
     rows.append(["all", *(f"{sum(found['classes'][split].values()):,}" for split in splits)])
     if "subjects" in found:
         rows.append(["subjects", *(f"{found['subjects'].get(split, 0):,}" for split in splits)])
     lines += [*table(["faces", *splits], rows), ""]
     lines += [*table(["finding", "n"], [[text, f"{found[key]:,}"] for key, text in FINDINGS.items() if key in found])]
-    lines += ["", *(f"- {escape(note)}" for note in module.notes)]
+    lines += ["", *(f"- {escape(note)}" for note in manifest.notes)]
     for title, faces in (
+        ("Why faces cannot be read", [f"{n:,}: {escape(reason)}" for reason, n in found["reasons"].items()]),
         ("Cannot be read", [escape(problem) for problem in found["excluded_faces"].values()]),
         ("Of one colour", [code(face) for face in found.get("constant_faces", [])]),
         ("Exact duplicates with contradicting labels", _contradicting(found, emotions)),

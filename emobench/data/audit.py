@@ -5,7 +5,8 @@ Only faces that cannot be read are excluded, for every model alike; all else is 
 
 from __future__ import annotations
 
-import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emobench.data.readers.files import HEAD, MOST, pointer, read_whole, regular, too_large
+from emobench.errors import RowError, from_text
+
 NEAR = 3  # bits of the 64 of a perceptual hash in which near duplicates may differ
 LISTED = 1000  # of each kind of finding, at most
 EXCLUDED = "excluded"  # the split of faces that cannot be read
+UNSPLIT = "unsplit"  # of the others where there is no split, because too many cannot be read or too few are left
 FINDINGS = {  # the counts among `findings`, and what each counts
     "faces": "faces",
     "excluded": "cannot be read, excluded",
@@ -48,14 +53,23 @@ def by_name_and_size(folder: Path, sources: pd.Series) -> pd.DataFrame:
     for source in pd.unique(sources):
         size, problem = -1, None
         try:
-            size = os.stat(folder / source).st_size
-        except OSError as error:
-            problem = f"{folder / source}: {error.strerror}. Put the file there, or remove its row."
+            size, problem = _without_decoding(folder / from_text(source))
+        except RowError as error:
+            problem = str(error)
         if size == 0:
             problem = f"{folder / source}: not an intact image (0 bytes). Replace or remove the file."
         problems[source], names[source] = problem, f"{source.rpartition('/')[2]} {size}"
     hashes = sources.map(names) if sources.is_unique else sources.index.astype(str)
     return pd.DataFrame({"problem": sources.map(problems).astype(object), "hash": hashes})
+
+
+def _without_decoding(path: Path) -> tuple[int, str | None]:
+    """A file's size, bytes, and what can be said against it without reading it, but for what may be a pointer."""
+    size = regular(path)
+    found = (too_large(size), "Scale the picture down, or remove it.") if size > MOST else None
+    if 60 <= size < HEAD:  # bytes; that of git-lfs has about 130
+        found = pointer(read_whole(path))
+    return size, str(RowError(path, None, None, *found)) if found else None
 
 
 def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str, str]) -> dict[str, Any]:
@@ -72,6 +86,7 @@ def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str,
         "faces": len(faces),
         "excluded": len(problems),
         "excluded_faces": dict(list(problems.items())[:LISTED]),
+        "reasons": _reasons(problems),
         "classes": {
             str(split): {emotion: int((part["label"] == k).sum()) for k, emotion in enumerate(emotions)}
             for split, part in faces.groupby("split", sort=False)
@@ -87,6 +102,19 @@ def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str,
         constant = good.loc[good["constant"], "id"]
         found |= {"constant": len(constant), "constant_faces": constant.head(LISTED).tolist(), **_near(good)}
     return found
+
+
+def _reasons(problems: dict[str, str]) -> dict[str, int]:
+    """How many faces cannot be read for the same reason, the most frequent one first.
+
+    A problem is `<file>: <what was found>. <what to do>`; names of files and numbers in it do not make another reason.
+    """
+    counts: Counter[str] = Counter()
+    for face, problem in problems.items():
+        source = face.partition("#")[0]
+        said = problem.partition(f"{source}: ")[2] if f"{source}: " in problem else problem.partition(": ")[2]
+        counts[re.sub(r"\d[\d,.]*", "…", said or problem)] += 1
+    return dict(counts.most_common(LISTED))
 
 
 def leaked(faces: pd.DataFrame) -> np.ndarray:

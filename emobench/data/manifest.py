@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emobench.data.audit import EXCLUDED, findings
+from emobench.data.audit import EXCLUDED, UNSPLIT, findings
 from emobench.data.content import digest
 from emobench.data.pack import published
 from emobench.data.split import SPLITS, complete
@@ -64,6 +64,7 @@ class Manifest:
         fingerprint: SHA-256 of the faces, the settings and the emotions.
         audit: see `audit.findings`.
         usable: whether few enough faces were unreadable; else there is no split.
+        refused: why there is no split for another reason, such as too few faces; the audit stands all the same.
     """
 
     faces: pd.DataFrame
@@ -72,6 +73,7 @@ class Manifest:
     fingerprint: str
     audit: dict[str, Any]
     usable: bool
+    refused: str | None
 
     @classmethod
     def make(
@@ -100,9 +102,6 @@ class Manifest:
             max_bad: share of unreadable faces above which the dataset is not split.
             fold: see `split.complete`.
             together: columns of which equal values never cross a split drawn here.
-
-        Raises:
-            DatasetError: see `split.complete`.
         """
         problems = records.get("problem", pd.Series(None, index.index, object))
         problems = problems.map(lambda problem: problem.replace(top, ""), na_action="ignore")
@@ -112,16 +111,22 @@ class Manifest:
         emotions = classes or in_canonical_order(set(index["label"]))
         faces = index.assign(split=EXCLUDED, label=index["label"].map(emotions.index).astype(np.int64))
         notes: list[str] = []
-        if not good.all():
-            such = f"such as {problems[~good].iloc[0]}"
+        such = "" if good.all() else f"such as {problems[~good].iloc[0]}"
+        if such:
             notes.append(f"{(~good).sum():,} of {len(index):,} faces cannot be read and are left out, {such}")
-        if usable:
-            split, more = complete(index[good].assign(twin=_twins(index[good], together)), place, fold)
-            faces.loc[good, "split"] = split
-            notes += more + _absent(faces, emotions)
+        refused = None if good.any() else f"{place}: none of {len(index):,} faces can be read, {such}"
+        if usable and refused is None:
+            try:
+                split, more = complete(index[good].assign(twin=_twins(index[good], together)), place, fold)
+                faces.loc[good, "split"] = split
+                notes += more + _absent(faces, emotions)
+            except DatasetError as error:
+                refused = str(error)
+        if not usable or refused is not None:
+            faces.loc[good, "split"] = UNSPLIT
         found = findings(faces, emotions, dict(zip(index.loc[~good, "id"], problems[~good], strict=True)))
         faces = faces.drop(columns=["phash", "constant"], errors="ignore")
-        return cls(faces, emotions, notes, digest([_content(faces), settings, emotions]), found, usable)
+        return cls(faces, emotions, notes, digest([_content(faces), settings, emotions]), found, usable, refused)
 
     @property
     def unreadable(self) -> float:

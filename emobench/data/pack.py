@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 import pandas as pd
@@ -33,12 +34,20 @@ CHUNK = 1024  # faces that a process decodes at a time, and at most lost when a 
 _RECORD = {"hash": object, "phash": np.uint64, "constant": bool, "problem": object}
 _PHASH_SIDE = 32  # px, of the small picture behind a perceptual hash
 
+_WRITE_REMEDIES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EACCES: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
+    errno.EPERM: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
+    errno.EROFS: "Make it writable",
+}
+
 Reader = Callable[[pd.DataFrame], Iterator[np.ndarray | RowError]]
 
 
 def default_cache() -> Path:
     """Where packs and manifests are kept: `EMOBENCH_CACHE`, else `~/.cache/emobench`."""
-    return Path(os.environ.get("EMOBENCH_CACHE") or Path.home() / ".cache" / "emobench")
+    return Path(os.environ.get("EMOBENCH_CACHE") or "~/.cache/emobench").expanduser()
 
 
 def pixel_hash(face: np.ndarray) -> str:
@@ -75,7 +84,8 @@ def published(folder: Path) -> Iterator[Path]:
     """
     with writable(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        scratch = folder.with_name(f".{folder.name}-{os.getpid()}-{token_hex(4)}")
+        scratch.mkdir()  # unlike tempfile's, it follows the umask: a group may share the cache
     try:
         with writable(folder):
             yield scratch
@@ -98,8 +108,10 @@ def writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "Free some space, or set EMOBENCH_CACHE to another folder that can be written"
-        raise DatasetError(f"cannot write {folder} ({error.strerror or error}). {remedy}") from error
+        first = _WRITE_REMEDIES.get(error.errno or 0, "See that it can be written")
+        place = error.filename or folder
+        remedy = f"{first}, or set EMOBENCH_CACHE to another folder that can be written"
+        raise DatasetError(f"cannot write {place} ({error.strerror or error}). {remedy}") from error
 
 
 # ---- the pack --------------------------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from rich.progress import track
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
-from emobench.data.readers.images import SUFFIXES, crop
+from emobench.data.readers.images import crop, is_picture
 from emobench.data.readers.layouts import the_only
 from emobench.data.readers.tables import Inside, known, number, read_rows, read_words, table_names
-from emobench.data.readers.tree import SPLIT_NAMES, holds_faces, order_named, places, scan, visible
+from emobench.data.readers.tree import SPLIT_NAMES, LeftOut, holds_faces, named, order_named, places, scan, visible
 from emobench.emotions import ORDERS, canonical, is_emotion
 from emobench.errors import DatasetError, RowError
 
@@ -132,7 +132,7 @@ CSV files may end in .gz or .xz. From its authors, on request.
         """One face, uint8 (C, h, w), cut out by its box where it has one."""
         if not hasattr(row, "width"):
             return super().read(row)
-        path = self.located() / row.source
+        path = self.file(row)
         picture = self._picture(path)
         _, height, width = picture.shape
         centre, half = np.array([row.x * width, row.y * height]), np.array([row.width * width, row.height * height]) / 2
@@ -142,9 +142,9 @@ CSV files may end in .gz or .xz. From its authors, on request.
         parts = []
         left_out: Counter[str] = Counter()
         for table, images, split in self._tables:
-            inside = Inside(images)
+            inside = Inside(images, self.located().parent)
             rows: list[tuple[Any, ...]] = []
-            top = images.relative_to(self.located()).as_posix()
+            top = named(images, self.located())
             for line, row in read_rows(table, {"subDirectory_filePath", "expression", *_FACE}, without_header=_COLUMNS):
                 name = inside(table, line, "subDirectory_filePath", row["subDirectory_filePath"])
                 label = known(table, line, row, "expression", _LABELS)
@@ -165,12 +165,14 @@ CSV files may end in .gz or .xz. From its authors, on request.
     def _from_npy(self) -> pd.DataFrame:
         rows: list[tuple[Any, ...]] = []
         left_out: Counter[str] = Counter()
+        others = LeftOut()
         folder, console = self.located(), Console(stderr=True)
         for top, split in ((self._layout / name, split) for name, split in _SETS.items()):
             files = visible(top / "images") if (top / "images").is_dir() else []
             hidden = not console.is_terminal
             for path in track(files, f"reading {top.name}", console=console, disable=hidden, transient=True):
-                if path.suffix.lower() not in SUFFIXES:
+                if not is_picture(path):
+                    others.add(path.name)
                     continue
                 of = top / "annotations" / path.stem
                 row = {"expression": str(int(_value(of, "exp")))}
@@ -179,17 +181,19 @@ CSV files may end in .gz or .xz. From its authors, on request.
                     left_out[label] += 1
                     continue
                 measured = [_valid(_value(of, name)) for name in ("val", "aro")]
-                rows.append((path.relative_to(folder).as_posix(), label, split, *measured))
+                rows.append((named(path, folder), label, split, *measured))
         self._note(left_out)
+        self.notes += others.notes()
         index = pd.DataFrame(rows, columns=["source", "label", "split", *_MEASURED])
         return index.assign(id=index["source"], subject=None)
 
     def _from_yolo(self) -> pd.DataFrame:
-        rows, empty, folder = [], 0, self.located()
+        rows, empty, folder, others = [], 0, self.located(), LeftOut()
         for top in (path for path in visible(self._layout) if path.name.lower() in SPLIT_NAMES):
             for path in visible(top / "images"):
                 table = top / "labels" / f"{path.stem}.txt"
-                if path.suffix.lower() not in SUFFIXES:
+                if not is_picture(path):
+                    others.add(path.name)
                     continue
                 if not table.is_file():
                     raise RowError(path, None, None, f"no label file {table}", "Unpack the labels again.")
@@ -198,10 +202,11 @@ CSV files may end in .gz or .xz. From its authors, on request.
                 for line, row in faces:
                     label = known(table, line, row, "class", _YOLO)
                     box = [number(table, line, row, side) for side in _YOLO_COLUMNS[1:]]
-                    source = path.relative_to(folder).as_posix()
+                    source = named(path, folder)
                     rows.append((f"{source}#{line}", source, label, SPLIT_NAMES[top.name.lower()], *box))
         if empty:
             self.notes.append(f"{empty} pictures without a labelled face are left out")
+        self.notes += others.notes()
         return pd.DataFrame(rows, columns=["id", "source", "label", "split", *_YOLO_COLUMNS[1:]]).assign(subject=None)
 
     def _note(self, left_out: Counter[str]) -> None:

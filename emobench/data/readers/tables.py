@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from emobench.data.readers.files import HEAD, pointer
 from emobench.errors import RowError
 
 PACKED = ("", ".gz", ".xz")  # suffixes that may follow .csv
@@ -26,6 +27,7 @@ def table_names(*stems: str) -> tuple[str, ...]:
 @contextmanager
 def _text(path: Path) -> Iterator[Any]:
     """The file's lines as text; what cannot be read is a RowError with the line that was reached."""
+    _refuse_pointer(path)
     unpack: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     reached = [0]
 
@@ -41,6 +43,17 @@ def _text(path: Path) -> Iterator[Any]:
         raise RowError(path, reached[0] or None, None, f"no text table after this row ({error})", _AGAIN) from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise RowError(path, reached[0] or None, None, f"cannot be read further ({error})", _AGAIN) from error
+
+
+def _refuse_pointer(path: Path) -> None:
+    """A table that a clone without git-lfs or git-annex left in place of the table."""
+    try:
+        with open(path, "rb") as file:
+            said = pointer(file.read(HEAD))
+    except OSError:
+        return  # reading it says why
+    if said is not None:
+        raise RowError(path, None, None, *said)
 
 
 def read_rows(
@@ -127,39 +140,51 @@ def number(path: Path, line: int, row: Mapping[str, str], column: str) -> float:
 class Inside:
     """Checks that the paths which a label file names stay below a folder.
 
+    A link may lead on to where the data lie as well: below the data root, or in the cache of the Hugging Face hub,
+    whose snapshots are folders of links.
+
     Args:
         folder: the images' folder.
+        root: the data root; None: the folder itself.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.folder = folder
         self._real = os.path.realpath(folder)
+        self._allowed = [self._real, os.path.realpath(root or folder), *_hub(self._real)]
         self._folders: dict[str, bool] = {}  # resolving a path costs a call for each of its parts
 
     def __call__(self, path: Path, line: int, column: str, name: str) -> str:
-        """The name as it stands, to be read below the folder; a file that is not there is the audit's business.
+        """The name, to be read below the folder; a file that is not there is the audit's business.
+
+        Backslashes between folders, as Windows writes them, and blanks around are understood, except in the name of a
+        file that has them.
 
         Raises:
             RowError: it is absolute, goes up, holds a NUL, is too long, or a link in it leads out of the folder.
         """
-        parts = name.replace("\\", "/").split("/")
+        parts = name.strip().replace("\\", "/").split("/")
         wrong = None
         if not name.strip():
             wrong = "no name"
         elif "\0" in name:
             wrong = "a name with a NUL"
-        elif name.startswith(("/", "\\")) or parts[0].endswith(":"):
+        elif not parts[0] or parts[0].endswith(":"):
             wrong = f"the absolute path '{name[:60]}'"
         elif ".." in parts:
             wrong = f"'{name[:60]}' leads out of the folder"
         elif len(name.encode()) > 1024 or max(len(part.encode()) for part in parts) > 255:
             wrong = f"a name of {len(name)} characters, '{name[:40]}…'"
-        elif self._leads_out(name):
+        elif self._leads_out(found := self._there(name, "/".join(parts))):
             wrong = f"'{name[:60]}' is a link out of the folder"
         if wrong is not None:
             remedy = f"Paths must lie below {self.folder}. Correct or remove the row, or put a copy of the file there."
             raise RowError(path, line, column, wrong, remedy)
-        return name
+        return found
+
+    def _there(self, name: str, plain: str) -> str:
+        """The name as it stands where a file has it, else the plain one."""
+        return name if name != plain and os.path.lexists(os.path.join(self._real, name)) else plain
 
     def _leads_out(self, name: str) -> bool:
         parent, _, _ = name.rpartition("/")
@@ -169,4 +194,18 @@ class Inside:
         return self._folders[parent] or (os.path.islink(whole) and not self._below(os.path.realpath(whole)))
 
     def _below(self, real: str) -> bool:
-        return real == self._real or real.startswith(self._real + os.sep)
+        return any(real == top or real.startswith(top + os.sep) for top in self._allowed)
+
+
+def _hub(real: str) -> list[str]:
+    """Where links to files of the Hugging Face hub may lead: the hub's cache, and beside a snapshot its blobs.
+
+    The cache is <hub>/datasets--<owner>--<name>/{snapshots/<commit>/…, blobs/<digest>}; a copy may lie anywhere.
+    """
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    found, parts = [os.path.realpath(os.path.expanduser(cache))], Path(real).parts
+    for k, part in enumerate(parts):
+        if part.startswith("datasets--") and parts[k + 1 : k + 2] == ("snapshots",):
+            found.append(str(Path(*parts[: k + 1], "blobs")))
+    return found
