@@ -640,3 +640,126 @@ def test_a_full_disk_and_a_missing_right_have_their_own_advice(tmp_path: Path) -
     ):
         with pytest.raises(DatasetError, match=said), writable(tmp_path):
             raise OSError(number, os.strerror(number), str(tmp_path / "here"))
+
+
+# ---- Copies made from a face belong to it ---------------------------------------------------------------------------
+
+
+def made_from(one: Image.Image) -> dict[str, Image.Image]:
+    """What people make of a face before anybody splits them."""
+    return {
+        "flip": one.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "turned": one.rotate(10),
+        "both": one.rotate(-7, Image.Resampling.BILINEAR).transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "bright": one.point(lambda value: min(255, int(value * 1.3))),
+        "dark": one.point(lambda value: int(value * 0.6)),
+    }
+
+
+def test_drawn_splits_keep_a_face_and_its_copies_together(tmp_path: Path) -> None:
+    place = tree(tmp_path / "faces", each=20)
+    for path in sorted(place.rglob("*.png")):
+        for how, picture in made_from(Image.open(path)).items():
+            picture.save(path.with_name(f"{path.stem}_{how}.png"))
+    data = folder(place, tmp_path / "cache").plan()
+    assert data.audit["faces"] == 60 * 6
+    assert data.audit["near_groups"] == 60
+    assert data.audit["near_groups_across_splits"] == 0
+    assert data.audit["test_faces_copied_in_training"] == 0
+    original = data.faces["id"].str.extract(r"(\w+?_\d+)")[0]
+    assert (data.faces.groupby(original)["split"].nunique() == 1).all()
+    assert (data.faces["split"] == "test").sum() == 36
+    again = folder(place, tmp_path / "other", size=24).plan()  # at whatever size faces are served
+    assert again.faces.equals(data.faces)
+    assert again.fingerprint == data.fingerprint
+
+
+def test_copies_in_given_splits_are_counted(tmp_path: Path) -> None:
+    for k, (split, each) in enumerate((("train", 14), ("val", 6), ("test", 6))):
+        for number, name in enumerate(CLASSES):
+            (tmp_path / "faces" / split / name).mkdir(parents=True)
+            for i in range(each):
+                face(1000 * k + 100 * number + i).save(tmp_path / "faces" / split / name / f"{i}.png")
+    for how, picture in made_from(face(3)).items():  # of train/happy/3.png
+        picture.save(tmp_path / "faces" / "test" / "happy" / f"{how}.png")
+    face(3).save(tmp_path / "faces" / "test" / "sad" / "same.png")
+    data = folder(tmp_path / "faces", tmp_path / "cache").plan()
+    assert data.audit["test_faces_seen_in_training"] == 1
+    assert data.audit["test_faces_copied_in_training"] == 6
+    assert (data.audit["near_groups"], data.audit["near_groups_across_splits"]) == (1, 1)
+    assert data.audit["near_groups_with_contradicting_labels"] == 1
+    assert data.leaked().sum() == 1  # pixel-equal ones, as before
+    assert data.copied().sum() == 6
+
+
+def test_drawn_faces_are_not_taken_for_copies_of_other_people() -> None:
+    from emobench.data.copies import copy_groups
+    from emobench.data.datasets.synthetic import Synthetic
+    from emobench.data.pack import look
+
+    data = Synthetic(size=48, variant="plain", train=800, val=80, test=80)
+    data.prepare()
+    groups = copy_groups(np.stack([look(np.asarray(each)) for each in data.images]))
+    people = data.faces["subject"].groupby(groups).nunique()
+    assert (people == 1).all()
+    assert len(people) > 700  # of 960 faces of 96 people
+
+
+# ---- Search among many look-alikes stays bounded --------------------------------------------------------------------
+
+
+FRAMES = """
+import time
+import numpy as np
+from emobench.data.copies import copy_groups
+
+random = np.random.default_rng(0)
+scene = np.kron(random.integers(40, 200, (6, 6)), np.ones((8, 8), int))
+frames = np.clip(scene + random.integers(-1, 2, (20_000, 48, 48)), 0, 255).astype(np.uint8)
+began = time.process_time()
+groups = copy_groups(frames)
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(len(set(groups)), time.process_time() - began, peak / 2**20)
+"""
+
+
+def test_many_frames_of_one_scene_are_one_group_in_bounded_time_and_memory() -> None:
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    said = subprocess.run([sys.executable, "-c", FRAMES], capture_output=True, text=True, check=True, env=one)
+    groups, seconds, gigabytes = said.stdout.split()
+    assert int(groups) == 1
+    assert float(seconds) < 60  # of 4.5 million pairs, 3,000 took 39
+    assert float(gigabytes) < 1
+
+
+def test_a_dataset_of_one_scene_says_why_it_cannot_be_split(
+    emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for name in ("happy", "sad"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for i in range(30):
+            noise = random.integers(-1, 2, (48, 48))
+            frame = np.clip(np.asarray(face(5)).astype(int) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(frame).save(tmp_path / "faces" / name / f"{i}.png")
+    code, said = report(emobench, capsys, "data", "check", "folder:faces", "--data", tmp_path)
+    assert code == 1
+    assert "(kept) | 1 |" in said
+    assert "60 of the faces are copies of each other, or frames of one scene" in said
+
+
+# ---- Faces of mixed sizes and shapes are counted --------------------------------------------------------------------
+
+
+def test_sizes_and_shapes_are_counted(
+    emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tree(tmp_path / "faces")
+    _, said = report(emobench, capsys, "data", "check", "folder:faces", "--data", tmp_path)
+    assert "All faces have 48 x 48 px." in said
+    face(50).resize((120, 90)).save(place / "sad" / "wide.png")
+    face(51).resize((30, 31)).save(place / "sad" / "small.png")
+    data = folder(place, tmp_path / "cache").plan()
+    assert data.audit["sizes"] == {"width": [30, 120], "height": [31, 90], "different": 3, "not_square": 2}
+    _, said = report(emobench, capsys, "data", "check", "folder:faces", "--data", tmp_path)
+    assert "Faces have 3 different sizes, from 30 to 120 px wide and from 31 to 90 px high; 2 are not square." in said

@@ -68,6 +68,8 @@ def report(name: str, manifest: Manifest, pixels: bool) -> str:
         rows.append(["subjects", *(f"{found['subjects'].get(split, 0):,}" for split in splits)])
     lines += [*table(["faces", *splits], rows), ""]
     lines += [*table(["finding", "n"], [[text, f"{found[key]:,}"] for key, text in FINDINGS.items() if key in found])]
+    if "sizes" in found:
+        lines += ["", _sizes(found["sizes"])]
     lines += ["", *(f"- {escape(note)}" for note in manifest.notes)]
     for title, faces in (
         ("Why faces cannot be read", [f"{n:,}: {escape(reason)}" for reason, n in found["reasons"].items()]),
@@ -79,6 +81,16 @@ def report(name: str, manifest: Manifest, pixels: bool) -> str:
             more = ["- … (`--out audit.json` lists more)"] if len(faces) > _LISTED else []
             lines += ["", f"## {title}", "", *(f"- {face}" for face in faces[:_LISTED]), *more]
     return "\n".join(lines) + "\n"
+
+
+def _sizes(found: Mapping[str, Any]) -> str:
+    (least_x, most_x), (least_y, most_y) = found["width"], found["height"]
+    if found["different"] == 1:
+        return f"All faces have {most_x} x {most_y} px."
+    return (
+        f"Faces have {found['different']:,} different sizes, from {least_x} to {most_x} px wide and from {least_y} to "
+        f"{most_y} px high; {found['not_square']:,} are not square. All are resized to one square."
+    )
 
 
 def _contradicting(found: Mapping[str, Any], emotions: Sequence[str]) -> list[str]:

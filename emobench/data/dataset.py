@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge, Le
 
-from emobench.data.audit import by_name_and_size, leaked
+from emobench.data.audit import by_name_and_size, copied, leaked
 from emobench.data.content import digest, listing
 from emobench.data.manifest import Manifest, checked
-from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
+from emobench.data.pack import alone, default_cache, read_copies, read_images, read_records, write_pack
 from emobench.data.readers.files import let_read
 from emobench.data.readers.images import crop, is_archive, read_face
 from emobench.data.split import SPLITS
@@ -56,8 +56,9 @@ class Dataset(ABC):
         emotions: the K classes, in canonical order.
         fingerprint: SHA-256 of the index after the split, the pixels' hashes, the settings and the emotions.
         faces: one row a face; its RangeIndex is the row of the pack. `id`, `source`, `label` (into `emotions`),
-            `subject`, `split` ("excluded" where the face cannot be read), further columns of the dataset, and `hash`,
-            of the pixels at the source's resolution; of drawn faces only after `prepare()`.
+            `subject`, `split` ("excluded" where the face cannot be read), further columns of the dataset, `hash`, of
+            the pixels at the source's resolution (of drawn faces only after `prepare()`), and `copy`, equal for copies
+            of a face as `copies` finds them (where pixels were looked at).
         images: uint8 (N, C, size, size), a read-only memory map; C is 1 where all faces are gray, else 3.
         notes: what was decided or left out on the way, in sentences.
         audit: see `audit.findings`.
@@ -232,7 +233,7 @@ class Dataset(ABC):
             records = pd.DataFrame(index=index.index)
         elif pixels:
             write_pack(decoded, self.read_many, index, self.size, f"reading {self.name}")
-            records = read_records(decoded)
+            records = read_records(decoded).assign(copy=read_copies(decoded))
         else:
             records = by_name_and_size(self.located(), index["source"])
         manifest = Manifest.make(
@@ -327,3 +328,7 @@ class Dataset(ABC):
     def leaked(self) -> np.ndarray:
         """(N,) bool: a test face pixel-equal, at the source's resolution, to one of training or validation."""
         return leaked(self.faces)
+
+    def copied(self) -> np.ndarray:
+        """(N,) bool: a test face of which training or validation has a copy (see `copies`), or an equal face."""
+        return copied(self.faces)

@@ -27,12 +27,12 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from emobench.data.copies import SIDE, copy_groups
 from emobench.data.readers.images import resized
 from emobench.errors import DatasetError, RowError
 
 CHUNK = 1024  # faces that a process decodes at a time, and at most lost when a pack is interrupted, times the processes
-_RECORD = {"hash": object, "phash": np.uint64, "constant": bool, "problem": object}
-_PHASH_SIDE = 32  # px, of the small picture behind a perceptual hash
+_RECORD = {"hash": object, "constant": bool, "width": np.int64, "height": np.int64, "problem": object}
 
 _WRITE_REMEDIES = {
     errno.ENOSPC: "Free some space",
@@ -55,22 +55,10 @@ def pixel_hash(face: np.ndarray) -> str:
     return hashlib.blake2b(repr(face.shape).encode() + face.tobytes(), digest_size=16).hexdigest()
 
 
-def small(face: np.ndarray) -> np.ndarray:
-    """uint8 (C, h, w) -> gray uint8 (32, 32), the input of `perceptual_hashes`."""
+def look(face: np.ndarray) -> np.ndarray:
+    """uint8 (C, h, w) -> gray uint8 (48, 48), by which copies of faces are found; whatever size a pack has."""
     gray = face[0] if len(face) == 1 else np.rint(face.mean(0)).astype(np.uint8)
-    return np.asarray(Image.fromarray(gray).resize((_PHASH_SIDE, _PHASH_SIDE), Image.Resampling.BILINEAR))
-
-
-def perceptual_hashes(faces: np.ndarray) -> np.ndarray:
-    """uint64 (n,): pHash (Zauner 2010, section 3.2.1) of gray faces (n, 32, 32).
-
-    Of the 8×8 lowest frequencies of the cosine transform each gives a bit: whether it is above the face's median.
-    """
-    from scipy.fft import dctn
-
-    low = dctn(faces.astype(np.float32), axes=(1, 2))[:, :8, :8].reshape(-1, 64)
-    bits = low > np.median(low, axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
+    return np.asarray(Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 @contextmanager
@@ -120,8 +108,9 @@ def writable(folder: Path) -> Iterator[None]:
 def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int, title: str) -> None:
     """Decode every face and write below `folder`, which appears when all is done:
 
-    - `records.parquet`, one row a face: `hash`, `phash` (uint64), `constant` (all pixels are equal), and `problem`, why
-      a face cannot be read, else None; its pixels in the pack are black.
+    - `records.parquet`, one row a face: `hash`, `constant` (all pixels are equal), `width` and `height` of its source
+      (px), and `problem`, why a face cannot be read, else None; its pixels in the pack are black.
+    - `looks.npy`, uint8 (n, 48, 48), see `look`.
     - `images.npy`, uint8 (n, C, size, size). C is 1 where all faces are gray, else 3. A face
       that is not square is resized to the square as it is, by Pillow's antialiased bilinear.
 
@@ -190,15 +179,20 @@ class _Job:
         """Of all images."""
         return len(self.rows), self.channels, self.size, self.size
 
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """The files of pixels, and their shapes."""
+        return {"images.npy": self.shape, "looks.npy": (len(self.rows), SIDE, SIDE)}
+
     def records(self, start: int) -> Path:
         return self.partial / f"{start:09d}.json"
 
 
 def _decode(job: _Job, title: str) -> bool:
     """Decode every chunk that is not done yet; False where a face has more channels than the pack."""
-    images = job.partial / "images.npy"
-    if not images.exists():
-        images.write_bytes(_header(job.shape))
+    for name, shape in job.arrays.items():
+        if not (job.partial / name).exists():
+            (job.partial / name).write_bytes(_header(shape))
     starts = [start for start in range(0, len(job.rows), CHUNK) if not job.records(start).exists()]
     console = Console(stderr=True)
     hidden = not console.is_terminal
@@ -253,8 +247,8 @@ def _decode_part(job: _Job, start: int) -> bool:
     rows = job.rows.iloc[start : start + CHUNK]
     n = len(rows)
     pixels = np.zeros((n, *job.shape[1:]), np.uint8)
-    smalls = np.zeros((n, _PHASH_SIDE, _PHASH_SIDE), np.uint8)
-    hashes, constant = [""] * n, [False] * n
+    looks = np.zeros((n, SIDE, SIDE), np.uint8)
+    hashes, constant, widths, heights = [""] * n, [False] * n, [0] * n, [0] * n
     problems: list[str | None] = [None] * n
     k = -1
     for k, face in enumerate(job.read(rows)):
@@ -263,15 +257,16 @@ def _decode_part(job: _Job, start: int) -> bool:
             continue
         if len(face) > job.channels:
             return False
-        hashes[k], constant[k], smalls[k] = pixel_hash(face), bool((face == face[:, :1, :1]).all()), small(face)
+        hashes[k], constant[k], looks[k] = pixel_hash(face), bool((face == face[:, :1, :1]).all()), look(face)
         pixels[k] = resized(face, job.size)
+        heights[k], widths[k] = face.shape[1:]
     if k + 1 != n:
         raise DatasetError(f"{k + 1} faces were read where the index has {n}. The dataset's read_many is wrong")
-    with (job.partial / "images.npy").open("r+b") as file:  # a memory map is killed where a disk is full
-        file.seek(len(_header(job.shape)) + start * pixels[0].size)
-        file.write(pixels.tobytes())
-    phashes = perceptual_hashes(smalls).tolist()
-    records = {"hash": hashes, "phash": phashes, "constant": constant, "problem": problems}
+    for (name, shape), part in zip(job.arrays.items(), (pixels, looks), strict=True):
+        with (job.partial / name).open("r+b") as file:  # a memory map is killed where a disk is full
+            file.seek(len(_header(shape)) + start * part[0].size)
+            file.write(part.tobytes())
+    records = {"hash": hashes, "constant": constant, "width": widths, "height": heights, "problem": problems}
     temporary = job.records(start).with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(records))
     os.replace(temporary, job.records(start))
@@ -294,5 +289,17 @@ def read_images(folder: Path) -> np.ndarray:
 
 
 def read_records(folder: Path) -> pd.DataFrame:
-    """The records of a pack: `hash`, `phash`, `constant` and `problem` of each face, see `write_pack`."""
+    """The records of a pack: `hash`, `constant`, `width`, `height` and `problem` of each face, see `write_pack`."""
     return pd.read_parquet(folder / "records.parquet")
+
+
+def read_copies(folder: Path) -> np.ndarray:
+    """(n,) the group of each face of a pack, equal for copies; of faces of one colour equal pixels alone count."""
+    records = read_records(folder)
+    groups = np.asarray(pd.factorize(records["hash"].where(records["problem"].isna(), records.index.astype(str)))[0])
+    varied = np.flatnonzero(~records["constant"] & records["problem"].isna() & ~records["hash"].duplicated())
+    looks = np.load(folder / "looks.npy", mmap_mode="r")
+    found = copy_groups(np.asarray(looks[varied]))
+    joined = np.arange(groups.max() + 1)
+    joined[groups[varied]] = groups[varied][np.unique(found, return_index=True)[1]][found]
+    return np.asarray(joined[groups])

@@ -71,7 +71,7 @@ def cannot_open(path: Path, error: OSError) -> RowError:
     if error.errno == errno.ENOENT and target is not None:
         return RowError(path, None, None, f"a link to {target}, which is not there", "Put a file there, or remove it.")
     if error.errno == errno.ENOENT:
-        return RowError(path, None, None, "no such file", "Put the file there, or remove its row.")
+        return RowError(path, None, None, "not an intact image (no such file)", "Put it there, or remove its row.")
     if error.errno in (errno.EACCES, errno.EPERM):
         return RowError(path, None, None, "may not be read (Permission denied)", f"{let_read(path)}, or remove it.")
     return RowError(path, None, None, f"cannot be read ({error.strerror or error})", _MEND)
