@@ -32,6 +32,7 @@ from emobench.data.readers.tables import Inside
 from emobench.data.readers.tree import scan
 from emobench.errors import DatasetError, RowError, from_text, shown, to_text
 from emobench.files import replacing
+from emobench.runner.store import load_board
 
 CLASSES = ("happy", "sad", "neutral")
 
@@ -690,6 +691,28 @@ def test_copies_in_given_splits_are_counted(tmp_path: Path) -> None:
     assert data.audit["near_groups_with_contradicting_labels"] == 1
     assert data.leaked().sum() == 1  # pixel-equal ones, as before
     assert data.copied().sum() == 6
+
+
+def test_a_board_says_the_accuracy_without_copied_faces(emobench: Callable[..., int], tmp_path: Path) -> None:
+    for k, (split, each) in enumerate((("train", 14), ("val", 6), ("test", 6))):
+        for number, name in enumerate(CLASSES):
+            (tmp_path / "faces" / split / name).mkdir(parents=True)
+            for i in range(each):
+                face(1000 * k + 100 * number + i).save(tmp_path / "faces" / split / name / f"{i}.png")
+    for how, picture in made_from(face(3)).items():
+        picture.save(tmp_path / "faces" / "test" / "happy" / f"{how}.png")
+    suite = tmp_path / "s.toml"
+    suite.write_text('[data."folder:faces"]\nsize = 32\n[model.resnet18]\nwidth = 0.0625\nbatch = 8\nepochs = 1\n')
+    assert emobench("bench", suite, "--data", tmp_path, "--results", tmp_path / "results") == 0
+    numbers = pd.read_csv(tmp_path / "results/s/metrics.csv")
+    row = numbers[(numbers["metric"] == "accuracy_distinct") & (numbers["model"] == "resnet18")].iloc[0]
+    (cell,) = (each for each in load_board(tmp_path / "results", "s") if each.control is None)
+    assert cell.folder is not None
+    raw = pd.read_parquet(cell.folder / "predictions.parquet")
+    rest = raw[~raw["copied"]]
+    assert (len(raw), len(rest), row["n"]) == (23, 18, 18)
+    assert row["value"] == pytest.approx((rest["prediction"] == rest["label"]).mean())
+    assert not (numbers["metric"] == "accuracy_unleaked").any()  # none is equal
 
 
 def test_drawn_faces_are_not_taken_for_copies_of_other_people() -> None:
