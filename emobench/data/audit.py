@@ -75,7 +75,7 @@ def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str,
 
     Args:
         faces: `id`, `label` (into `emotions`), `subject` and `split`, `hash` (equal for equal pixels), and with it
-            `copy` (equal for copies too) and `constant`, `width` and `height` where pixels were looked at.
+            `copy` (equal for copies too) and `constant`, `px_wide` and `px_high` where pixels were looked at.
         emotions: the K classes.
         problems: id -> why the face cannot be read; their split is `EXCLUDED`.
     """
@@ -99,7 +99,7 @@ def findings(faces: pd.DataFrame, emotions: tuple[str, ...], problems: dict[str,
     if "copy" in good:
         constant = good.loc[good["constant"], "id"]
         found |= {"constant": len(constant), "constant_faces": constant.head(LISTED).tolist(), **_near(good)}
-    if "width" in good and len(good):
+    if "px_wide" in good and len(good):
         found["sizes"] = _sizes(good)
     return found
 
@@ -153,10 +153,10 @@ def _exact(good: pd.DataFrame) -> dict[str, Any]:
 def _sizes(good: pd.DataFrame) -> dict[str, Any]:
     """The sizes of the faces as they lie there, px: least and most, how many different ones, how many not square."""
     return {
-        "width": [int(good["width"].min()), int(good["width"].max())],
-        "height": [int(good["height"].min()), int(good["height"].max())],
-        "different": int(good[["width", "height"]].drop_duplicates().shape[0]),
-        "not_square": int((good["width"] != good["height"]).sum()),
+        "width": [int(good["px_wide"].min()), int(good["px_wide"].max())],
+        "height": [int(good["px_high"].min()), int(good["px_high"].max())],
+        "different": int(good[["px_wide", "px_high"]].drop_duplicates().shape[0]),
+        "not_square": int((good["px_wide"] != good["px_high"]).sum()),
     }
 
 

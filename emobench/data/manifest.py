@@ -94,7 +94,8 @@ class Manifest:
         Args:
             index: see `checked`.
             records: a row for each of the index: `problem` (why the face cannot be read, or None), `hash`, `copy`,
-                `constant`, `width` and `height`, as far as they are known; see `pack.write_pack`, `pack.read_copies`.
+                `constant`, `px_wide` and `px_high`, as far as they are known; see `pack.write_pack` and
+                `pack.read_copies`.
             place: where the dataset lies, for errors.
             top: taken off the paths in problems: results are shared, and name files below the dataset's folder.
             classes: K classes by definition; None: those that occur.
@@ -127,7 +128,7 @@ class Manifest:
         if not usable or refused is not None:
             faces.loc[good, "split"] = UNSPLIT
         found = findings(faces, emotions, dict(zip(index.loc[~good, "id"], problems[~good], strict=True)))
-        faces = faces.drop(columns=["constant", "width", "height"], errors="ignore")
+        faces = faces.drop(columns=["constant", "px_wide", "px_high"], errors="ignore")
         content = _content(faces.drop(columns="copy", errors="ignore"))  # follows from the pixels
         return cls(faces, emotions, notes, digest([content, settings, emotions]), found, usable, refused)
 

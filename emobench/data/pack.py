@@ -32,7 +32,7 @@ from emobench.data.readers.images import resized
 from emobench.errors import DatasetError, RowError
 
 CHUNK = 1024  # faces that a process decodes at a time, and at most lost when a pack is interrupted, times the processes
-_RECORD = {"hash": object, "constant": bool, "width": np.int64, "height": np.int64, "problem": object}
+_RECORD = {"hash": object, "constant": bool, "px_wide": np.int64, "px_high": np.int64, "problem": object}
 
 _WRITE_REMEDIES = {
     errno.ENOSPC: "Free some space",
@@ -108,8 +108,8 @@ def writable(folder: Path) -> Iterator[None]:
 def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int, title: str) -> None:
     """Decode every face and write below `folder`, which appears when all is done:
 
-    - `records.parquet`, one row a face: `hash`, `constant` (all pixels are equal), `width` and `height` of its source
-      (px), and `problem`, why a face cannot be read, else None; its pixels in the pack are black.
+    - `records.parquet`, one row a face: `hash`, `constant` (all pixels are equal), `px_wide` and `px_high`, the
+      size of its source, and `problem`, why a face cannot be read, else None; its pixels in the pack are black.
     - `looks.npy`, uint8 (n, 48, 48), see `look`.
     - `images.npy`, uint8 (n, C, size, size). C is 1 where all faces are gray, else 3. A face
       that is not square is resized to the square as it is, by Pillow's antialiased bilinear.
@@ -266,7 +266,7 @@ def _decode_part(job: _Job, start: int) -> bool:
         with (job.partial / name).open("r+b") as file:  # a memory map is killed where a disk is full
             file.seek(len(_header(shape)) + start * part[0].size)
             file.write(part.tobytes())
-    records = {"hash": hashes, "constant": constant, "width": widths, "height": heights, "problem": problems}
+    records = {"hash": hashes, "constant": constant, "px_wide": widths, "px_high": heights, "problem": problems}
     temporary = job.records(start).with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(records))
     os.replace(temporary, job.records(start))
@@ -289,7 +289,7 @@ def read_images(folder: Path) -> np.ndarray:
 
 
 def read_records(folder: Path) -> pd.DataFrame:
-    """The records of a pack: `hash`, `constant`, `width`, `height` and `problem` of each face, see `write_pack`."""
+    """The records of a pack: `hash`, `constant`, `px_wide`, `px_high` and `problem` of each face, see `write_pack`."""
     return pd.read_parquet(folder / "records.parquet")
 
 

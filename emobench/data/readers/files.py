@@ -73,13 +73,19 @@ def cannot_open(path: Path, error: OSError) -> RowError:
     if error.errno == errno.ENOENT:
         return RowError(path, None, None, "not an intact image (no such file)", "Put it there, or remove its row.")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return RowError(path, None, None, "may not be read (Permission denied)", f"{let_read(path)}, or remove it.")
+        return RowError(
+            path,
+            None,
+            None,
+            "may not be read (Permission denied)",
+            "Give yourself the right to read it (`chmod u+r`), or remove it.",
+        )
     return RowError(path, None, None, f"cannot be read ({error.strerror or error})", _MEND)
 
 
 def let_read(path: Path | str) -> str:
     """The advice that goes with a file or folder that the user may not read."""
-    return f"Give yourself the right to read it (`chmod -R u+rX`, or ask who owns {path})"
+    return f"Give yourself the right to read it (`chmod -R u+rX {path}`, or ask its owner)"
 
 
 def pointer(head: bytes) -> tuple[str, str] | None:
