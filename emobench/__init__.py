@@ -66,7 +66,7 @@ def bench(
     """
     from emobench.commands.bench import bench
 
-    outcome = bench(suite, overrides, Path(results), Path(data), engine=engine)
+    outcome = bench(suite, overrides, Path(results).expanduser(), Path(data).expanduser(), engine=engine)
     if outcome.exit_code > 128:
         raise KeyboardInterrupt
     return read_board(outcome.board)
@@ -83,7 +83,7 @@ def read_board(folder: Path | str) -> pd.DataFrame:
     """
     from emobench.report.written import read_board
 
-    return read_board(Path(folder))
+    return read_board(Path(folder).expanduser())
 
 
 def load(results: Path | str, suite: str, row: str, dataset: str | None = None, seed: int | None = None) -> Any:
@@ -104,7 +104,7 @@ def load(results: Path | str, suite: str, row: str, dataset: str | None = None, 
     from emobench.runner.build import load_model
     from emobench.runner.store import Store, load_board
 
-    board = load_board(Path(results), suite)
+    board = load_board(Path(results).expanduser(), suite)
     found = [
         each for each in board if each.row == row and dataset in (None, each.dataset) and seed in (None, each.seed)
     ]
@@ -115,4 +115,4 @@ def load(results: Path | str, suite: str, row: str, dataset: str | None = None, 
     if any(each.seed == first.seed and each.fit_key != first.fit_key for each in found):
         raise StoreError(f"{row} was run on {', '.join(sorted({each.dataset for each in found}))}: say which dataset")
     together = [each.dataset for each in board if each.row == row and each.fit_key == first.fit_key]
-    return load_model(Store(Path(results)), first.fit_key, together, first.dataset)
+    return load_model(Store(Path(results).expanduser()), first.fit_key, together, first.dataset)

@@ -5,10 +5,11 @@ Heavy imports stand inside the functions, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -36,8 +37,23 @@ class OnExisting(StrEnum):
     trust = "trust"
 
 
-Results = Annotated[Path, typer.Option("--results", help="Folder of the results and of the store of cells.")]
-Data = Annotated[Path, typer.Option("--data", envvar="EMOBENCH_DATA", help="Data root, which holds <root>/<dataset>/.")]
+def _home(given: Path | list[Path] | None) -> Any:
+    """`~` in a path, which no shell expands behind `--data=` or in a variable."""
+    if isinstance(given, list):
+        return [_home(each) for each in given]
+    try:
+        return None if given is None else given.expanduser()
+    except RuntimeError as error:  # ~nobody-of-this-name
+        raise typer.BadParameter(f"{given}: {error}") from None
+
+
+Results = Annotated[
+    Path, typer.Option("--results", callback=_home, help="Folder of the results and of the store of cells.")
+]
+Data = Annotated[
+    Path,
+    typer.Option("--data", envvar="EMOBENCH_DATA", callback=_home, help="Data root, which holds <root>/<dataset>/."),
+]
 
 
 def _version(asked: bool) -> None:
@@ -82,7 +98,10 @@ def bench(
     ] = False,
     wandb: Annotated[Wandb | None, typer.Option(help="Log every cell to Weights & Biases too.")] = None,
     weights_dir: Annotated[
-        Path | None, typer.Option(envvar="EMOBENCH_WEIGHTS", help="Folder of the Inception weights, for FID, KID, IS.")
+        Path | None,
+        typer.Option(
+            envvar="EMOBENCH_WEIGHTS", callback=_home, help="Folder of the Inception weights, for FID, KID, IS."
+        ),
     ] = None,
 ) -> None:
     """Train and measure every cell of a suite, and write its boards."""
@@ -130,9 +149,11 @@ def predict(
         str,
         typer.Argument(help="best:BOARD/DATASET (by validation), BOARD/DATASET/ROW, or the key of a finished cell."),
     ],
-    images: Annotated[list[Path], typer.Argument(help="Pictures of one face each, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(callback=_home, help="Pictures of one face each, or folders of them.")
+    ],
     format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
-    out: Annotated[Path | None, typer.Option(help="Write it here instead of printing it.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=_home, help="Write it here instead of printing it.")] = None,
     results: Results = Path("results"),
 ) -> None:
     """Say which emotion pictures show, by a trained classifier.
@@ -164,7 +185,7 @@ data_app = typer.Typer(help="Look at a dataset: audit it, show its faces.", no_a
 app.add_typer(data_app, name="data")
 
 Name = Annotated[str, typer.Argument(help="A dataset, such as fer2013 or folder:my-faces.")]
-Root = Annotated[Path, typer.Option("--root", "--data", envvar="EMOBENCH_DATA", help="Data root.")]
+Root = Annotated[Path, typer.Option("--root", "--data", envvar="EMOBENCH_DATA", callback=_home, help="Data root.")]
 Arguments = Annotated[list[str] | None, typer.Option("--set", help="The dataset's argument, such as order=fer2013.")]
 
 
@@ -176,7 +197,7 @@ def check(
     names_only: Annotated[
         bool, typer.Option("--names-only", help="By names and sizes: no face is decoded, a million take a minute.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the report here, as .md or .json.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=_home, help="Write the report here, as .md or .json.")] = None,
 ) -> None:
     """Find unreadable and constant faces, duplicates and contradicting labels; count classes, splits, subjects.
 
@@ -195,7 +216,7 @@ def show(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
     each: Annotated[int, typer.Option(min=1, help="Faces of each emotion.")] = 12,
     seed: Annotated[int, typer.Option(help="Which faces.")] = 0,
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("faces.png"),
+    out: Annotated[Path, typer.Option(callback=_home, help="The picture to write.")] = Path("faces.png"),
 ) -> None:
     """Write a picture of faces with their labels, to see whether they are right."""
     from emobench.commands.data import show
@@ -232,10 +253,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         code = app(arguments, standalone_mode=False)  # a command's typer.Exit comes back as its code
     except Exception as error:
-        from emobench.errors import EmobenchError
+        from emobench.errors import EmobenchError, shown
 
         if isinstance(error, EmobenchError):
             print(f"emobench: {error}", file=sys.stderr)
+            sys.exit(2)
+        if isinstance(error, OSError) and error.filename is not None:  # not on purpose, but a disk's or a right's
+            print(f"emobench: {shown(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own: a wrong option, say
             print(f"emobench: {error.format_message()}", file=sys.stderr)

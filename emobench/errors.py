@@ -17,12 +17,42 @@ EmobenchError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+_STRANGE = re.compile("[\udc80-\udcff]")  # bytes of a name that is no UTF-8, as Python hands them over (PEP 383)
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+
+
+def shown(name: object) -> str:
+    """A file's name, or a text that holds one, with each byte that is no UTF-8 as `\\xe9`: it can always be written.
+
+    >>> shown("caf\\udce9.png")
+    'caf\\\\xe9.png'
+    """
+    return _STRANGE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", str(name))
+
+
+def to_text(name: str) -> str:
+    """As `shown`, such that `from_text` gives the very name back; almost all names stay as they are."""
+    return shown(_ESCAPED.sub(r"\\x5cx\1", name))
+
+
+def from_text(text: str) -> str:
+    """The name of a file behind what `to_text` made of it.
+
+    >>> from_text(to_text("caf\\udce9.png")) == "caf\\udce9.png"
+    True
+    """
+    return _ESCAPED.sub(lambda code: "\\" if code[1] == "5c" else chr(0xDC00 + int(code[1], 16)), text)
+
 
 class EmobenchError(Exception):
-    """Base of all errors that emobench raises on purpose; `str(error)` is meant for the user."""
+    """Base of all errors that emobench raises on purpose; `str(error)` is meant for the user, and can be printed."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class SuiteError(EmobenchError):

@@ -31,11 +31,15 @@ def print_anything(stream: object, encoding: str | None = None) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; what was written takes its place when the block ends, and is gone if it fails.
 
-    A reader sees all of the old file or all of the new one, whatever happens meanwhile.
+    A reader sees all of the old file or all of the new one, whatever happens meanwhile. Others may read it as the umask
+    says, also where a library makes its files for their owner alone, as safetensors does.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        with open(temporary, "wb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         yield temporary
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -52,8 +56,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text likewise, to the disk before it takes its place."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    """Write a text likewise, to the disk before it takes its place; a name's bytes that are no UTF-8 as `\\udce9`."""
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

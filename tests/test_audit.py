@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import rotate
+from scipy.sparse.csgraph import connected_components
 
-from emobench.data.audit import pairs_within
+from emobench.data.copies import ALIKE, PATCH, copy_groups
 from emobench.data.datasets.fer2013 import FER2013
 from emobench.data.datasets.folder import Folder
-from emobench.data.pack import perceptual_hashes, small
+from emobench.data.pack import look
 from emobench.runner.record import read_record
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "fer2013"  # real rows, where they are at hand
@@ -66,11 +68,11 @@ def test_everything_planted_is_found(tmp_path: Path, snapshot: Callable[[Path], 
     assert found["groups_across_splits"] == 2
     assert found["groups_with_contradicting_labels"] == 1
     assert found["test_faces_seen_in_training"] == 2
-    assert ["train/happy/train-happy-2.png", "val/anger/val-anger-0.png"] in [
-        sorted(pair) for pair in found["near_faces"]
+    assert [sorted(group) for group in found["near_faces"]] == [
+        ["train/happy/train-happy-2.png", "val/anger/val-anger-0.png"]
     ]
-    assert found["near_pairs_across_splits"] >= 1
-    assert found["near_pairs"] < 10
+    assert found["near_groups_across_splits"] == 1
+    assert found["near_groups"] == 1
     assert found["classes"]["train"] == {"happy": 40, "sad": 40, "anger": 37}
     assert found["classes"]["excluded"] == {"happy": 0, "sad": 0, "anger": 3}
     assert snapshot(place) == before  # never touched
@@ -146,35 +148,56 @@ def test_a_dataset_with_an_unreadable_face_trains_and_says_so(emobench: Callable
     assert emobench("bench", suite, "--data", tmp_path, "--results", tmp_path / "results") == 2
 
 
-# ---- perceptual hashes -----------------------------------------------------------------------------------------------
+# ---- copies ----------------------------------------------------------------------------------------------------------
 
 
-def test_near_pairs_are_those_of_a_comparison_of_all() -> None:
+def test_groups_are_those_of_a_comparison_of_all() -> None:
+    """The definition, written as plain loops: every pair, mirrored or not, turned by half a step."""
     random = np.random.default_rng(0)
-    hashes = random.integers(0, 2**63, 300, np.uint64)
-    for k in range(0, 100, 2):  # near ones: 0 to 5 bits flipped
-        flips = random.choice(64, k // 2 % 6, replace=False)
-        hashes[k + 1] = hashes[k] ^ np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0))
-    distance = np.bitwise_count(hashes[:, None] ^ hashes[None])
-    expected = {(i, k) for i, k in zip(*np.nonzero(distance <= 3), strict=True) if i < k}
-    left, right = pairs_within(hashes, 3)
-    assert set(zip(left.tolist(), right.tolist(), strict=True)) == expected
-    assert len(expected) >= 30
-    assert [len(part) for part in pairs_within(hashes[:0], 3)] == [0, 0]
+    faces = [np.asarray(Image.fromarray(face(number, 48))) for number in range(14)]
+    changed = []
+    for number, each in enumerate(faces):
+        picture = Image.fromarray(each).rotate(float(random.uniform(-14, 14)), Image.Resampling.BILINEAR)
+        changed.append(np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if number % 2 else picture))
+    looks = np.stack(faces + changed)
+    across = (np.arange(48) + 0.5) / 24 - 1
+    window = np.clip((1 - np.hypot(across[:, None], across[None])) / 0.2, 0, 1)
+
+    def normal(picture: np.ndarray) -> np.ndarray:
+        disc = (picture - (picture * window).sum() / window.sum()) * window
+        return disc / np.linalg.norm(disc)
+
+    expected = np.zeros((28, 28), bool)
+    for i in range(28):
+        for mirror in (1, -1):
+            for angle in np.arange(-17.5, 17.6, 2.5):
+                moved = normal(
+                    rotate(looks[i][:, ::mirror].astype(float), angle, reshape=False, order=1, mode="nearest")
+                )
+                for k in range(28):
+                    other = normal(looks[k].astype(float))
+                    patches = ((moved - other) ** 2).reshape(6, 8, 6, 8).sum((1, 3))
+                    expected[i, k] |= (moved * other).sum() >= ALIKE and patches.max() <= PATCH
+    groups = connected_components(expected, directed=False)[1]
+    found = copy_groups(looks)
+    assert (found[:, None] == found[None]).tolist() == (groups[:, None] == groups[None]).tolist()
+    assert len(set(found)) == 14
+    assert len(copy_groups(looks[:0])) == 0
 
 
-def test_a_perceptual_hash_survives_what_eyes_do_not_see() -> None:
+def test_copies_survive_what_eyes_do_not_see() -> None:
     faces = [face(number, 96) for number in range(50)]
     resized = [np.asarray(Image.fromarray(each).resize((48, 48), Image.Resampling.BILINEAR)) for each in faces]
     noisy = [
         np.clip(each + np.random.default_rng(1).normal(0, 3, each.shape), 0, 255).astype(np.uint8) for each in faces
     ]
-    whole = [perceptual_hashes(np.stack([small(each[None]) for each in part])) for part in (faces, resized, noisy)]
-    assert np.median(np.bitwise_count(whole[0] ^ whole[1])) <= 2
-    assert np.median(np.bitwise_count(whole[0] ^ whole[2])) <= 3
-    assert np.bitwise_count(whole[0][:-1] ^ whole[0][1:]).min() > 6
+    looks = np.stack([look(each[None]) for part in (faces, resized, noisy) for each in part])
+    groups = copy_groups(looks)
+    assert (groups[:50] == groups[50:100]).all()
+    assert (groups[:50] == groups[100:]).all()
+    assert len(set(groups)) == 50
     colour = np.stack([faces[0]] * 3)
-    assert perceptual_hashes(small(colour)[None])[0] == whole[0][0]
+    assert (look(colour) == looks[0]).all()
 
 
 # ---- real rows, and a million ----------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def test_a_box_outside_its_picture_is_excluded_and_said(tmp_path: Path) -> None:
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, bad: str, message: str) -> None:
-    place = make(tmp_path / "expw", [row(0, 0, 0), bad, row(1, 0, 1)])
+    place = make(tmp_path / "root" / "expw", [row(0, 0, 0), bad, row(1, 0, 1)])
     (tmp_path / "secret.png").write_bytes((place / "image/origin/name_0.png").read_bytes())
     (place / "image/origin/link.png").symlink_to(tmp_path / "secret.png")
     (place / "image/origin/up").symlink_to(tmp_path)

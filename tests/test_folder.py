@@ -37,7 +37,10 @@ def test_the_usual_spellings_are_understood(tmp_path: Path) -> None:
     data.prepare()
     assert data.emotions == ("happy", "surprise", "fear", "anger")
     assert data.counts()["train"] == dict.fromkeys(data.emotions, 8)
-    assert data.notes == ["no official split: stratified, 80 % / 10 % / 10 %"]
+    assert data.notes == [
+        "thumbnails, trash and the like are ignored: 1 .DS_Store, 1 Thumbs.db, 1 __MACOSX",
+        "no official split: stratified, 80 % / 10 % / 10 %",
+    ]
     assert data.faces["id"][0] == "FEAR/face 00.jpg"
     assert data.images.shape == (40, 3, 16, 16)
 

@@ -87,7 +87,7 @@ CHANGES: list[tuple[str, str, set[str]]] = [
     ("class WarmupThenPlateau(", "class WarmupThenPlateau(object, ", CLASSIFIERS),
     # The data that training sees, and the faces that are packed.
     ("class Balance:", "class Balance(object):", set(DATASETS)),
-    ("_PHASH_SIDE = ", "_PHASH_SIDE = 1 + ", set(DATASETS)),
+    ("_RECORD = ", "_RECORD = {} or ", set(DATASETS)),
     # The fit: weight averaging, the seeding of steps, the choice of the checkpoint.
     ("(1 + so_far) / (10 + so_far)", "(2 + so_far) / (10 + so_far)", set(MODELS)),
     (">> 1))", ">> 2))", set(MODELS)),

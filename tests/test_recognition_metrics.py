@@ -42,6 +42,7 @@ def test_agrees_with_scikit_learn(probabilities: np.ndarray, labels: np.ndarray)
     expected = {
         "accuracy": sklearn.accuracy_score(labels, predictions),
         "accuracy_unleaked": sklearn.accuracy_score(labels, predictions),
+        "accuracy_distinct": sklearn.accuracy_score(labels, predictions),
         "macro_f1": sklearn.f1_score(labels, predictions, average="macro", **options),
         "weighted_f1": sklearn.f1_score(labels, predictions, average="weighted", **options),
         "precision": sklearn.precision_score(labels, predictions, average="macro", **options),
@@ -96,6 +97,14 @@ def test_impossible_label_costs_a_finite_amount() -> None:
     surprisal = measures(tally(np.array([[1.0, 0.0]]), [1]).sum(0), 2)["nll"]
     assert surprisal == pytest.approx(-np.log(np.finfo(np.float64).eps))
     assert surprisal == pytest.approx(sklearn.log_loss([1], np.array([[1.0, 0.0]]), labels=[0, 1]), abs=1e-6)
+
+
+def test_distinct_faces_alone() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])  # read as 0, 1, 0, 1
+    labels, leaked, copied = [0, 1, 1, 0], [True, False, False, False], [True, True, False, False]
+    found = measures(tally(probabilities, labels, leaked=leaked, copied=copied).sum(0), 2)
+    assert (found["accuracy"], found["accuracy_unleaked"], found["accuracy_distinct"]) == (0.5, 1 / 3, 0.0)
+    assert np.isnan(measures(tally(probabilities, labels, copied=[True] * 4).sum(0), 2)["accuracy_distinct"])
 
 
 def test_unleaked_faces_alone() -> None:

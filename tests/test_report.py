@@ -432,6 +432,19 @@ def test_leaked_faces_have_their_own_accuracy(results: Results) -> None:
     assert "80 of which also occur in training or validation" in page
 
 
+def test_copied_faces_have_their_own_accuracy(results: Results) -> None:
+    raw = predictions(2.0, 0, leaked=80).assign(copied=lambda table: np.arange(len(table)) < 120)
+    results.cell("good", 0, table=raw)
+    page = results.write().path.read_text()
+    found = one(numbers(results.folder), model="good", metric="accuracy_distinct", seed="0")
+    rest = raw[~raw["copied"]]
+    assert float(found["value"]) == pytest.approx((rest["prediction"] == rest["label"]).mean(), abs=1e-6)
+    assert int(found["n"]) == 280
+    assert "accuracy, distinct" in page
+    unleaked = one(numbers(results.folder), model="good", metric="accuracy_unleaked", seed="0")
+    assert int(unleaked["n"]) == 320
+
+
 def test_flags(results: Results) -> None:
     results.cell("full", 0, 3.0)
     results.cell("short", 0, 2.0, recipe_share=0.3)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from emobench.data.audit import FINDINGS
+from emobench.data.manifest import Manifest
 from emobench.errors import DatasetError, StoreError
+from emobench.files import write_text
 from emobench.report.markdown import code, escape, table
 from emobench.suite.overrides import apply, parsed
 from emobench.suite.rows import data_module
@@ -36,14 +38,14 @@ def _writable(out: Path) -> None:
 
 
 def check(name: str, data_root: Path, given: Sequence[str], *, pixels: bool, out: Path | None) -> int:
-    """Audit a dataset and print the report, or write it as Markdown or JSON.
+    """Audit a dataset and print the report, or write it as Markdown or JSON; also where training would be refused.
 
     Args:
         given: arguments of the dataset, as `--set` takes them.
         pixels: whether faces are decoded.
 
     Returns:
-        The exit code: 1 where more of its faces than `max_bad` allows cannot be read.
+        The exit code: 1 where more of its faces than `max_bad` allows cannot be read, or the others cannot be split.
 
     Raises:
         DatasetError: it is missing or malformed.
@@ -53,18 +55,20 @@ def check(name: str, data_root: Path, given: Sequence[str], *, pixels: bool, out
     if out is not None:
         _writable(out)
     allowed, module.max_bad = module.max_bad, 1.0  # the report comes first
-    module.plan(pixels=pixels)
-    good = bool(module.audit["excluded"] <= allowed * module.audit["faces"])
-    text = _report(name, module, pixels)
+    manifest = module.examine(pixels=pixels)
+    good = bool(manifest.audit["excluded"] <= allowed * manifest.audit["faces"])
+    text = _report(name, manifest, pixels)
     if out is None:
         print(text)
     else:
-        written = json.dumps({"dataset": name, "notes": module.notes, **module.audit}, indent=1)
-        out.write_text(written if out.suffix == ".json" else text, encoding="utf-8")
+        written = json.dumps({"dataset": name, "notes": manifest.notes, **manifest.audit}, indent=1)
+        write_text(out, written if out.suffix == ".json" else text)
         print(f"The report is {out}")
     if not good:
-        print(f"{module.audit['excluded']} faces cannot be read: more than max_bad = {allowed:g} allows")
-    return 0 if good else 1
+        print(f"{manifest.audit['excluded']} faces cannot be read: more than max_bad = {allowed:g} allows")
+    if manifest.refused is not None:
+        print(f"No split, so nothing can be trained: {manifest.refused}")
+    return 0 if good and manifest.refused is None else 1
 
 
 def _arguments(given: Sequence[str]) -> dict[str, Any]:
@@ -74,21 +78,24 @@ def _arguments(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _report(name: str, module: Any, pixels: bool) -> str:
-    """The audit of a planned data module as Markdown."""
-    found = module.audit
+def _report(name: str, manifest: Manifest, pixels: bool) -> str:
+    """The audit of a dataset as Markdown."""
+    found = manifest.audit
     how = "Every face decoded" if pixels else "By names and sizes only: duplicates are equal names of equal size"
     lines = [f"# Audit of {escape(name)}", "", f"{how}.", ""]
     splits = list(found["classes"])
-    emotions = list(module.emotions)
+    emotions = list(manifest.emotions)
     rows = [[emotion, *(f"{found['classes'][split][emotion]:,}" for split in splits)] for emotion in emotions]
     rows.append(["all", *(f"{sum(found['classes'][split].values()):,}" for split in splits)])
     if "subjects" in found:
         rows.append(["subjects", *(f"{found['subjects'].get(split, 0):,}" for split in splits)])
     lines += [*table(["faces", *splits], rows), ""]
     lines += [*table(["finding", "n"], [[text, f"{found[key]:,}"] for key, text in FINDINGS.items() if key in found])]
-    lines += ["", *(f"- {escape(note)}" for note in module.notes)]
+    if "sizes" in found:
+        lines += ["", _sizes(found["sizes"])]
+    lines += ["", *(f"- {escape(note)}" for note in manifest.notes)]
     for title, faces in (
+        ("Why faces cannot be read", [f"{n:,}: {escape(reason)}" for reason, n in found["reasons"].items()]),
         ("Cannot be read", [escape(problem) for problem in found["excluded_faces"].values()]),
         ("Of one colour", [code(face) for face in found.get("constant_faces", [])]),
         ("Exact duplicates with contradicting labels", _contradicting(found, emotions)),
@@ -97,6 +104,16 @@ def _report(name: str, module: Any, pixels: bool) -> str:
             more = ["- … (`--out audit.json` lists more)"] if len(faces) > _LISTED else []
             lines += ["", f"## {title}", "", *(f"- {face}" for face in faces[:_LISTED]), *more]
     return "\n".join(lines) + "\n"
+
+
+def _sizes(found: Mapping[str, Any]) -> str:
+    (least_x, most_x), (least_y, most_y) = found["width"], found["height"]
+    if found["different"] == 1:
+        return f"All faces have {most_x} x {most_y} px."
+    return (
+        f"Faces have {found['different']:,} different sizes, from {least_x} to {most_x} px wide and from {least_y} to "
+        f"{most_y} px high; {found['not_square']:,} are not square. All are resized to one square."
+    )
 
 
 def _contradicting(found: Mapping[str, Any], emotions: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emobench.data.readers.images import SUFFIXES, read_face, resized
-from emobench.data.readers.tree import visible
-from emobench.errors import DatasetError, RowError, StoreError, unknown
+from emobench.data.readers.images import is_picture, read_face, resized
+from emobench.data.readers.tree import LeftOut, visible
+from emobench.errors import DatasetError, RowError, StoreError, shown, unknown
 from emobench.report.markdown import csv_cell, one_line
 from emobench.report.readable import duration
 from emobench.runner.build import load_model
@@ -48,8 +49,10 @@ def predict(run: str, images: Iterable[Path], form: Form, out: Path | None, resu
         DatasetError: a path does not exist, or there is no picture.
     """
     chosen = _chosen(results, run)
-    table, errors = _read(results, chosen, _pictures(images))
-    print(f"read by {chosen.label}", file=sys.stderr)
+    files, notes = _pictures(images)
+    table, errors = _read(results, chosen, files)
+    for note in (f"read by {chosen.label}", *notes):
+        print(note, file=sys.stderr)
     text = _written(table, form)
     if out is None:
         print(text, end="")
@@ -130,32 +133,43 @@ def _of(results: Path, suite: str, row: StoredCell) -> _Chosen:
     return _Chosen(f"{row.row} on {row.dataset}, seed {row.seed}", row.fit_key, row.size)
 
 
-def _pictures(paths: Iterable[Path]) -> list[Path]:
-    """The picture files among paths and below folders, those of a folder in order of their names.
+def _pictures(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """The picture files among paths and below folders, those of a folder in order; and notes of what else is there.
+
+    Pictures in folders are known by their suffix, or by their content; a file that is named is taken as one.
 
     Raises:
         DatasetError: a path does not exist, or there is no picture.
     """
     found: list[Path] = []
+    left_out = LeftOut()
     for path in paths:
         if path.is_dir():
-            found += _below(path)
-        elif path.exists():
+            found += _below(path, left_out, set())
+        elif os.path.lexists(path):
             found.append(path)
         else:
             raise DatasetError(f"{path}: no such file or folder")
+    notes = left_out.notes()
     if not found:
-        listed = ", ".join(sorted(SUFFIXES))
-        raise DatasetError(f"no picture in {', '.join(map(str, paths))}. Files that end in {listed} are taken")
-    return found
+        also = "".join(f"; {note}" for note in notes)
+        raise DatasetError(f"no picture in {', '.join(map(str, paths))}{also}. JPEG, PNG and their like are taken")
+    return found, notes
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, left_out: LeftOut, seen: set[str]) -> Iterator[Path]:
+    """The pictures below a folder; a folder that links lead to again is passed over."""
+    if (real := os.path.realpath(folder)) in seen:
+        return
+    seen.add(real)
+    left_out.invisible(folder)
     for path in visible(folder):
         if path.is_dir():
-            yield from _below(path)
-        elif path.suffix.lower() in SUFFIXES:
+            yield from _below(path, left_out, seen)
+        elif is_picture(path):
             yield path
+        else:
+            left_out.add(path.name)
 
 
 def _read(results: Path, chosen: _Chosen, files: list[Path]) -> tuple[pd.DataFrame, list[RowError]]:
@@ -187,7 +201,7 @@ def _read(results: Path, chosen: _Chosen, files: list[Path]) -> tuple[pd.DataFra
             with torch.inference_mode():
                 logits = model(torch.from_numpy(np.stack(faces)).to(device))
             for path, shares in zip(part, logits.double().softmax(1).cpu().tolist(), strict=True):
-                rows.append((str(path), model.emotions[int(np.argmax(shares))], *shares))
+                rows.append((shown(path), model.emotions[int(np.argmax(shares))], *shares))
     return pd.DataFrame(rows, columns=["file", "emotion", *model.emotions]), errors
 
 

@@ -28,6 +28,8 @@ def listing(top: Path) -> str:
             found.update(f"{name}\0".encode(errors="surrogateescape"))  # a link to nothing
             return
         found.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        if not status.st_mode & 0o004 and not os.access(path, os.R_OK, effective_ids=True):
+            found.update(b"may not be read\0")  # to be seen again when it may
 
     if top.is_file():
         add(top.name, str(top))

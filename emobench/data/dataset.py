@@ -13,16 +13,17 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge, Le
 
-from emobench.data.audit import by_name_and_size, leaked
+from emobench.data.audit import by_name_and_size, copied, leaked
 from emobench.data.content import digest, listing
 from emobench.data.manifest import Manifest, checked
-from emobench.data.pack import alone, default_cache, read_images, read_records, write_pack
+from emobench.data.pack import alone, default_cache, read_copies, read_images, read_records, write_pack
 from emobench.data.readers.beside import files_beside
+from emobench.data.readers.files import let_read
 from emobench.data.readers.images import crop, is_archive, read_face
 from emobench.data.readers.labels import PROBLEM, Labels, Meaning
 from emobench.data.split import SPLITS
 from emobench.definitions.roots import digest_of
-from emobench.errors import DatasetError, DatasetMissing, RowError
+from emobench.errors import DatasetError, DatasetMissing, RowError, from_text
 
 BOX = ("left", "top", "right", "bottom")  # columns of an index whose faces are cropped out of larger pictures, px
 SOFT = "soft_"  # prefix of an emotion's column in an index with soft labels: its share, 0 to 1
@@ -70,8 +71,9 @@ class Dataset(ABC):
         emotions: the K classes, in canonical order.
         fingerprint: SHA-256 of the index after the split, the pixels' hashes, the settings and the emotions.
         faces: one row a face; its RangeIndex is the row of the pack. `id`, `source`, `label` (into `emotions`),
-            `subject`, `split` ("excluded" where the face cannot be read), further columns of the dataset, and `hash`,
-            of the pixels at the source's resolution; of drawn faces only after `prepare()`.
+            `subject`, `split` ("excluded" where the face cannot be read), further columns of the dataset, `hash`, of
+            the pixels at the source's resolution (of drawn faces only after `prepare()`), and `copy`, equal for copies
+            of a face as `copies` finds them (where pixels were looked at).
         images: uint8 (N, C, size, size), a read-only memory map; C is 1 where all faces are gray, else 3.
         notes: what was decided or left out on the way, in sentences.
         audit: see `audit.findings`.
@@ -95,9 +97,9 @@ class Dataset(ABC):
     def __init__(self, settings: Mapping[str, Any], **common: Unpack[DataArguments]) -> None:
         super().__init__()  # the next base of a subclass that has one
         given = DataArguments(**{**DEFAULTS, **common})
-        self.folder = None if given["folder"] is None else Path(given["folder"])
+        self.folder = None if given["folder"] is None else Path(given["folder"]).expanduser()
         self.size = given["size"]
-        self.cache = default_cache() if given["cache"] is None else Path(given["cache"])
+        self.cache = default_cache() if given["cache"] is None else Path(given["cache"]).expanduser()
         self.max_bad = given["max_bad"]
         self.meaning = Meaning(given["labels"], given["ignore"])
         told = {name: each for name in ("labels", "ignore") if (each := given.get(name))}
@@ -140,10 +142,14 @@ class Dataset(ABC):
         Raises:
             RowError: the face cannot be read.
         """
-        path = self.located() / row.source
+        path = self.file(row)
         if not hasattr(row, BOX[0]):
             return read_face(path)
         return crop(path, self._picture(path), *(round(getattr(row, side)) for side in BOX))
+
+    def file(self, row: Any) -> Path:
+        """The file that a row of the index names as its source."""
+        return self.located() / from_text(row.source)
 
     def _picture(self, path: Path) -> np.ndarray:
         """A picture in which several faces may lie: decoded once for rows that follow each other."""
@@ -168,8 +174,11 @@ class Dataset(ABC):
         place = self.folder
         if place is None:
             raise DatasetMissing(f"{self.name} needs a folder. Expected there: {self.expects}")
-        if place.is_dir():
-            return place
+        try:
+            if place.is_dir():
+                return place
+        except PermissionError as error:
+            raise DatasetMissing(f"{place}: cannot be reached (Permission denied). {let_read(place.parent)}") from error
         if place.is_file():
             raise DatasetMissing(f"{place}: a file where a folder is expected. If it is an archive, unpack it first")
         beside = sorted(place.parent.glob(f"{place.name}.*"))
@@ -194,6 +203,31 @@ class Dataset(ABC):
         """
         if hasattr(self, "fingerprint"):
             return self
+        folder, manifest = self._examined(pixels)
+        if manifest.unreadable > self.max_bad:
+            raise DatasetError(self._refusal(manifest))
+        if manifest.refused is not None:
+            raise DatasetError(manifest.refused)
+        if not manifest.usable:  # it was refused before, under a smaller limit, and has no split
+            shutil.rmtree(folder)
+            return self.plan(pixels=pixels)
+        self.faces, self.emotions, self.notes = manifest.faces, manifest.emotions, manifest.notes
+        self.audit, self.fingerprint = manifest.audit, manifest.fingerprint
+        return self
+
+    def examine(self, *, pixels: bool = True) -> Manifest:
+        """The dataset's manifest, also where `plan` would refuse it: its audit says what is wrong.
+
+        Args:
+            pixels: see `plan`.
+
+        Raises:
+            DatasetError: the dataset is missing or malformed.
+        """
+        return self._examined(pixels)[1]
+
+    def _examined(self, pixels: bool) -> tuple[Path, Manifest]:
+        """Where the manifest is kept, and the manifest."""
         sources = self.sources()
         beside = (
             [] if self.folder is None else [file for path in sources for file in files_beside(path, self.located())]
@@ -205,15 +239,7 @@ class Dataset(ABC):
             with alone(self.cache, f"plan-{key}", f"reading {self.name}"):
                 if not folder.is_dir():  # not made by another process meanwhile
                     self._manifest(key, pixels).write(folder)
-        manifest = Manifest.read(folder)
-        if manifest.unreadable > self.max_bad:
-            raise DatasetError(self._refusal(manifest))
-        if not manifest.usable:  # it was refused before, under a smaller limit, and has no split
-            shutil.rmtree(folder)
-            return self.plan(pixels=pixels)
-        self.faces, self.emotions, self.notes = manifest.faces, manifest.emotions, manifest.notes
-        self.audit, self.fingerprint = manifest.audit, manifest.fingerprint
-        return self
+        return folder, Manifest.read(folder)
 
     def _manifest(self, key: str, pixels: bool) -> Manifest:
         """The dataset indexed, audited and split; faces decoded for the audit are kept as the pack of that content.
@@ -231,7 +257,7 @@ class Dataset(ABC):
             records = pd.DataFrame(index=index.index)
         elif pixels:
             write_pack(decoded, self.read_many, index, self.size, f"reading {self.name}")
-            records = read_records(decoded)
+            records = read_records(decoded).assign(copy=read_copies(decoded))
         else:
             records = by_name_and_size(self.located(), index["source"])
         if problems is not None:
@@ -250,7 +276,7 @@ class Dataset(ABC):
         )
         manifest.notes[:0] = [*self.notes, *told]
         pack = self._pack(manifest.fingerprint)
-        if decoded.is_dir() and manifest.usable and not pack.is_dir():
+        if decoded.is_dir() and manifest.usable and manifest.refused is None and not pack.is_dir():
             decoded.rename(pack)
         return manifest
 
@@ -338,3 +364,7 @@ class Dataset(ABC):
     def leaked(self) -> np.ndarray:
         """(N,) bool: a test face pixel-equal, at the source's resolution, to one of training or validation."""
         return leaked(self.faces)
+
+    def copied(self) -> np.ndarray:
+        """(N,) bool: a test face of which training or validation has a copy (see `copies`), or an equal face."""
+        return copied(self.faces)

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emobench.data.audit import EXCLUDED, findings
+from emobench.data.audit import EXCLUDED, UNSPLIT, findings
 from emobench.data.content import digest
 from emobench.data.pack import published
 from emobench.data.readers.labels import PROBLEM, Meaning
@@ -74,6 +74,7 @@ class Manifest:
         fingerprint: SHA-256 of the faces, the settings and the emotions.
         audit: see `audit.findings`.
         usable: whether few enough faces were unreadable; else there is no split.
+        refused: why there is no split for another reason, such as too few faces; the audit stands all the same.
     """
 
     faces: pd.DataFrame
@@ -82,6 +83,7 @@ class Manifest:
     fingerprint: str
     audit: dict[str, Any]
     usable: bool
+    refused: str | None
 
     @classmethod
     def make(
@@ -101,8 +103,9 @@ class Manifest:
 
         Args:
             index: see `checked`.
-            records: a row for each of the index: `problem` (why the face cannot be read, or None), `hash`, `phash` and
-                `constant`, as far as they are known; see `pack.write_pack`.
+            records: a row for each of the index: `problem` (why the face cannot be read, or None), `hash`, `copy`,
+                `constant`, `px_wide` and `px_high`, as far as they are known; see `pack.write_pack` and
+                `pack.read_copies`.
             place: where the dataset lies, for errors.
             top: taken off the paths in problems: results are shared, and name files below the dataset's folder.
             classes: K classes by definition; None: those that occur.
@@ -110,9 +113,6 @@ class Manifest:
             max_bad: share of unreadable faces above which the dataset is not split.
             fold: see `split.complete`.
             together: columns of which equal values never cross a split drawn here.
-
-        Raises:
-            DatasetError: see `split.complete`.
         """
         problems = records.get("problem", pd.Series(None, index.index, object))
         problems = problems.map(lambda problem: problem.replace(top, ""), na_action="ignore")
@@ -123,16 +123,25 @@ class Manifest:
         labels = index["label"].map(emotions.index, na_action="ignore").fillna(NO_LABEL)
         faces = index.assign(split=EXCLUDED, label=labels.astype(np.int64))
         notes: list[str] = []
-        if not good.all():
-            such = f"such as {problems[~good].iloc[0]}"
+        such = "" if good.all() else f"such as {problems[~good].iloc[0]}"
+        if such:
             notes.append(f"{(~good).sum():,} of {len(index):,} faces cannot be read and are left out, {such}")
-        if usable:
-            split, more = complete(index[good].assign(twin=_twins(index[good], together)), place, fold)
-            faces.loc[good, "split"] = split
-            notes += more + _absent(faces, emotions)
+        refused = None if good.any() else f"{place}: none of {len(index):,} faces can be read, {such}"
+        if usable and refused is None:
+            try:
+                drawn = bool(index["split"].isna().all())  # copies in official splits are counted
+                twins = _twins(index[good], (*together, "copy") if drawn else together)
+                split, more = complete(index[good].assign(twin=twins), place, fold)
+                faces.loc[good, "split"] = split
+                notes += more + _absent(faces, emotions)
+            except DatasetError as error:
+                refused = str(error) + _one_scene(index[good])
+        if not usable or refused is not None:
+            faces.loc[good, "split"] = UNSPLIT
         found = findings(faces, emotions, dict(zip(index.loc[~good, "id"], problems[~good], strict=True)))
-        faces = faces.drop(columns=["phash", "constant"], errors="ignore")
-        return cls(faces, emotions, notes, digest([_content(faces), settings, emotions]), found, usable)
+        faces = faces.drop(columns=["constant", "px_wide", "px_high"], errors="ignore")
+        content = _content(faces.drop(columns="copy", errors="ignore"))  # follows from the pixels
+        return cls(faces, emotions, notes, digest([content, settings, emotions]), found, usable, refused)
 
     @property
     def unreadable(self) -> float:
@@ -158,12 +167,23 @@ def _twins(index: pd.DataFrame, together: Sequence[str]) -> np.ndarray:
     columns = [column for column in together if column in index]
     if not columns:
         return np.arange(len(index))
-    codes = [pd.factorize(index[column], sort=True)[0] for column in columns]
-    if len(codes) == 1:
-        return np.asarray(codes[0])
-    n, first, second = len(index), codes[0], codes[1] + codes[0].max() + 1
-    edges = coo_array((np.ones(n, np.int8), (first, second)), shape=(second.max() + 1,) * 2)
-    return np.asarray(connected_components(edges, directed=False)[1][first])
+    found = np.asarray(pd.factorize(index[columns[0]], sort=True)[0])
+    for column in columns[1:]:
+        n, other = len(index), pd.factorize(index[column], sort=True)[0] + found.max() + 1
+        edges = coo_array((np.ones(n, np.int8), (found, other)), shape=(other.max() + 1,) * 2)
+        found = np.asarray(connected_components(edges, directed=False)[1][found])
+    return found
+
+
+def _one_scene(index: pd.DataFrame) -> str:
+    """What explains that no split could be drawn: too many faces are copies of each other; else nothing."""
+    largest = int(index["copy"].value_counts().max()) if "copy" in index else 1
+    if largest <= len(index) / 10:
+        return ""
+    return (
+        f". {largest:,} of the faces are copies of each other, or frames of one scene, which a drawn split keeps "
+        "together; split folders of your own (train/, val/, test/) are taken as they are"
+    )
 
 
 def _absent(faces: pd.DataFrame, emotions: tuple[str, ...]) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 import pandas as pd
@@ -26,12 +27,20 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from emobench.data.copies import SIDE, copy_groups
 from emobench.data.readers.images import resized
 from emobench.errors import DatasetError, RowError
 
 CHUNK = 1024  # faces that a process decodes at a time, and at most lost when a pack is interrupted, times the processes
-_RECORD = {"hash": object, "phash": np.uint64, "constant": bool, "problem": object}
-_PHASH_SIDE = 32  # px, of the small picture behind a perceptual hash
+_RECORD = {"hash": object, "constant": bool, "px_wide": np.int64, "px_high": np.int64, "problem": object}
+
+_WRITE_REMEDIES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EACCES: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
+    errno.EPERM: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
+    errno.EROFS: "Make it writable",
+}
 
 Reader = Callable[[pd.DataFrame], Iterator[np.ndarray | RowError]]
 
@@ -40,7 +49,7 @@ def default_cache() -> Path:
     """Where packs and manifests are kept: `EMOBENCH_CACHE`, else `~/.cache/emobench`."""
     given = os.environ.get("EMOBENCH_CACHE")
     try:
-        return Path(given) if given else Path.home() / ".cache" / "emobench"
+        return Path(given or "~/.cache/emobench").expanduser()
     except RuntimeError:  # an account without a home, as in a container
         raise DatasetError(
             "no home folder for the packs of datasets. Set EMOBENCH_CACHE to a folder, or HOME"
@@ -52,22 +61,10 @@ def pixel_hash(face: np.ndarray) -> str:
     return hashlib.blake2b(repr(face.shape).encode() + face.tobytes(), digest_size=16).hexdigest()
 
 
-def small(face: np.ndarray) -> np.ndarray:
-    """uint8 (C, h, w) -> gray uint8 (32, 32), the input of `perceptual_hashes`."""
+def look(face: np.ndarray) -> np.ndarray:
+    """uint8 (C, h, w) -> gray uint8 (48, 48), by which copies of faces are found; whatever size a pack has."""
     gray = face[0] if len(face) == 1 else np.rint(face.mean(0)).astype(np.uint8)
-    return np.asarray(Image.fromarray(gray).resize((_PHASH_SIDE, _PHASH_SIDE), Image.Resampling.BILINEAR))
-
-
-def perceptual_hashes(faces: np.ndarray) -> np.ndarray:
-    """uint64 (n,): pHash (Zauner 2010, section 3.2.1) of gray faces (n, 32, 32).
-
-    Of the 8×8 lowest frequencies of the cosine transform each gives a bit: whether it is above the face's median.
-    """
-    from scipy.fft import dctn
-
-    low = dctn(faces.astype(np.float32), axes=(1, 2))[:, :8, :8].reshape(-1, 64)
-    bits = low > np.median(low, axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
+    return np.asarray(Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 @contextmanager
@@ -81,7 +78,8 @@ def published(folder: Path) -> Iterator[Path]:
     """
     with writable(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        scratch = folder.with_name(f".{folder.name}-{os.getpid()}-{token_hex(4)}")
+        scratch.mkdir()  # unlike tempfile's, it follows the umask: a group may share the cache
     try:
         with writable(folder):
             yield scratch
@@ -104,8 +102,10 @@ def writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "Free some space, or set EMOBENCH_CACHE to another folder that can be written"
-        raise DatasetError(f"cannot write {folder} ({error.strerror or error}). {remedy}") from error
+        first = _WRITE_REMEDIES.get(error.errno or 0, "See that it can be written")
+        place = error.filename or folder
+        remedy = f"{first}, or set EMOBENCH_CACHE to another folder that can be written"
+        raise DatasetError(f"cannot write {place} ({error.strerror or error}). {remedy}") from error
 
 
 # ---- the pack --------------------------------------------------------------------------------------------------------
@@ -114,8 +114,9 @@ def writable(folder: Path) -> Iterator[None]:
 def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int, title: str) -> None:
     """Decode every face and write below `folder`, which appears when all is done:
 
-    - `records.parquet`, one row a face: `hash`, `phash` (uint64), `constant` (all pixels are equal), and `problem`, why
-      a face cannot be read, else None; its pixels in the pack are black.
+    - `records.parquet`, one row a face: `hash`, `constant` (all pixels are equal), `px_wide` and `px_high`, the
+      size of its source, and `problem`, why a face cannot be read, else None; its pixels in the pack are black.
+    - `looks.npy`, uint8 (n, 48, 48), see `look`.
     - `images.npy`, uint8 (n, C, size, size). C is 1 where all faces are gray, else 3. A face
       that is not square is resized to the square as it is, by Pillow's antialiased bilinear.
 
@@ -184,15 +185,20 @@ class _Job:
         """Of all images."""
         return len(self.rows), self.channels, self.size, self.size
 
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """The files of pixels, and their shapes."""
+        return {"images.npy": self.shape, "looks.npy": (len(self.rows), SIDE, SIDE)}
+
     def records(self, start: int) -> Path:
         return self.partial / f"{start:09d}.json"
 
 
 def _decode(job: _Job, title: str) -> bool:
     """Decode every chunk that is not done yet; False where a face has more channels than the pack."""
-    images = job.partial / "images.npy"
-    if not images.exists():
-        images.write_bytes(_header(job.shape))
+    for name, shape in job.arrays.items():
+        if not (job.partial / name).exists():
+            (job.partial / name).write_bytes(_header(shape))
     starts = [start for start in range(0, len(job.rows), CHUNK) if not job.records(start).exists()]
     console = Console(stderr=True)
     hidden = not console.is_terminal
@@ -247,8 +253,8 @@ def _decode_part(job: _Job, start: int) -> bool:
     rows = job.rows.iloc[start : start + CHUNK]
     n = len(rows)
     pixels = np.zeros((n, *job.shape[1:]), np.uint8)
-    smalls = np.zeros((n, _PHASH_SIDE, _PHASH_SIDE), np.uint8)
-    hashes, constant = [""] * n, [False] * n
+    looks = np.zeros((n, SIDE, SIDE), np.uint8)
+    hashes, constant, widths, heights = [""] * n, [False] * n, [0] * n, [0] * n
     problems: list[str | None] = [None] * n
     k = -1
     for k, face in enumerate(job.read(rows)):
@@ -257,15 +263,16 @@ def _decode_part(job: _Job, start: int) -> bool:
             continue
         if len(face) > job.channels:
             return False
-        hashes[k], constant[k], smalls[k] = pixel_hash(face), bool((face == face[:, :1, :1]).all()), small(face)
+        hashes[k], constant[k], looks[k] = pixel_hash(face), bool((face == face[:, :1, :1]).all()), look(face)
         pixels[k] = resized(face, job.size)
+        heights[k], widths[k] = face.shape[1:]
     if k + 1 != n:
         raise DatasetError(f"{k + 1} faces were read where the index has {n}. The dataset's read_many is wrong")
-    with (job.partial / "images.npy").open("r+b") as file:  # a memory map is killed where a disk is full
-        file.seek(len(_header(job.shape)) + start * pixels[0].size)
-        file.write(pixels.tobytes())
-    phashes = perceptual_hashes(smalls).tolist()
-    records = {"hash": hashes, "phash": phashes, "constant": constant, "problem": problems}
+    for (name, shape), part in zip(job.arrays.items(), (pixels, looks), strict=True):
+        with (job.partial / name).open("r+b") as file:  # a memory map is killed where a disk is full
+            file.seek(len(_header(shape)) + start * part[0].size)
+            file.write(part.tobytes())
+    records = {"hash": hashes, "constant": constant, "px_wide": widths, "px_high": heights, "problem": problems}
     temporary = job.records(start).with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(records), encoding="utf-8")
     os.replace(temporary, job.records(start))
@@ -288,5 +295,17 @@ def read_images(folder: Path) -> np.ndarray:
 
 
 def read_records(folder: Path) -> pd.DataFrame:
-    """The records of a pack: `hash`, `phash`, `constant` and `problem` of each face, see `write_pack`."""
+    """The records of a pack: `hash`, `constant`, `px_wide`, `px_high` and `problem` of each face, see `write_pack`."""
     return pd.read_parquet(folder / "records.parquet")
+
+
+def read_copies(folder: Path) -> np.ndarray:
+    """(n,) the group of each face of a pack, equal for copies; of faces of one colour equal pixels alone count."""
+    records = read_records(folder)
+    groups = np.asarray(pd.factorize(records["hash"].where(records["problem"].isna(), records.index.astype(str)))[0])
+    varied = np.flatnonzero(~records["constant"] & records["problem"].isna() & ~records["hash"].duplicated())
+    looks = np.load(folder / "looks.npy", mmap_mode="r")
+    found = copy_groups(np.asarray(looks[varied]))
+    joined = np.arange(groups.max() + 1)
+    joined[groups[varied]] = groups[varied][np.unique(found, return_index=True)[1]][found]
+    return np.asarray(joined[groups])

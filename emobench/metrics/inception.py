@@ -40,7 +40,7 @@ class InceptionFile:
 def places() -> list[Path]:
     """Where the file is looked for: in `EMOBENCH_WEIGHTS` (`--weights-dir`), then in torch hub's folder."""
     named = os.environ.get("EMOBENCH_WEIGHTS")
-    folders = [*([Path(named)] if named else []), Path(torch.hub.get_dir()) / "checkpoints"]
+    folders = [*([Path(named).expanduser()] if named else []), Path(torch.hub.get_dir()) / "checkpoints"]
     return [folder / FILE for folder in folders]
 
 

@@ -27,13 +27,15 @@ class Sums(NamedTuple):
     surprisal: Floats  # (...,) −ln p of the label
     unleaked: Floats  # (...,) faces that occur in neither training nor validation
     unleaked_right: Floats  # (...,) those of them that are read rightly
+    distinct: Floats  # (...,) faces of which training and validation have no copy either
+    distinct_right: Floats  # (...,) those of them that are read rightly
 
     @classmethod
     def of(cls, sums: Floats, classes: int) -> Sums:
-        """Name the columns of sums over `tally`, (..., K² + 18)."""
+        """Name the columns of sums over `tally`, (..., K² + 20)."""
         square = classes * classes
         confusion = sums[..., :square].reshape(*sums.shape[:-1], classes, classes)
-        return cls(confusion, sums[..., square:-3], sums[..., -3], sums[..., -2], sums[..., -1])
+        return cls(confusion, sums[..., square:-5], *(sums[..., place] for place in range(-5, 0)))
 
 
 def tally(
@@ -42,6 +44,7 @@ def tally(
     *,
     predictions: ArrayLike | None = None,
     leaked: ArrayLike | None = None,
+    copied: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """What each face adds to the sums.
 
@@ -50,9 +53,10 @@ def tally(
         labels: (N,) ints below K.
         predictions: (N,) ints below K; None: the most probable emotion, the first of equal ones.
         leaked: (N,) bool, the face occurs in training or validation too; None: none does.
+        copied: (N,) bool, it does, or a copy of it, such as a mirrored one; None: only what is leaked.
 
     Returns:
-        (N, K² + 18) float64, see `Sums`.
+        (N, K² + 20) float64, see `Sums`.
 
     Raises:
         ValueError: a probability is NaN, infinite, negative or above 1, or shapes or labels do not fit.
@@ -62,7 +66,8 @@ def tally(
     faces, classes = probabilities.shape
     predictions = probabilities.argmax(1) if predictions is None else np.asarray(predictions, np.int64)
     leaked = np.zeros(faces, bool) if leaked is None else np.asarray(leaked, bool)
-    if not (labels.shape == predictions.shape == leaked.shape == (faces,)):
+    copied = leaked if copied is None else np.asarray(copied, bool)
+    if not (labels.shape == predictions.shape == leaked.shape == copied.shape == (faces,)):
         raise ValueError(f"{faces} faces, but labels {labels.shape}, predictions {predictions.shape}")
     if not ((probabilities >= 0) & (probabilities <= 1 + 1e-5)).all():  # NaN is neither
         raise ValueError("probabilities must lie between 0 and 1")
@@ -76,20 +81,20 @@ def tally(
     # Guo et al. 2017, section 2: bin m is ((m − 1)/M, m/M].
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     square = classes * classes
-    table = np.zeros((faces, square + BINS + 3))
+    table = np.zeros((faces, square + BINS + 5))
     table[row, labels * classes + predictions] = 1
     table[row, square + bins] = confidence - right
-    table[:, -3] = -np.log(np.clip(probabilities[row, labels], CLIP, 1))
-    table[:, -2] = ~leaked
-    table[:, -1] = right & ~leaked
+    table[:, -5] = -np.log(np.clip(probabilities[row, labels], CLIP, 1))
+    for place, apart in ((-4, ~leaked), (-2, ~copied)):
+        table[:, place], table[:, place + 1] = apart, right & apart
     return table
 
 
 def measures(sums: Floats, classes: int) -> dict[str, Floats]:
-    """The measures of all faces together, each of shape (...,), from sums (..., K² + 18).
+    """The measures of all faces together, each of shape (...,), from sums (..., K² + 20).
 
     `precision`, `recall` and `macro_f1` are means over all K classes; an absent or never predicted class
-    counts 0 in them. `accuracy_unleaked` is NaN where every face is leaked.
+    counts 0 in them. `accuracy_unleaked` and `accuracy_distinct` are NaN where every face is leaked, or copied.
     """
     part = Sums.of(np.asarray(sums, np.float64), classes)
     faces = part.confusion.sum((-2, -1))
@@ -98,6 +103,7 @@ def measures(sums: Floats, classes: int) -> dict[str, Floats]:
     return {
         "accuracy": accuracy(part.confusion),
         "accuracy_unleaked": _ratio(part.unleaked_right, part.unleaked),
+        "accuracy_distinct": _ratio(part.distinct_right, part.distinct),
         "macro_f1": macro_f1(part.confusion),
         "weighted_f1": _ratio((np.nan_to_num(single["f1"]) * support).sum(-1), faces),
         "precision": np.nan_to_num(single["precision"]).mean(-1),
@@ -108,7 +114,7 @@ def measures(sums: Floats, classes: int) -> dict[str, Floats]:
 
 
 def class_measures(sums: Floats, classes: int) -> dict[str, Floats]:
-    """Each emotion's measures, (..., K), from sums (..., K² + 18).
+    """Each emotion's measures, (..., K), from sums (..., K² + 20).
 
     The accuracy of an emotion is its recall: the share of its faces that are read as it. NaN where undefined:
     recall of an emotion without faces, precision of one never predicted, F1 of one that is neither.

@@ -86,8 +86,9 @@ def summary(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[st
     """
     classes, labels = len(emotions), predictions["label"].to_numpy()
     shares = predictions[[f"p_{emotion}" for emotion in emotions]].to_numpy()
-    sums = tally(shares, labels, leaked=predictions["leaked"].to_numpy()).sum(0)
-    counts = {"accuracy_unleaked": int((~predictions["leaked"]).sum())}
+    leaked, copied = predictions["leaked"].to_numpy(), predictions["copied"].to_numpy()
+    sums = tally(shares, labels, leaked=leaked, copied=copied).sum(0)
+    counts = {"accuracy_unleaked": int((~leaked).sum()), "accuracy_distinct": int((~copied).sum())}
     support = np.bincount(labels, minlength=classes)
 
     def value(number: Any, n: int) -> Value:

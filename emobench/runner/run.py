@@ -74,7 +74,7 @@ def start(job: Job, gpu: int | None = None) -> None:
     folder = Store(job.results).fit_folder(job.cell.fit_key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(log, 1)
         os.dup2(log, 2)
         for stream in (sys.stdout, sys.stderr):

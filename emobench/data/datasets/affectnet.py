@@ -16,11 +16,11 @@ from rich.progress import track
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
 from emobench.data.readers.beside import agreed_with_definition, names_beside
-from emobench.data.readers.images import SUFFIXES, crop
+from emobench.data.readers.images import crop, is_picture
 from emobench.data.readers.labels import PROBLEM, Ids, agreed, questioned
 from emobench.data.readers.layouts import the_only
 from emobench.data.readers.tables import Inside, NoNumber, labelled, number, plain, read_rows, read_words, table_names
-from emobench.data.readers.tree import holds_faces, order_named, places, scan, split_named, visible
+from emobench.data.readers.tree import LeftOut, holds_faces, named, order_named, places, scan, split_named, visible
 from emobench.emotions import ORDERS, canonical, is_emotion
 from emobench.errors import DatasetError, RowError
 
@@ -140,7 +140,7 @@ CSV files may end in .gz or .xz. From its authors, on request.
         """One face, uint8 (C, h, w), cut out by its box where it has one."""
         if not hasattr(row, "width"):
             return super().read(row)
-        path = self.located() / row.source
+        path = self.file(row)
         picture = self._picture(path)
         _, height, width = picture.shape
         centre, half = np.array([row.x * width, row.y * height]), np.array([row.width * width, row.height * height]) / 2
@@ -150,9 +150,9 @@ CSV files may end in .gz or .xz. From its authors, on request.
         parts = []
         left_out: Counter[str] = Counter()
         for table, images, split in self._tables:
-            inside = Inside(images)
+            inside = Inside(images, self.located().parent)
             rows: list[tuple[Any, ...]] = []
-            top = images.relative_to(self.located()).as_posix()
+            top = named(images, self.located())
             needed = ("subDirectory_filePath", "expression", *_FACE)
             for line, row in read_rows(table, needed, _COLUMNS, optional=_MEASURED):
                 name = inside(table, line, "subDirectory_filePath", row["subDirectory_filePath"])
@@ -174,12 +174,14 @@ CSV files may end in .gz or .xz. From its authors, on request.
     def _from_npy(self) -> pd.DataFrame:
         rows: list[tuple[Any, ...]] = []
         left_out: Counter[str] = Counter()
+        others = LeftOut()
         folder, console = self.located(), Console(stderr=True)
         for top, split in ((self._layout / name, split) for name, split in _SETS.items()):
             files = visible(top / "images") if (top / "images").is_dir() else []
             hidden = not console.is_terminal
             for path in track(files, f"reading {top.name}", console=console, disable=hidden, transient=True):
-                if path.suffix.lower() not in SUFFIXES:
+                if not is_picture(path):
+                    others.add(path.name)
                     continue
                 of = top / "annotations" / path.stem
                 row = {"": _spelt(Path(f"{of}_exp.npy"))}
@@ -189,21 +191,23 @@ CSV files may end in .gz or .xz. From its authors, on request.
                     continue
                 beside = [Path(f"{of}_{name}.npy") for name in ("val", "aro")]
                 measured = [_measured(file, None, {"": _spelt(file)}, "") for file in beside]
-                rows.append((path.relative_to(folder).as_posix(), label, split, *measured, problem))
+                rows.append((named(path, folder), label, split, *measured, problem))
         self._note(left_out)
+        self.notes += others.notes()
         index = pd.DataFrame(rows, columns=["source", "label", "split", *_MEASURED, PROBLEM])
         return index.assign(id=index["source"], subject=None)
 
     def _from_yolo(self) -> pd.DataFrame:
         rows: list[tuple[Any, ...]] = []
-        empty, folder = 0, self.located()
+        empty, folder, others = 0, self.located(), LeftOut()
         for top in visible(self._layout):
             split = split_named(top.name)
             if split is None or not (top / "images").is_dir():
                 continue
             for path in visible(top / "images"):
                 table = top / "labels" / f"{path.stem}.txt"
-                if path.suffix.lower() not in SUFFIXES:
+                if not is_picture(path):
+                    others.add(path.name)
                     continue
                 if not table.is_file():
                     raise RowError(path, None, None, f"no label file {table}", "Unpack the labels again.")
@@ -211,10 +215,11 @@ CSV files may end in .gz or .xz. From its authors, on request.
                 empty += not faces
                 for line, row in faces:
                     box = [number(table, line, row, side) for side in _YOLO_COLUMNS[1:]]
-                    source = path.relative_to(folder).as_posix()
+                    source = named(path, folder)
                     rows.append((f"{source}#{line}", source, (table, line, row), split, *box))
         if empty:
             self.notes.append(f"{empty} pictures without a labelled face are left out")
+        self.notes += others.notes()
         names = self._yolo_ids(plain(row["class"]) for _, _, (_, _, row), *_ in rows)
         told = [labelled(table, line, row, "class", names, self.meaning) for _, _, (table, line, row), *_ in rows]
         index = pd.DataFrame(rows, columns=["id", "source", "label", "split", *_YOLO_COLUMNS[1:]])

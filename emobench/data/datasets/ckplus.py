@@ -16,13 +16,14 @@ from annotated_types import Ge
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import DataArguments
 from emobench.data.readers.beside import agreed_with_definition
+from emobench.data.readers.images import is_picture
 from emobench.data.readers.labels import Meaning
 from emobench.data.readers.layouts import the_only
 from emobench.data.readers.pixel_table import PixelTable, public_as_test, read_pixel_tables
 from emobench.data.readers.tables import known, plain, table_names
-from emobench.data.readers.tree import holds_faces, places, scan, visible
+from emobench.data.readers.tree import holds_faces, named, places, scan, visible
 from emobench.emotions import ORDERS
-from emobench.errors import DatasetError, RowError
+from emobench.errors import DatasetError, RowError, to_text
 
 _SEQUENCE = re.compile(r"(S\d+)_(\d+)_(\d+)")  # subject, sequence, frame, as all its pictures are named
 _IMAGES, _LABELS = ("cohn-kanade-images",), ("emotion", "emotion_labels")
@@ -121,13 +122,14 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
             for sequence in (path for path in visible(subject) if path.is_dir()):
                 sequences += 1
                 emotion = _label(labels / subject.name / sequence.name, self.meaning)
-                frames = [path for path in visible(sequence) if path.suffix.lower() == ".png"]
+                frames = [path for path in visible(sequence) if is_picture(path)]
                 if emotion is None:
                     unlabelled += 1
                 elif len(frames) < 2:
                     raise DatasetError(f"{sequence}: {len(frames)} frames of a labelled sequence. Unpack it again")
                 else:
-                    rows += self._of_sequence(subject.name, f"{subject.name}_{sequence.name}", frames, emotion)
+                    who = to_text(subject.name)
+                    rows += self._of_sequence(who, f"{who}_{to_text(sequence.name)}", frames, emotion)
         if unlabelled:
             self.notes.append(f"{unlabelled} of {sequences} sequences have no label and are left out")
         return self._indexed(rows)
@@ -158,7 +160,7 @@ The original from its authors, on request; CK+48 and ckextended.csv from kaggle.
 
     def _indexed(self, rows: list[_Row]) -> pd.DataFrame:
         folder = self.located()
-        names = [path.relative_to(folder).as_posix() for path, *_ in rows]
+        names = [named(path, folder) for path, *_ in rows]
         table = pd.DataFrame([row[1:] for row in rows], columns=["label", "subject", "sequence"])
         return table.assign(id=names, source=names, split=None)
 

@@ -13,11 +13,11 @@ from annotated_types import Ge, Le
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
 from emobench.data.readers.beside import agreed_with_definition
-from emobench.data.readers.images import SUFFIXES
+from emobench.data.readers.images import is_picture
 from emobench.data.readers.labels import PROBLEM
 from emobench.data.readers.layouts import the_only
 from emobench.data.readers.tables import Inside, labelled, number, read_words
-from emobench.data.readers.tree import archives, places
+from emobench.data.readers.tree import archives, named, places
 from emobench.emotions import ORDERS, in_canonical_order
 from emobench.errors import DatasetError
 
@@ -83,7 +83,7 @@ data/ may be on top. From its authors' page at the Multimedia Lab, CUHK.
 
     def index(self) -> pd.DataFrame:
         """One row a face, with its box (px) and the detector's confidence."""
-        inside, table, unsure = Inside(self._images), self._layout, 0
+        inside, table, unsure = Inside(self._images, self.located().parent), self._layout, 0
         rows: list[tuple[object, ...]] = []
         agreed_with_definition("ExpW's ids", _LABELS, None, table, self.located(), self.meaning)
         for line, row in read_words(table, _COLUMNS):
@@ -98,7 +98,7 @@ data/ may be on top. From its authors' page at the Multimedia Lab, CUHK.
         if unsure:
             self.notes.append(f"{unsure:,} faces with a confidence below {self._confidence:g} are left out")
         index = pd.DataFrame(rows, columns=["name", "line", "label", *BOX, "confidence", PROBLEM])
-        top = self._images.relative_to(self.located()).as_posix()
+        top = named(self._images, self.located())
         source = index["name"].radd(f"{top}/")
         return index.assign(source=source, id=source + "#" + index["line"].astype(str), subject=None, split=None).drop(
             columns=["name", "line"]
@@ -106,4 +106,4 @@ data/ may be on top. From its authors' page at the Multimedia Lab, CUHK.
 
 
 def _has_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(os.path.splitext(name)[1].lower() in SUFFIXES for name in os.listdir(folder))
+    return folder.is_dir() and any(is_picture(folder / name) for name in os.listdir(folder))

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from emobench.data.readers.files import HEAD, pointer
 from emobench.data.readers.labels import Meaning
 from emobench.errors import RowError
 
@@ -35,7 +36,6 @@ _NO_TABLES = {  # first bytes of what is no text -> (what it is, what to do)
     b"PAR1": ("a Parquet file", "Save it as CSV."),
     b"\xff\xfe": ("text in UTF-16", "Save it as UTF-8."),
     b"\xfe\xff": ("text in UTF-16", "Save it as UTF-8."),
-    b"version https://git-lfs": ("a pointer of git-lfs, not the file itself", "Run `git lfs pull` there."),
     b"<!doctype": ("a web page", _AGAIN),
     b"<html": ("a web page", _AGAIN),
 }
@@ -73,10 +73,13 @@ def _unpacker(path: Path) -> Any:
     """What opens a file, by its first bytes: downloads lose and keep suffixes as they like.
 
     Raises:
-        RowError: it is an archive, a web page or the like; says what to do.
+        RowError: it is an archive, a web page, a pointer of git-lfs and the like; says what to do.
     """
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(HEAD)
+    said = pointer(head)
+    if said is not None:
+        raise RowError(path, None, None, *said)
     for magic, (found, remedy) in _NO_TABLES.items():
         if head.startswith(magic) or head.lstrip().lower().startswith(magic):
             raise RowError(path, None, None, f"cannot be read further: it is {found}", remedy)
@@ -279,39 +282,51 @@ def number(path: Path, line: int | None, row: Mapping[str, str], column: str) ->
 class Inside:
     """Checks that the paths which a label file names stay below a folder.
 
+    A link may lead on to where the data lie as well: below the data root, or in the cache of the Hugging Face hub,
+    whose snapshots are folders of links.
+
     Args:
         folder: the images' folder.
+        root: the data root; None: the folder itself.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.folder = folder
         self._real = os.path.realpath(folder)
+        self._allowed = [self._real, os.path.realpath(root or folder), *_hub(self._real)]
         self._folders: dict[str, bool] = {}  # resolving a path costs a call for each of its parts
 
     def __call__(self, path: Path, line: int, column: str, name: str) -> str:
-        """The name as it stands, to be read below the folder; a file that is not there is the audit's business.
+        """The name, to be read below the folder; a file that is not there is the audit's business.
+
+        Backslashes between folders, as Windows writes them, and blanks around are understood, except in the name of a
+        file that has them.
 
         Raises:
             RowError: it is absolute, goes up, holds a NUL, is too long, or a link in it leads out of the folder.
         """
-        parts = name.replace("\\", "/").split("/")
+        parts = name.strip().replace("\\", "/").split("/")
         wrong = None
         if not name.strip():
             wrong = "no name"
         elif "\0" in name:
             wrong = "a name with a NUL"
-        elif name.startswith(("/", "\\")) or parts[0].endswith(":"):
+        elif not parts[0] or parts[0].endswith(":"):
             wrong = f"the absolute path '{name[:60]}'"
         elif ".." in parts:
             wrong = f"'{name[:60]}' leads out of the folder"
         elif len(name.encode()) > 1024 or max(len(part.encode()) for part in parts) > 255:
             wrong = f"a name of {len(name)} characters, '{name[:40]}…'"
-        elif self._leads_out(name):
+        elif self._leads_out(found := self._there(name, "/".join(parts))):
             wrong = f"'{name[:60]}' is a link out of the folder"
         if wrong is not None:
             remedy = f"Paths must lie below {self.folder}. Correct or remove the row, or put a copy of the file there."
             raise RowError(path, line, column, wrong, remedy)
-        return name
+        return found
+
+    def _there(self, name: str, plain: str) -> str:
+        """The name as it stands where a file has it, else the plain one."""
+        return name if name != plain and os.path.lexists(os.path.join(self._real, name)) else plain
 
     def _leads_out(self, name: str) -> bool:
         parent, _, _ = name.rpartition("/")
@@ -321,4 +336,18 @@ class Inside:
         return self._folders[parent] or (os.path.islink(whole) and not self._below(os.path.realpath(whole)))
 
     def _below(self, real: str) -> bool:
-        return real == self._real or real.startswith(self._real + os.sep)
+        return any(real == top or real.startswith(top + os.sep) for top in self._allowed)
+
+
+def _hub(real: str) -> list[str]:
+    """Where links to files of the Hugging Face hub may lead: the hub's cache, and beside a snapshot its blobs.
+
+    The cache is <hub>/datasets--<owner>--<name>/{snapshots/<commit>/…, blobs/<digest>}; a copy may lie anywhere.
+    """
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    found, parts = [os.path.realpath(os.path.expanduser(cache))], Path(real).parts
+    for k, part in enumerate(parts):
+        if part.startswith("datasets--") and parts[k + 1 : k + 2] == ("snapshots",):
+            found.append(str(Path(*parts[: k + 1], "blobs")))
+    return found

@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from emobench.data.readers.beside import names_beside
-from emobench.data.readers.images import SUFFIXES, is_archive
+from emobench.data.readers.files import let_read
+from emobench.data.readers.images import is_archive, is_picture
 from emobench.data.readers.labels import Ids, Meaning, agreed, known_orders, questioned, unexplained
 from emobench.emotions import ORDERS, canonical, is_emotion
-from emobench.errors import DatasetError
+from emobench.errors import DatasetError, shown, to_text
 
 SPLIT_NAMES = {
     "train": "train",
@@ -29,16 +30,78 @@ SPLIT_NAMES = {
     "privatetest": "test",
 }
 WRAPPERS = ("archive", "data", "dataset", "images")  # folders that downloads put on top
+CLUTTER = frozenset(  # names, in lower case, that systems, servers and galleries leave among pictures
+    {".ds_store", ".thumbnails", ".trashes", ".nomedia", ".picasa.ini", "__macosx", "thumbs.db", "ehthumbs.db"}
+    | {"desktop.ini", "picasa.ini", "$recycle.bin", "system volume information", "lost+found", "zbthumbnail.info"}
+    | {"@eadir", "#recycle", "#snapshot", "@recycle", "@__thumb", ".@__thumb", "@tmp", ".spotlight-v100", ".fseventsd"}
+)
+_LISTED = 12  # kinds of files that a note names
 _NOT_EMOTIONS = ("ahegao",)  # pornographic; comes with some copies of the Emotion Recognition Dataset
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, in order of the names, without what operating systems leave there."""
-    return sorted(path for path in folder.iterdir() if _is_visible(path.name))
+    """What lies in a folder, in order of the names, without what operating systems leave there.
+
+    Raises:
+        DatasetError: the folder may not be read; names it.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if _is_visible(path.name))
+    except PermissionError as error:
+        raise DatasetError(f"{folder}: this folder may not be read (Permission denied). {let_read(folder)}") from error
 
 
 def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini", "__macosx")
+    return not name.startswith(".") and name.lower() not in CLUTTER
+
+
+@dataclass
+class LeftOut:
+    """What lies among pictures and is none, counted.
+
+    Attributes:
+        clutter: of operating systems and servers, by name.
+        others: by suffix.
+    """
+
+    clutter: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str) -> None:
+        """Count a file or folder of this name."""
+        if name.lower() in CLUTTER or name.startswith("._"):  # ._x is how macOS keeps what a disk cannot hold of x
+            self.clutter["._*" if name.startswith("._") else shown(name)] += 1
+        elif name.startswith("."):
+            self.others["hidden"] += 1
+        else:
+            self.others[shown(os.path.splitext(name)[1]) or "without a suffix"] += 1
+
+    def invisible(self, folder: Path) -> None:
+        """Count what `visible` leaves out of a folder."""
+        for name in os.listdir(folder):
+            if not _is_visible(name):
+                self.add(name)
+
+    def notes(self) -> list[str]:
+        """What was left out, in sentences."""
+        found = []
+        if self.others:
+            found.append(f"{self.others.total()} files that are no faces are left out: {_listed(self.others)}")
+        if self.clutter:
+            found.append(f"thumbnails, trash and the like are ignored: {_listed(self.clutter)}")
+        return found
+
+
+def _listed(counts: Counter[str]) -> str:
+    """Counts in words, the most frequent ones where there are many."""
+    most = counts.most_common(_LISTED)
+    more = [f"{counts.total() - sum(n for _, n in most)} others"] if len(counts) > _LISTED else []
+    return ", ".join([*(f"{n} {name}" for name, n in sorted(most)), *more])
+
+
+def named(path: Path, folder: Path) -> str:
+    """How an index names a file, by its path below the dataset's folder; see `Dataset.file` for the way back."""
+    return to_text(path.relative_to(folder).as_posix())
 
 
 def places(folder: Path, *wrappers: str) -> list[Path]:
@@ -109,7 +172,7 @@ class Tree:
     def table(self, folder: Path) -> pd.DataFrame:
         """An index: `id` and `source` are the path below `folder`, nothing is known of subjects."""
         top = "" if self.place == folder else f"{self.place.relative_to(folder).as_posix()}/"
-        names = [top + name for name, _, _ in self.files]
+        names = [to_text(top + name) for name, _, _ in self.files]
         labels, splits = [label for _, label, _ in self.files], [split for _, _, split in self.files]
         return pd.DataFrame({"id": names, "source": names, "label": labels, "subject": None, "split": splits})
 
@@ -126,7 +189,7 @@ def scan(place: Path, order: tuple[str, ...] | None, meaning: Meaning, top: Path
     Raises:
         DatasetError: a folder is neither, a split has two folders, or an emotion has no picture at all.
     """
-    tree, left_out = Tree(place), Counter[str]()
+    tree, left_out = Tree(place), LeftOut()
     folders = [path for path in visible(place) if path.is_dir()]
     splits = {path: split for path in folders if (split := split_named(path.name)) and not meaning.explains(path.name)}
     beside = [path for path in folders if path not in splits and path.name.lower() not in WRAPPERS]
@@ -141,19 +204,22 @@ def scan(place: Path, order: tuple[str, ...] | None, meaning: Meaning, top: Path
     ids = _ids([path for above in tops for path in visible(above) if path.is_dir()], order, meaning, place, top)
     if ids is not None:
         tree.notes += ids[1]
-    named: set[str] = set()
+    if splits:
+        left_out.invisible(place)
+    present: set[str] = set()
     for above, split in tops.items():
-        left_out.update(path.suffix or path.name for path in visible(above) if not path.is_dir())
+        left_out.invisible(above)
+        for path in visible(above):
+            if not path.is_dir():
+                left_out.add(path.name)
         for folder, label in _emotion_folders(above, None if ids is None else ids[0], meaning, tree.notes):
-            named.add(label)
+            present.add(label)
             below = folder.relative_to(place).as_posix()
             for name in _pictures(folder, left_out):
                 tree.files.append((f"{below}/{name}", label, split))
-    if empty := named - {label for _, label, _ in tree.files}:
+    if empty := present - {label for _, label, _ in tree.files}:
         raise DatasetError(f"{place}: no picture of {', '.join(sorted(empty))}. Fill the folder, or remove it")
-    if left_out:
-        listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(left_out.items()))
-        tree.notes.append(f"{left_out.total()} files that are no faces are left out: {listed}")
+    tree.notes += left_out.notes()
     return tree
 
 
@@ -172,20 +238,22 @@ def _ids(
     return ids, notes if ids.counted else [f"the numbers mean what {ids.says} says: {ids.listed()}", *notes]
 
 
-def _pictures(folder: Path, left_out: Counter[str]) -> list[str]:
-    """The names of the pictures in a folder, in order; other files are counted by their suffix."""
+def _pictures(folder: Path, left_out: LeftOut) -> list[str]:
+    """The names of the pictures in a folder, in order; other files are counted."""
     names = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not _is_visible(entry.name):
-                continue
-            if entry.is_dir():
-                raise DatasetError(f"{entry.path}: a folder among pictures. Move its pictures up, or remove it")
-            suffix = os.path.splitext(entry.name)[1]
-            if suffix.lower() in SUFFIXES:
-                names.append(entry.name)
-            else:
-                left_out[suffix or entry.name] += 1
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not _is_visible(entry.name):
+                    left_out.add(entry.name)
+                elif os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # a link may be a loop
+                    raise DatasetError(f"{entry.path}: a folder among pictures. Move its pictures up, or remove it")
+                elif is_picture(entry.path):
+                    names.append(entry.name)
+                else:
+                    left_out.add(entry.name)
+    except PermissionError as error:
+        raise DatasetError(f"{folder}: this folder may not be read (Permission denied). {let_read(folder)}") from error
     return sorted(names)
 
 

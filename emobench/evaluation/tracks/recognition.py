@@ -34,11 +34,22 @@ from emobench.metrics.recognition import Sums, class_measures, confusion_matrix,
 if TYPE_CHECKING:
     from emobench.data.datamodule import EmotionDataModule
 
-WHOLE = ("accuracy", "accuracy_unleaked", "macro_f1", "weighted_f1", "precision", "recall", "ece", "nll")
+WHOLE = (
+    "accuracy",
+    "accuracy_unleaked",
+    "accuracy_distinct",
+    "macro_f1",
+    "weighted_f1",
+    "precision",
+    "recall",
+    "ece",
+    "nll",
+)
 SINGLE = ("accuracy", "precision", "recall", "f1")
 MACRO = ("precision", "recall")  # of WHOLE those that are a mean over emotions
 _UNDEFINED = {
     "accuracy_unleaked": "every test face also occurs in training or validation",
+    "accuracy_distinct": "of every test face training or validation has a copy",
     "accuracy": "no test face of it",
     "recall": "no test face of it",
     "precision": "never predicted",
@@ -84,6 +95,7 @@ def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = MET
             "label": labels,
             "prediction": probabilities.argmax(1),
             "leaked": data.leaked()[rows],
+            "copied": data.copied()[rows],
             **shares,
             **{name: values for name, values in further.items() if values is not None},
         }
@@ -97,7 +109,7 @@ class Predictions:
 
     cell: MeasuredCell
     faces: pd.DataFrame  # sorted by index
-    tally: Floats  # (N, K² + 18), see `emobench.metrics.recognition.tally`
+    tally: Floats  # (N, K² + 20), see `emobench.metrics.recognition.tally`
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -125,6 +137,7 @@ class Recognition(Track):
         Column("behind the first", Key("macro_f1"), shows="behind"),
         Column("accuracy", Key("accuracy")),
         Column("accuracy, unleaked", Key("accuracy_unleaked"), optional=True),
+        Column("accuracy, distinct", Key("accuracy_distinct"), optional=True),
         Column("weighted F1", Key("weighted_f1")),
         Column("ECE", Key("ece")),
     )
@@ -146,7 +159,8 @@ class Recognition(Track):
             faces = pd.read_parquet(cell.path).sort_values("index", ignore_index=True)
             probabilities = faces[[f"p_{emotion}" for emotion in cell.emotions]].to_numpy(np.float64)
             predictions = faces["prediction"].to_numpy(np.int64)
-            table = tally(probabilities, faces["label"], predictions=predictions, leaked=faces["leaked"])
+            copied = faces.get("copied")  # predictions of before have none
+            table = tally(probabilities, faces["label"], predictions=predictions, leaked=faces["leaked"], copied=copied)
             likely = np.take_along_axis(probabilities, predictions[:, None], 1)[:, 0]
         except FileNotFoundError:
             raise RawError(cell.path, "missing") from None
@@ -174,10 +188,11 @@ class Recognition(Track):
         """Whole people are resampled where they are known, each other face for itself; the same ones for all cells."""
         first = cells[0]
         cells = list(cells)  # each is read once, and all are held meanwhile
-        classes, leaked = len(first.emotions), int(first.faces["leaked"].sum())
+        classes = len(first.emotions)
+        apart = {"accuracy_unleaked": self.leaked(first), "accuracy_distinct": _copied(first)}
         keys = [Key(name, "macro" if name in MACRO else "") for name in WHOLE]
         keys += [Key(name, emotion) for name in SINGLE for emotion in first.emotions]
-        kept = [place for place, key in enumerate(keys) if leaked or key.metric != "accuracy_unleaked"]
+        kept = [place for place, key in enumerate(keys) if apart.get(key.metric) != 0]
 
         def statistic(sums: intervals.Floats) -> intervals.Floats:
             whole, single = measures(sums, classes), class_measures(sums, classes)
@@ -189,7 +204,7 @@ class Recognition(Track):
         values = statistic(np.stack([cell.tally.sum(0) for cell in cells]))  # in float64; the resamples need less
         draws = intervals.bootstrap(units, statistic)
         support = np.bincount(first.faces["label"], minlength=classes).tolist()
-        counts = [len(first.faces) - (leaked if name == "accuracy_unleaked" else 0) for name in WHOLE]
+        counts = [len(first.faces) - apart.get(name, 0) for name in WHOLE]
         counts += support * len(SINGLE)
         keys, counts = [keys[place] for place in kept], [counts[place] for place in kept]
         low, high = np.zeros(len(keys)), np.array([np.inf if key.metric == "nll" else 1.0 for key in keys])
@@ -251,8 +266,14 @@ class Recognition(Track):
         most = max(faces.emotions, key=lambda emotion: faces.cell.counts.get(emotion, 0))
         certain = np.zeros((len(faces.faces), len(faces.emotions)))
         certain[:, faces.emotions.index(most)] = 1
-        table = tally(certain, faces.faces["label"], leaked=faces.faces["leaked"])
+        apart = {"leaked": faces.faces["leaked"], "copied": faces.faces.get("copied")}
+        table = tally(certain, faces.faces["label"], **apart)
         return Predictions(faces.cell, faces.faces.assign(prediction=certain.argmax(1)), table)
+
+
+def _copied(faces: Predictions) -> int:
+    """Test faces of which training or validation has a copy; 0 where nobody looked, as in predictions of before."""
+    return int(faces.faces["copied"].sum()) if "copied" in faces.faces else 0
 
 
 def _units(cells: Sequence[Predictions]) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
@@ -264,13 +285,14 @@ def _units(cells: Sequence[Predictions]) -> tuple[NDArray[np.int64] | None, NDAr
 
 def _rests_on(keys: Sequence[Key], units: Floats, emotions: Sequence[str]) -> Floats:
     """(Q,) how many faces, or people (G, C), each number is counted from."""
-    confusion = Sums.of(units, len(emotions)).confusion  # (G, K, K)
+    sums = Sums.of(units, len(emotions))
+    confusion = sums.confusion  # (G, K, K)
     shown = (confusion.sum(-1) > 0).sum(0)  # people, or faces, of each emotion
     read = (confusion.sum(-2) > 0).sum(0)
     there = shown[shown > 0]
     # A mean over emotions varies as the rarest of them does: as K²/Σ(1/n) faces of one share.
     whole = dict.fromkeys(("macro_f1", "precision", "recall"), len(there) ** 2 / np.sum(1 / there))
-    whole["accuracy_unleaked"] = (units[:, -2] > 0).sum()
+    whole |= {"accuracy_unleaked": (sums.unleaked > 0).sum(), "accuracy_distinct": (sums.distinct > 0).sum()}
     found = []
     for key in keys:
         if key.emotion in emotions:
