@@ -485,6 +485,22 @@ def test_no_winner_where_all_are_under_trained(board: Board) -> None:
     assert "obeys best" not in board.text
 
 
+@pytest.mark.parametrize(("share", "wins"), [(0.04, False), (1.0, True)])
+def test_a_search_had_no_more_of_a_recipe_than_its_generator(board: Board, share: float, wins: bool) -> None:
+    board.generator("hasty", 0.7, recipe_share=share)
+    path = board.generator("search", 0.9) / "result.json"
+    record = json.loads(path.read_text())
+    record["fit"]["cost"] = None
+    record["cell"]["needs"] = {"generator": [board.rows[0]["fit_key"]]}
+    path.write_text(json.dumps(record))
+    board.write()
+    assert ("**search** obeys best" in board.text) is wins
+    assert ("search leads with" in board.text) is not wins
+    if not wins:
+        assert "though it had 4 % of a recipe that it is made of; no row had its whole recipe" in board.text
+    assert ("under-trained" in board.one(model="search", metric="fed", emotion="").flags) is not wins
+
+
 def test_intensity_that_rises(board: Board) -> None:
     board.generator("good", 0.9)
     board.write()

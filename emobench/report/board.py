@@ -92,6 +92,11 @@ class Entry:
         return self.name.startswith("control:")
 
     @property
+    def share(self) -> float | None:
+        """The least share of the recipe that a seed had, or, of what trains nothing, a network that it is made of."""
+        return min((cell.share for cell in self.cells if cell.share is not None), default=None)
+
+    @property
     def ranked(self) -> bool:
         return bool(self.seeds) and not self.control and "diverged" not in self.flags
 
@@ -370,8 +375,7 @@ def flags_of(cells: Sequence[StoredCell]) -> list[str]:
     flags, copied = [], []
     for cell in cells:
         record = cell.record
-        cost = None if record is None or record.fit is None else record.fit.cost
-        if cost is not None and cost.recipe_share < UNDER_TRAINED:
+        if cell.share is not None and cell.share < UNDER_TRAINED:
             flags.append("under-trained")
         if record is not None and record.evaluation is not None and "generation" in record.evaluation.tracks:
             share = record.evaluation.tracks["generation"].values.get("memorisation")

@@ -90,8 +90,11 @@ def _short(entry: Entry) -> bool:
 
 def _had(entry: Entry) -> str:
     """How little of its recipe an under-trained row had."""
-    share = entry.costs["recipe_share"].value
-    return "less than its recipe" if share is None else f"{100 * share:.2g} % of its recipe"
+    share = entry.share
+    if share is None:
+        return "less than its recipe"
+    whose = "its recipe" if entry.costs["recipe_share"].value is not None else "a recipe that it is made of"
+    return f"{100 * share:.2g} % of {whose}"
 
 
 def _nearest(section: Section, ranking: Ranking) -> Text:

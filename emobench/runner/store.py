@@ -17,7 +17,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -205,6 +205,7 @@ class StoredCell:
     record: Record | None  # of the evaluation, or of the fit where that did not end well
     folder: Path | None  # where the record's raw files lie
     stale: str | None  # the commit that made it, where today's code would key it differently
+    share: float | None = None  # of its recipe; of one that trains nothing, the least of the networks that it needs
 
 
 _WRITE_AGAIN = "Run the suite again: `emobench bench` writes this file anew, and what is done stays done."
@@ -370,7 +371,23 @@ def load_board(results: Path, suite: str) -> list[StoredCell]:
     if not isinstance(board.get("rows"), list):
         raise StoreError(f"{path}: rows: is no list of cells. {_WRITE_AGAIN}")
     cells = [_stored(results, suite, place, entry) for place, entry in enumerate(board["rows"])]
-    return [_once(path, cells, place) for place in range(len(cells))]
+    cells = [_once(path, cells, place) for place in range(len(cells))]
+    shares = {cell.fit_key: share for cell in cells if (share := _trained(cell)) is not None}
+    return [replace(cell, share=_share(cell, shares)) for cell in cells]
+
+
+def _trained(cell: StoredCell) -> float | None:
+    """The share of its recipe that a cell was trained for; None: it trains nothing, or that is not known."""
+    fit = None if cell.record is None else cell.record.fit
+    return None if fit is None or fit.cost is None else fit.cost.recipe_share
+
+
+def _share(cell: StoredCell, shares: Mapping[str, float]) -> float | None:
+    """The share of a cell's recipe: an ensemble or a search has had as much as the least of what it is made of."""
+    if cell.record is None or (share := _trained(cell)) is not None:
+        return None if cell.record is None else share
+    needed = [shares[key] for keys in cell.record.cell.needs.values() for key in keys if key in shares]
+    return min(needed, default=None)
 
 
 def _once(path: Path, cells: Sequence[StoredCell], place: int) -> StoredCell:
