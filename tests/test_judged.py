@@ -498,7 +498,7 @@ def test_a_search_had_no_more_of_a_recipe_than_its_generator(board: Board, share
     assert ("search leads with" in board.text) is not wins
     if not wins:
         assert "though it had 4 % of a recipe that it is made of; no row had its whole recipe" in board.text
-    assert ("under-trained" in board.one(model="search", metric="fed", emotion="").flags) is not wins
+    assert ("under-trained" in board.one(model="search", metric="fed")["flags"]) is not wins
 
 
 def test_intensity_that_rises(board: Board) -> None:
