@@ -417,7 +417,7 @@ def test_csv_zip_and_csv_is_zip_name_the_zip(tmp_path: Path, name: str) -> None:
     ("head", "message"),
     [
         (b"\xff\xfee\x00m\x00", "UTF-16. Save it as UTF-8"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs, .*Run `git lfs pull`"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs, .*`git lfs pull`"),
         (b"\n<!DOCTYPE html>", "a web page. Fetch the file again"),
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it first"),
     ],

@@ -28,6 +28,7 @@ from emobench.data.datasets.folder import Folder
 from emobench.data.pack import published, writable
 from emobench.data.readers import files, images
 from emobench.data.readers.images import read_face
+from emobench.data.readers.labels import Meaning
 from emobench.data.readers.tables import Inside
 from emobench.data.readers.tree import scan
 from emobench.errors import DatasetError, RowError, from_text, shown, to_text
@@ -616,7 +617,7 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
             with pytest.raises(
                 DatasetError, match=r"faces/sad: this folder may not be read \(Permission denied\)\. Give"
             ):
-                scan(one, None)
+                scan(one, None, Meaning({}, []), one)
             with pytest.raises(RowError, match=r"sad_00.png: may not be read \(Permission denied\)"):
                 read_face(two / "sad" / "sad_00.png")
             data = folder(two, cache, max_bad=0.1).plan()
