@@ -284,8 +284,11 @@ def give_keys(results: Path, board: str, rows: Sequence[Row], keys: Mapping[str,
     """Write new keys of a board's rows wherever the old ones stand: records, folders, `suite.json`."""
     for row in rows:
         path = row.folder / "result.json"
-        content = renamed(read_object(path), keys)
-        if row.record.eval_key in keys:
+        old = read_object(path)
+        content = renamed(old, keys)
+        if row.record.eval_key not in keys:
+            content["cell"] = old["cell"]  # as it was planned, and as `made_of` has it
+        else:
             assert row.new is not None
             content[FIRST] = dict(row.first)
             content["made_of"] = {"fit": row.new["fit"], "eval": row.new["eval"]}
@@ -300,6 +303,7 @@ def give_keys_in_texts(repository: Path, keys: Mapping[str, str]) -> None:
     """New keys in the pages that show a result's picture."""
     for path in [
         repository / "README.md",
+        *(repository / "results").glob("*.md"),
         *(repository / "docs").glob("*.md"),
         *(repository / "results").glob("checks/*.md"),
     ]:

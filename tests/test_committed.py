@@ -94,7 +94,7 @@ def test_each_board_has_its_judges_or_names_those_that_it_has_not() -> None:
 
 @needs_results
 def test_what_pages_show_and_records_name_is_there() -> None:
-    pages = [RESULTS.parent / "README.md", *sorted(RESULTS.glob("*/leaderboard.md"))]
+    pages = [RESULTS.parent / "README.md", RESULTS / "README.md", *sorted(RESULTS.glob("*/leaderboard.md"))]
     for page in pages:
         for shown in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
             assert (page.parent / shown).exists(), f"{page}: {shown}"

@@ -1,35 +1,74 @@
-"""The models that the README shows are models."""
+"""What README and docs print runs exactly as it stands there."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence  # noqa: F401
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Unpack  # noqa: F401
+from typing import Any
 
+import pytest
 import torch
-from torch import Tensor, nn  # noqa: F401
-from torch.nn import functional as F  # noqa: F401
 
-from emobench.classifiers.classifier import EmotionClassifier, TrainingArguments  # noqa: F401
-from emobench.generators.generator import EmotionGenerator  # noqa: F401
-from emobench.nn.noise import Noise  # noqa: F401
-from emobench.recipe import Augment, Recipe  # noqa: F401
+from emobench.runner.store import load_board
 from emobench.suite.catalog import tracks_of
 
+TOP = Path(__file__).parents[1]
 EMOTIONS = ("neutral", "happy", "sad")
-NAMES = {
-    name: value for name, value in globals().items() if not name.startswith("_")
-}  # what a file beside the others imports
+SUITE = """
+seeds = [0]
+
+[data.synthetic-plain]
+size = 32
+train = 80
+val = 80
+test = 80
+
+[model.small]
+class = "small.py:Small"
+channels = 8
+epochs = 1
+"""
+
+
+def printed(page: str, holding: str, kind: str = "python") -> str:
+    """The block of a page that holds a text."""
+    blocks = re.findall(rf"```{kind}\n(.*?)```", (TOP / page).read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = [block for block in blocks if holding in block]
+    return str(found)
 
 
 def shown(name: str) -> Any:
-    """The class of this name, as the README writes it."""
-    text = (Path(__file__).parents[1] / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    scope = dict(NAMES)
-    exec(next(block for block in blocks if f"class {name}(" in block), scope)
+    """The class of this name, as the documentation writes it."""
+    scope: dict[str, Any] = {"__name__": "shown"}
+    exec(printed("docs/extending.md", f"class {name}("), scope)
     return scope[name]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "results/README.md",
+        *(f"docs/{each.name}" for each in (TOP / "docs").glob("*.md")),
+    ],
+)
+def test_what_a_page_links_to_is_there(page: str) -> None:
+    path = TOP / page
+    if not path.exists():
+        pytest.skip(f"{page} is not in this copy")
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_file_of_a_classifier_runs_in_a_suite(emobench: Callable[..., int], tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(printed("docs/extending.md", "class Small("), encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(SUITE)
+    assert emobench("bench", tmp_path / "mine.toml", "--results", tmp_path / "results") == 0
+    cells = load_board(tmp_path / "results", "mine")
+    assert {cell.row: cell.state for cell in cells} == {"small": "done", "control:permuted": "done"}
 
 
 def test_the_classifier() -> None:

@@ -313,6 +313,9 @@ def test_a_commit_that_is_not_here_is_named(commit: str, tmp_path: Path) -> None
 
 def test_pages_show_pictures_by_their_new_keys(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
+    (tmp_path / "results").mkdir()
     (tmp_path / "README.md").write_text("![](results/b/cells/aaaa/samples.webp)")
+    (tmp_path / "results" / "README.md").write_text("![](b/cells/aaaa/samples.webp)")
     rekey.give_keys_in_texts(tmp_path, {"aaaa": "bbbb"})
+    assert (tmp_path / "results" / "README.md").read_text() == "![](b/cells/bbbb/samples.webp)"
     assert (tmp_path / "README.md").read_text() == "![](results/b/cells/bbbb/samples.webp)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,3 +105,11 @@ def test_smoke_runs_from_an_empty_folder_where_the_checkout_is_not(environment: 
     assert {cell.row: cell.state for cell in cells} == {"resnet18": "done", "control:permuted": "done"}
     here = {cell.row: cell.fit_key for cell in expand(load("smoke"), tmp_path / "data").cells}
     assert {cell.row: cell.fit_key for cell in cells} == here  # the same code wherever it lies
+
+    # What the README prints runs as it stands there; the board is there already.
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    printed = run(environment / "bin" / "python", "script.py", cwd=tmp_path)
+    assert re.search(r"resnet18 +0\.\d+", printed)
+    assert "'surprise'" in printed

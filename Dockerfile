@@ -1,0 +1,17 @@
+# emobench on CPU or, with the NVIDIA container toolkit, on a GPU: the default wheels run on both.
+#   docker build -t emobench .
+#   docker run --rm -v "$PWD/results:/work/results" -v "$PWD/data:/work/data" emobench bench demo
+#   docker run --rm --gpus all --shm-size 8g … emobench bench full
+FROM python:3.12-slim
+
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY emobench ./emobench
+RUN pip install --no-cache-dir --constraint constraints.txt . \
+    && useradd --create-home --uid 1000 emobench \
+    && install -d -o emobench -g emobench /work
+
+USER emobench
+WORKDIR /work
+ENTRYPOINT ["emobench"]
+CMD ["--help"]
