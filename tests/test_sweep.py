@@ -123,18 +123,23 @@ def test_one_failing_cell_costs_only_itself(
     emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A cell that cannot get its memory, one whose loss becomes NaN and one that needs a failed one; others finish."""
+    text = tiny.read_text()
+    twin = text[text.index("[model.resnet18]") :].replace("[model.resnet18]", '\n[model.twin]\nclass = "resnet18"')
     tiny.write_text(
-        tiny.read_text()
+        text
+        + twin
         + '\n[model.huge]\nclass = "resnet18"\nwidth = 4096\nepochs = 1\nbatch = 16\n'
         + '\n[model.wild]\nclass = "resnet18"\nwidth = 0.0625\nepochs = 2\nbatch = 16\nlr = 1e30\n'
         + '\n[model.mean]\nclass = "ensemble"\nneeds = { members = ["resnet18", "wild"] }\n'
-        + '\n[model.pair]\nclass = "ensemble"\nneeds = { members = ["resnet18", "resnet18"] }\n'
+        + '\n[model.pair]\nclass = "ensemble"\nneeds = { members = ["resnet18", "twin"] }\n'
     )
     results = tmp_path / "results"
-    assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 1
+    short = ("--set", "model.resnet18.epochs=1", "--set", "model.twin.epochs=1")
+    assert emobench("bench", tiny, *short, "--results", results) == 1
     board = rows(results)
     assert {name: row.state for name, row in board.items()} == {
         "resnet18": "done",
+        "twin": "done",
         "huge": "failed",
         "wild": "diverged",
         "mean": "failed",

@@ -106,7 +106,7 @@ def _nearest(section: Section, ranking: Ranking) -> Text:
 
 
 def _best(section: Section, ranking: Ranking) -> Text:
-    """The first row, and the winner among those that had their whole recipe, where that is another."""
+    """The first row, and the winner among those that are not under-trained, where that is another."""
     ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
     whole = [place for place, entry in enumerate(ranked) if not _short(entry)]
     if whole[:1] == [0]:
@@ -114,8 +114,8 @@ def _best(section: Section, ranking: Ranking) -> Text:
     first = ranked[0]
     leads: Text = (Name(first.name), " leads with ", Score(first.numbers[key]), f", though it had {_had(first)}")
     if not whole:
-        return (*leads, "; no row had its whole recipe, so there is no winner")
-    return (*leads, "; of the rows that had their whole recipe ", *_winner(section, ranking, whole))
+        return (*leads, "; no row had half of its recipe, so there is no winner")
+    return (*leads, "; of the rows that had at least half of their recipe ", *_winner(section, ranking, whole))
 
 
 def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
@@ -126,7 +126,7 @@ def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
     compared = section.comparisons.get(ranking.name, [])
     pairs = [pair for pair in compared if pair.first == places[0] and pair.second in places]
     if not pairs:
-        return (*best, " (the only one measured)" if len(ranked) == 1 else " (the only one with its whole recipe)")
+        return (*best, " (the only one measured)" if len(ranked) == 1 else " (the only one that had half of its recipe)")
     nearest = next(pair for pair in pairs if pair.second == places[1])
     said: Text = (*best, ", ", nearest, " above ", Name(ranked[places[1]].name))
     known = all(pair.seeds_known for pair in pairs)
