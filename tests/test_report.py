@@ -154,9 +154,10 @@ def test_verdict_state_and_ranks(whole: Results) -> None:
     assert rows[2][1] == "vit"
     assert {rows[0][1], rows[1][1]} == {"resnet18", "small"}
     assert rows[0][3] == "–"  # behind the first
-    assert "2.8 M" in rows[0]
-    assert "560 M" in rows[0]
-    assert "7 min" in rows[0]
+    further = next(k for k, line in enumerate(page) if line.startswith("| model | ECE |"))
+    cost = page[further + 2].split(" | ")
+    assert cost[0] == f"| {rows[0][1]}"
+    assert {"2.8 M", "560 M", "7 min"} <= set(cost)
     assert "- Hardware A: Test CPU, 2 cores." in page
     assert "- n = 400 faces. 95 % intervals: over 100 people, each with all its faces." in page
     assert "- The data: carved from Training" in page
@@ -348,7 +349,9 @@ def test_states_stay_visible(results: Results) -> None:
     assert "| – | gone | n/a (failed: out of memory) |" in page
     assert "- absent on faces: no weights; put them there" in page
     (torn,) = (line for line in page.splitlines() if line.startswith("| – | torn |"))
-    assert torn.endswith("| 1 of 2 | A | diverged, incomplete |")
+    assert torn.endswith(" | diverged, incomplete |")
+    assert any(line.startswith("| torn |") and line.endswith("| 1 of 2 | A |") for line in page.splitlines())
+    assert any(line.startswith("| – | gone |") and line.endswith("| 0 of 1 seeds |") for line in page.splitlines())
     assert [entry.ranks for entry in board.sections[0].entries if entry.name == "torn"] == [{}]
     assert {(number.model, number.reason) for number in board.failed} == {
         ("torn", "diverged: loss is NaN in step 12"),
@@ -531,3 +534,16 @@ def test_the_report_needs_no_torch(whole: Results) -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_first_table_has_seven_columns_and_unbroken_intervals(results: Results) -> None:
+    for seed in range(3):
+        results.cell("good", seed, 3.0)
+    page = results.write().path.read_text()
+    lines = page.splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith("| rank: macro F1 |"))
+    assert lines[start] == "| rank: macro F1 | model | macro F1 | behind the first | accuracy | weighted F1 | flags |"
+    (good,) = (line for line in lines[start:] if line.startswith("| 1 | good |"))
+    assert re.search(r"\| 0\.\d{3}\u00a0\(0\.\d{3}–", good)
+    further = next(line for line in lines[start:] if line.startswith("| model | ECE |"))
+    assert further.endswith("| of the recipe | seeds | hardware |")

@@ -100,7 +100,9 @@ def _block(block: Block) -> Iterator[str]:
             yield from (f"- {written(item)}" for item in items)
         case Table(header, rows, left):
             yield from table(
-                [written(cell) for cell in header], [[written(cell) for cell in row] for row in rows], left
+                [written(cell) for cell in header],
+                [[_unbroken(written(cell)) for cell in row] for row in rows],
+                left,
             )
         case Picture(path, shows, caption):
             if caption:
@@ -111,6 +113,11 @@ def _block(block: Block) -> Iterator[str]:
             width = min(across, len(shown))
             lines = [shown[start : start + across] for start in range(0, len(shown), across)]
             yield from table([" "] * width, [[*line, *[""] * (width - len(line))] for line in lines], range(width))
+
+
+def _unbroken(cell: str) -> str:
+    """A number and its interval stay on one line of a cell: the blank between them is one that does not break."""
+    return re.sub(r"(?<=\d) \((?=[−\d])", "\u00a0(", cell)
 
 
 def written(text: Text) -> str:

@@ -126,7 +126,10 @@ def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
     compared = section.comparisons.get(ranking.name, [])
     pairs = [pair for pair in compared if pair.first == places[0] and pair.second in places]
     if not pairs:
-        return (*best, " (the only one measured)" if len(ranked) == 1 else " (the only one that had half of its recipe)")
+        return (
+            *best,
+            " (the only one measured)" if len(ranked) == 1 else " (the only one that had half of its recipe)",
+        )
     nearest = next(pair for pair in pairs if pair.second == places[1])
     said: Text = (*best, ", ", nearest, " above ", Name(ranked[places[1]].name))
     known = all(pair.seeds_known for pair in pairs)
@@ -221,7 +224,7 @@ def _section(section: Section, pictures: Pictures, panels: set[tuple[str, ...]])
     blocks += [Paragraph((f"{rest.strip().capitalize()}.",))] if rest else []
     machines = {number.hardware: "" for entry in section.measured for number in [entry.costs["params"]]}
     machines = {machine: chr(ord("A") + k % 26) for k, machine in enumerate(machines)}
-    blocks.append(_models(section, machines))
+    blocks += _models(section, machines)
     if (*place, "ranking") in pictures:
         blocks.append(Picture(pictures[*place, "ranking"], ("each model with its interval",)))
     if section.usable:
@@ -233,31 +236,55 @@ def _section(section: Section, pictures: Pictures, panels: set[tuple[str, ...]])
     return blocks
 
 
-def _models(section: Section, machines: Mapping[str, str]) -> Table:
-    """The models, best first, then the controls that have the same numbers, with what they cost."""
+def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
+    """The models, best first, with what they are ranked by, and a second table of all else; then the controls."""
     rankings = section.track.rankings
     columns = [column for column in section.track.columns if not column.optional or _any(section, column.key)]
+    first = _first(section, columns)
+    others = [column for column in columns if column not in first]
     header: list[Text] = [(_rank_heading(section, ranking),) for ranking in rankings]
-    header += [("model",), *((column.heading,) for column in columns)]
-    header += [*((each,) for each in (*_COSTS.values(), "faces/s", "of the recipe", "seeds", "hardware", "flags"))]
+    header += [("model",), *((column.heading,) for column in first), ("flags",)]
+    also: list[Text] = [("model",), *((column.heading,) for column in others)]
+    also += [(each,) for each in (*_COSTS.values(), "faces/s", "of the recipe", "seeds", "hardware")]
     rows: list[list[Text]] = []
+    further: list[list[Text]] = []
     for entry in section.entries:
         if all(cell.state == "skipped" for cell in entry.cells):
             continue
         ranks: list[Text] = [(Rank(entry.ranks.get(each.name), each.name in section.order_only),) for each in rankings]
-        first: list[Text] = [*ranks, (Name(entry.name),)]
-        if not entry.seeds:
-            reason: list[Text] = [(Score(next(iter(entry.numbers.values()), None)),)]
-            empty: list[Text] = [("n/a",)] * (len(header) - len(first) - 4)
-            rows.append([*first, *reason, *empty, (f"0 of {len(entry.cells)}",), ("",), ("",)])
-            continue
-        rows.append([*first, *(_cell(section, entry, column) for column in columns), *_costs(entry, machines)])
+        name: Text = (Name(entry.name),)
+        if entry.seeds:
+            flags = ", ".join(flag for flag in entry.flags if flag != "stale")  # a footnote says that
+            rows.append([*ranks, name, *(_cell(section, entry, column) for column in first), (flags,)])
+            cells = [_cell(section, entry, column) for column in others]
+            further.append([name, *cells, *_costs(entry, machines)])
+        else:
+            reason: Text = (Score(next(iter(entry.numbers.values()), None)),)
+            rows.append([*ranks, name, reason, *[("n/a",)] * (len(first) - 1), (f"0 of {len(entry.cells)} seeds",)])
     for control in section.controls:
         if any(column.key in control.numbers for column in columns) and control.name != "control:majority":
-            cells = [_cell(section, control, column) for column in columns]
-            row: list[Text] = [*[("",)] * len(rankings), (Name(control.name),), *cells]
-            rows.append([*row, *[("",)] * (len(header) - len(row))])
-    return Table(header, rows, left=(len(rankings), -1, -2))
+            name = (Name(control.name),)
+            cells = [_cell(section, control, column) for column in first]
+            rows.append([*[("",)] * len(rankings), name, *cells, ("",)])
+            if any(column.key in control.numbers for column in others):
+                cells = [_cell(section, control, column) for column in others]
+                further.append([name, *cells, *[("",)] * (len(also) - 1 - len(cells))])
+    blocks: list[Block] = [Table(header, rows, left=(len(rankings), -1))]
+    if further:
+        blocks += [Paragraph(("All else that was measured, and what each model cost:",)), Table(also, further, (0, -1))]
+    return blocks
+
+
+_WIDTH = 7  # columns of a table that is read at a glance
+
+
+def _first(section: Section, columns: Sequence[Column]) -> list[Column]:
+    """The columns beside rank, model and flags: what the ranks go by, then the next ones while there is room."""
+    room = _WIDTH - len(section.track.rankings) - 2
+    ranked_by = {section.ranked_by.get(each.name, each.metrics[0]) for each in section.track.rankings}
+    leading = [column for column in columns if column.key in ranked_by and column.shows != "worst"]
+    chosen = [*leading, *(column for column in columns if column not in leading)][:room]
+    return [column for column in columns if column in chosen]
 
 
 def _any(section: Section, key: Key) -> bool:
@@ -292,7 +319,6 @@ def _costs(entry: Entry, machines: Mapping[str, str]) -> list[Text]:
         (Score(entry.costs["recipe_share"], bare=True),),
         (seeds,),
         (machines[entry.costs["params"].hardware],),
-        (", ".join(flag for flag in entry.flags if flag != "stale"),),  # a footnote says that
     ]
 
 
