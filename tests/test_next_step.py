@@ -62,7 +62,7 @@ def test_a_state_dict_of_data_parallel_is_understood(tmp_path: Path, end: str) -
     assert read_weights(path).keys() == mixed.keys()
 
 
-@pytest.mark.parametrize("value", ["1", "true", "ON", "yes"])
+@pytest.mark.parametrize("value", ["1", "true", "ON", "yes", " True ", "y", "t", "2"])
 def test_the_doctor_sees_that_downloads_are_off(
     emobench: Emobench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
@@ -70,6 +70,38 @@ def test_the_doctor_sees_that_downloads_are_off(
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert emobench("doctor") == 0
     assert "Downloads are off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "Off", "no"])
+def test_the_doctor_sees_that_downloads_are_allowed(
+    emobench: Emobench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("EMOBENCH_OFFLINE", value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert emobench("doctor") == 0
+    assert "Downloads are allowed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"])
+def test_a_run_that_is_offline_by_any_spelling_tells_other_libraries_so(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In a process of its own: huggingface_hub looks once, when it is imported, and knows fewer spellings."""
+    for each in ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "y")
+    program = (
+        "import sys\n"
+        "from emobench.cli import main\n"
+        "try:\n"
+        f"    main(['bench', {str(tiny)!r}, '--results', {str(tmp_path / 'results')!r}, '--dry-run'])\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code\n"
+        "from huggingface_hub import constants\n"
+        "print('hub offline:', constants.HF_HUB_OFFLINE)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "hub offline: True" in ran.stdout, ran.stderr
 
 
 def test_float_images_are_refused_with_the_line_that_converts_them(tiny_results: Path) -> None:

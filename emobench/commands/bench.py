@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.engines import engine_of
 from emobench.runner.reuse import to_run
@@ -64,8 +65,8 @@ def bench(
     Raises:
         EmobenchError: the suite cannot be read or planned, or the results cannot be written.
     """
-    if offline:
-        os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    if offline or weights.offline():
+        weights.stay_offline()
     if weights_dir is not None:
         os.environ["EMOBENCH_WEIGHTS"] = str(weights_dir.resolve())
     store = Store(results)
