@@ -19,7 +19,7 @@ from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
 from emobench.suite.cell import Plan
-from emobench.suite.file import Suite, load, written
+from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
 
 
@@ -73,7 +73,7 @@ def bench(
     store.check_writable()
     if isinstance(suite, Mapping):
         suite, name = written(suite, overrides, results)
-    loaded = load(suite, overrides, name)
+    loaded = load(_completed(suite), overrides, name)
     check_owner(results, loaded)
     show_overrides(loaded)
     plan = plan_of(loaded, data, store.cells)
@@ -131,6 +131,15 @@ def bench(
     else:
         print(f"emobench: {board.path} is not the board of these results: {board.problem}", file=sys.stderr)
     return _outcome(board, [] if state is None else [found for found, _ in state.states.values()])
+
+
+def _completed(suite: str | Path) -> str | Path:
+    """The file that a name means in a checkout, whose `benchmarks/` has suites too; those of the package come first."""
+    near = Path("benchmarks") / f"{suite}.toml"
+    if is_file(suite) or suite in packaged() or not near.is_file():
+        return suite
+    print(f"the suite {suite} is {near}", file=sys.stderr)
+    return near
 
 
 def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str] | None:

@@ -146,9 +146,8 @@ def _documented(text: str) -> tuple[list[str], dict[str, str]]:
     """The paragraphs of a docstring above its sections, and what its `Args:` say of each argument."""
     above, _, arguments = text.partition("\nArgs:\n")
     above = re.split(r"\n(?:Raises|Returns|Attributes):\n", above)[0]
-    arguments = re.split(r"\n(?=\S)", textwrap.dedent(arguments))
     said: dict[str, str] = {}
-    for entry in arguments:
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(arguments)):
         names, colon, words = entry.partition(":")
         if colon and re.fullmatch(r"[\w, ]+", names):
             said |= dict.fromkeys(re.split(r",\s*", names), " ".join(words.split()))
