@@ -9,7 +9,8 @@ logits = model(images)                                 # uint8 (N, 3, H, W) -> (
 model.emotions                                         # the K classes
 
 maker = emobench.load("results", "my-suite", "cvae")   # a generator
-faces = maker.sample(emotions, seeds)                  # (N, K) that sum to 1, (N,) int64 -> uint8 (N, 3, S, S)
+faces = maker.sample(["happy", "sad"], seeds=[0, 1])   # uint8 (N, 3, S, S)
+faces = maker.sample(emotions, seeds)                  # the same of (N, K) weights that sum to 1, and (N,) int64
 faces = maker.edit(images, emotions, seeds)            # the same people with other emotions
 """
 

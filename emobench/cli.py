@@ -181,6 +181,26 @@ def datasets(name: Annotated[str | None, typer.Argument(help="One dataset, in de
     inventory("dataset", name)
 
 
+class What(StrEnum):
+    """What one writes oneself."""
+
+    classifier = "classifier"
+    generator = "generator"
+    dataset = "dataset"
+
+
+@app.command(epilog="Example: emobench new classifier small")
+def new(
+    what: Annotated[What, typer.Argument(help="classifier, generator or dataset.")],
+    name: Annotated[str, typer.Argument(help="By which suites and boards call it, such as small.")],
+    out: Annotated[Path | None, typer.Option(callback=_home, help="The file. [default: NAME.py]")] = None,
+) -> None:
+    """Write a model or a dataset of your own: a file that works, and a test of it beside it."""
+    from emobench.commands.new import new
+
+    raise typer.Exit(new(what.value, name, out))
+
+
 data_app = typer.Typer(help="Look at a dataset: audit it, show its faces.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 

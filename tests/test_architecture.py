@@ -24,7 +24,7 @@ MAY: dict[str, set[str]] = {
     "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
     "classifiers": {"errors", "metrics", "model", "nn", "recipe"},
-    "generators": {"errors", "model", "nn", "recipe"},
+    "generators": {"emotions", "errors", "model", "nn", "recipe"},  # `asking` reads names
     "data": {"definitions", "emotions", "errors", "recipe"},
     "evaluation": {"data", "errors", "files", "metrics"},
     # A suite's classes are found by their names; it counts parameters and FLOPs with what all classifiers share.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+from emobench.metrics.inception import FILE
 
 HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy")
-COMMANDS = ["bench", "report", "predict", "models", "datasets", "data check", "data show", "doctor"]
+COMMANDS = ["bench", "report", "predict", "models", "datasets", "new", "data check", "data show", "doctor"]
 
 
 @pytest.mark.parametrize("command", [[], *[name.split() for name in COMMANDS]])
@@ -39,7 +44,7 @@ def test_lists_and_details(emobench: Callable[..., int], capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert "2010.11929" in shown  # its source
     assert "unfrozen" in shown  # an argument
-    assert "patience           = 3" in shown  # a field of its recipe
+    assert re.search(r"^patience +3 +int from 1 on, or \"none\"$", shown, re.MULTILINE)  # a field of its recipe
     assert emobench("datasets", "fer2013") == 0
     assert "icml_face_data.csv" in capsys.readouterr().out
     assert emobench("models", "vti") == 2
@@ -60,6 +65,45 @@ def test_doctor_says_what_is_missing_and_where_to_put_it(
     assert "synthetic: drawn, always there" in shown
     assert "resnet18-f37072fd.pth" in shown  # where torchvision looks for it
     assert "Downloads are off" in shown
+
+
+def test_doctor_names_each_file_of_weights_its_place_and_its_address(
+    emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMOBENCH_WEIGHTS", str(tmp_path / "weights"))
+    assert emobench("doctor", "--data", tmp_path) == 0
+    shown = capsys.readouterr().out
+    for name, place, address in (
+        ("vit", "model.safetensors", "https://huggingface.co/google/vit-base-patch16-224-in21k"),
+        ("timm:convnext_tiny", "model.safetensors", "https://huggingface.co/timm/convnext_tiny.in12k_ft_in1k"),
+        ("resnet18-pretrained", "resnet18-f37072fd.pth", "https://download.pytorch.org/models/resnet18-f37072fd.pth"),
+        ("vgg16-pretrained", "vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+        ("Inception (FID, KID, IS)", f"{tmp_path / 'weights' / FILE}", URL_INCEPTION_V3),
+    ):
+        (line,) = (line for line in shown.splitlines() if line.startswith(f"  {name}: "))
+        looked_for, _, from_ = line.partition("; from ")
+        assert place in looked_for.partition("looked for ")[2]
+        assert from_.startswith(address)
+
+
+def test_doctor_lists_folders_of_ones_own(
+    emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("mine/happy/a", "mine/sad/b", "foreign/Freude/c", "fer2013/happy/d"):
+        path = tmp_path / f"{place}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (48, 48)).save(path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    assert emobench("doctor", "--data", tmp_path) == 0
+    own = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  folder:")]
+    assert "  folder:mine: found, 2 faces of happy, sad" in own
+    (foreign,) = (line for line in own if "foreign" in line)
+    assert foreign.startswith("  folder:foreign: NO DATASET, ")
+    assert 'labels = { happy = "Freude" }' in foreign
+    (empty,) = (line for line in own if "empty" in line)
+    assert empty.startswith("  folder:empty: NO DATASET, ")
+    assert len(own) == 4  # and the line that says that any folder is one; fer2013 is a dataset of its own
 
 
 def test_wrong_options_and_files_are_one_line(

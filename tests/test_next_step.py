@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,7 @@ def test_a_state_dict_of_data_parallel_is_understood(tmp_path: Path, end: str) -
     assert read_weights(path).keys() == mixed.keys()
 
 
-@pytest.mark.parametrize("value", ["1", "true", "ON", "yes"])
+@pytest.mark.parametrize("value", ["1", "true", "ON", "yes", " True ", "y", "t", "2"])
 def test_the_doctor_sees_that_downloads_are_off(
     emobench: Emobench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
@@ -71,6 +73,38 @@ def test_the_doctor_sees_that_downloads_are_off(
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert emobench("doctor") == 0
     assert "Downloads are off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "Off", "no"])
+def test_the_doctor_sees_that_downloads_are_allowed(
+    emobench: Emobench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("EMOBENCH_OFFLINE", value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert emobench("doctor") == 0
+    assert "Downloads are allowed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"])
+def test_a_run_that_is_offline_by_any_spelling_tells_other_libraries_so(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In a process of its own: huggingface_hub looks once, when it is imported, and knows fewer spellings."""
+    for each in ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "y")
+    program = (
+        "import sys\n"
+        "from emobench.cli import main\n"
+        "try:\n"
+        f"    main(['bench', {str(tiny)!r}, '--results', {str(tmp_path / 'results')!r}, '--dry-run'])\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code\n"
+        "from huggingface_hub import constants\n"
+        "print('hub offline:', constants.HF_HUB_OFFLINE)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "hub offline: True" in ran.stdout, ran.stderr
 
 
 def test_float_images_are_refused_with_the_line_that_converts_them(tiny_results: Path) -> None:
@@ -128,3 +162,61 @@ def test_an_account_without_a_home_is_told_what_to_set(tmp_path: Path) -> None:
     assert ran.returncode in (0, 2)
     if ran.returncode == 2:
         assert "Set EMOBENCH_CACHE to a folder, or HOME" in ran.stderr
+
+
+def dry_run(emobench: Emobench, capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    capsys.readouterr()
+    assert emobench("bench", *arguments, "--dry-run") == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def time_of(lines: list[str]) -> str:
+    (line,) = (line for line in lines if line.startswith("Time: "))
+    return line
+
+
+def test_a_dry_run_says_how_long_as_far_as_it_was_measured(
+    emobench: Emobench, tiny_results: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = dry_run(emobench, capsys, tiny, "--results", tmp_path / "nothing")
+    assert time_of(lines) == "Time: unknown: none like the 2 fits was measured here before"
+    assert lines[0].startswith("tiny: 2 cells")
+
+    results = tmp_path / "results"
+    shutil.copytree(tiny_results, results)
+    again = ("--set", "seeds=[0, 1]", "--results", results)
+    costs = [json.loads(path.read_text())["fit"]["cost"]["fit_seconds"] for path in results.glob("cells/*/fit.json")]
+    assert len(costs) == 2
+    lines = dry_run(emobench, capsys, tiny, *again)  # one cell is new: the control is of the first seed alone
+    assert time_of(lines) == f"Time: about {timedelta(seconds=round(sum(costs) / 2))} of training"
+    assert "more than an hour" not in lines[1]
+    lines = dry_run(emobench, capsys, tiny, *again, "--set", "model.resnet18.lr=0.01")
+    assert time_of(lines) == "Time: unknown: none like the 3 fits was measured here before"
+
+    for path in results.glob("cells/*/fit.json"):
+        record = json.loads(path.read_text())
+        record["fit"]["cost"]["fit_seconds"] = 4000.0
+        path.write_text(json.dumps(record))
+    lines = dry_run(emobench, capsys, tiny, *again)
+    place = next(place for place, line in enumerate(lines) if "cells" in line)
+    assert lines[place - 1] == "This takes more than an hour: about 1:06:40 of training"
+    more = ("--set", 'model.wide={ class = "resnet18", width = 0.125, epochs = 1 }')
+    lines = dry_run(emobench, capsys, tiny, *again, *more)
+    assert "about 1:06:40 of training for 1 of " in time_of(lines)
+    assert time_of(lines).endswith("fits of unknown time")
+
+
+def test_a_suite_of_a_checkout_is_found_by_its_name(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert emobench("bench", "mine", "--dry-run") == 2
+    assert "unknown suite 'mine'" in capsys.readouterr().err
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("mine", "smoke"):
+        (tmp_path / "benchmarks" / f"{name}.toml").write_text(TINY.replace("epochs = 4", "epochs = 3"))
+    assert dry_run(emobench, capsys, "mine")[0].startswith("mine: 2 cells")
+    assert emobench("bench", "mine", "--dry-run") == 0
+    assert f"the suite mine is {Path('benchmarks/mine.toml')}" in capsys.readouterr().err
+    assert emobench("bench", "smoke", "--dry-run") == 0  # the package's come first
+    assert "benchmarks" not in capsys.readouterr().err

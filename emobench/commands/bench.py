@@ -12,13 +12,14 @@ from typing import Any, Literal
 from rich.console import Console
 
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.engines import engine_of
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
 from emobench.suite.cell import Plan
-from emobench.suite.file import Suite, load, written
+from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
 
 
@@ -64,15 +65,15 @@ def bench(
     Raises:
         EmobenchError: the suite cannot be read or planned, or the results cannot be written.
     """
-    if offline:
-        os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    if offline or weights.offline():
+        weights.stay_offline()
     if weights_dir is not None:
         os.environ["EMOBENCH_WEIGHTS"] = str(weights_dir.resolve())
     store = Store(results)
     store.check_writable()
     if isinstance(suite, Mapping):
         suite, name = written(suite, overrides, results)
-    loaded = load(suite, overrides, name)
+    loaded = load(_completed(suite), overrides, name)
     check_owner(results, loaded)
     show_overrides(loaded)
     plan = plan_of(loaded, data, store.cells)
@@ -130,6 +131,15 @@ def bench(
     else:
         print(f"emobench: {board.path} is not the board of these results: {board.problem}", file=sys.stderr)
     return _outcome(board, [] if state is None else [found for found, _ in state.states.values()])
+
+
+def _completed(suite: str | Path) -> str | Path:
+    """The file that a name means in a checkout, whose `benchmarks/` has suites too; those of the package come first."""
+    near = Path("benchmarks") / f"{suite}.toml"
+    if is_file(suite) or suite in packaged() or not near.is_file():
+        return suite
+    print(f"the suite {suite} is {near}", file=sys.stderr)
+    return near
 
 
 def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str] | None:

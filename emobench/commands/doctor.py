@@ -9,23 +9,20 @@ from typing import Any
 
 import torch
 
-from emobench.errors import DatasetError
+from emobench.data.readers.tree import visible
+from emobench.errors import DatasetError, shown
 from emobench.metrics import inception
-from emobench.nn.weights import offline
+from emobench.nn.weights import WeightFile, offline
 from emobench.runner.machine import hardware, versions
-from emobench.suite.catalog import broken, classes, resolve
+from emobench.suite.catalog import broken, classes, parameters, resolve
+from emobench.suite.file import load, packaged
 from emobench.suite.plugins import Broken, source_of
 
 _LIBRARIES = (
     "torch", "torchvision", "lightning", "torchmetrics", "transformers", "timm", "albumentations", "numpy", "pandas",
 )  # fmt: skip
 
-# What the suites of the package name.
-_PRETRAINED = {
-    "resnet18": "IMAGENET1K_V1",
-    "vgg16": "IMAGENET1K_V1",
-    "vit": "google/vit-base-patch16-224-in21k",
-}
+_SHOWN = 20  # folders of the user's own, at most
 
 
 def doctor(data_root: Path, results: Path) -> None:
@@ -48,14 +45,13 @@ def doctor(data_root: Path, results: Path) -> None:
     print("Datasets")
     for name, cls in classes("dataset").items():
         _dataset(name, cls, data_root)
+    _own_folders(data_root)
     for each in broken("model", "dataset"):
         print(f"  PASSED OVER {each}")
     print("Pre-trained weights")
-    for name, weights in _PRETRAINED.items():
-        _weights(name, resolve("model", name)[0], {"weights": weights})
-    found = inception.find()
-    state = f"found, {found.path}" if found.reason is None else f"MISSING: {found.reason}"
-    print(f"  Inception (FID, KID, IS): {state}; looked for {' and '.join(map(str, inception.places()))}")
+    for name, file in _pretrained().items():
+        _weights(name, file)
+    _inception()
     print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline() else 'allowed'}")
 
 
@@ -75,10 +71,53 @@ def _dataset(name: str, cls: Any, data_root: Path) -> None:
         print(f"  {name}: BROKEN, {Broken.by(error, source_of(cls))}")
 
 
-def _weights(name: str, cls: Any, arguments: dict[str, Any]) -> None:
-    found = cls.weight_file(arguments)
-    if found.path is not None:
-        print(f"  {name}: found, {found.path}")
+def _own_folders(data_root: Path) -> None:
+    """The folders below the data root that are no dataset of the catalogue, and what is in them."""
+    known = {*classes("dataset")}
+    own = (
+        [path for path in visible(data_root) if path.is_dir() and path.name not in known] if data_root.is_dir() else []
+    )
+    for path in own[:_SHOWN]:
+        name = f"folder:{path.name}"
+        try:
+            cls, given = resolve("dataset", name)
+            labels = cls(folder=path, **given).index()["label"]
+            print(f"  {shown(name)}: found, {len(labels):,} faces of {', '.join(sorted(set(labels)))}")
+        except DatasetError as error:
+            reason = str(error).split("Expected there")[0].strip()
+            print(f"  {shown(name)}: NO DATASET, {reason}")
+        except Exception as error:  # whatever a folder that is none may raise
+            print(f"  {shown(name)}: NO DATASET, {type(error).__name__}: {shown(error)}")
+    if len(own) > _SHOWN:
+        print(f"  and {len(own) - _SHOWN} folders more")
+
+
+def _pretrained() -> dict[str, WeightFile]:
+    """The files of weights that rows of emobench's own suites take: row -> file, each file once."""
+    found: dict[str, WeightFile] = {}
+    for suite in packaged():
+        for name, table in load(suite).model.items():
+            cls, preset = resolve("model", str(table.get("class", name)))
+            defaults = {key: each.default for key, each in parameters(cls).items()}
+            for file in cls.weight_files({**defaults, **preset, **table}):
+                if file.looked_for not in [other.looked_for for other in found.values()]:
+                    found[name] = file
+    return found
+
+
+def _weights(name: str, file: WeightFile) -> None:
+    address = file.url or file.page
+    place = f"looked for {file.looked_for}{'' if address is None else f'; from {address}'}"
+    if file.path is not None:
+        print(f"  {name}: found, {file.path}; {place}")
     else:
-        how = "a run downloads it" if found.download else found.how
-        print(f"  {name}: MISSING {found.name}, looked for {found.looked_for}. {how}")
+        how = "A run downloads it" if file.download else file.how
+        print(f"  {name}: MISSING {file.name}, {place}. {how}")
+
+
+def _inception() -> None:
+    """The weights behind FID, KID and IS, which nothing downloads."""
+    found = inception.find()
+    state = f"found, {found.path}" if found.reason is None else f"MISSING: {found.reason}"
+    places = " and ".join(map(str, inception.places()))
+    print(f"  Inception (FID, KID, IS): {state}; looked for {places}; from {inception.URL}, which nothing downloads")

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from emobench.suite.catalog import Kind, Parameter, broken, classes, parameters, plain, recipe_fields, resolve
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from emobench.suite.catalog import (
+    Kind,
+    Parameter,
+    broken,
+    classes,
+    parameters,
+    plain,
+    recipe_fields,
+    resolve,
+    tracks_of,
+)
+
+_SMALL = 72  # columns: on a narrower terminal lines are broken by the terminal itself
+_BETWEEN = (0, 2, 0, 0)  # blanks around a cell: top, right, bottom, left
 
 
 def inventory(kind: Kind, name: str | None) -> None:
@@ -15,55 +36,172 @@ def inventory(kind: Kind, name: str | None) -> None:
     Raises:
         SuiteError: there is none of this name.
     """
+    console = Console(highlight=False, soft_wrap=False)
+    console.width = max(_SMALL, console.width)
     if name is None:
-        _overview(kind)
+        _overview(console, kind)
     else:
-        _details(kind, name)
+        _details(console, kind, name)
 
 
-def _overview(kind: Kind) -> None:
-    """One line for each name."""
+# ---- all of them -----------------------------------------------------------------------------------------------------
+
+
+def _overview(console: Console, kind: Kind) -> None:
+    """A table of each group: name, what it is, where it is from."""
+    groups: dict[str, list[tuple[str, Any]]] = {}
     for name, cls in classes(kind).items():
-        family = cls.family
-        shown = f"{name}:<{family}>" if family else ", ".join([name, *cls.variants])
-        print(f"{shown:48} {_first_line(cls)}")
-    print(f"\n`emobench {kind}s NAME` shows one in detail.")
+        groups.setdefault(_group(kind, cls), []).append((name, cls))
+    for title, members in groups.items():
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=_BETWEEN, expand=True)
+        table.add_column("name", min_width=17, max_width=22, overflow="fold")
+        table.add_column("what it is", ratio=3)
+        table.add_column("from", min_width=28, ratio=2, overflow="fold")
+        for name, cls in members:
+            shown = f"{name}:<{cls.family}>" if cls.family else "\n".join([name, *cls.variants])
+            table.add_row(Text(shown), Text(_first_line(cls)), Text("; ".join(_works(_source(cls)))))
+        _print(console, table)
+        console.print()
+    console.print(f"`emobench {kind}s NAME` shows one in detail.", markup=False)
     for each in broken(kind):
         print(f"emobench: passed over {each}", file=sys.stderr)
 
 
-def _details(kind: Kind, name: str) -> None:
-    """Signature, defaults, recipe and source of a model; layouts and arguments of a dataset."""
-    cls, preset = resolve(kind, name)
-    print(f"{name}\n\n{inspect.getdoc(cls)}\n")
-    if getattr(cls, "source", None):
-        print(f"Source: {cls.source}\n")
+def _print(console: Console, table: Table) -> None:
+    """Print a table without the blanks that fill its lines."""
+    with console.capture() as capture:
+        console.print(table)
+    console.out("\n".join(line.rstrip() for line in capture.get().splitlines()), highlight=False)
+
+
+def _group(kind: Kind, cls: Any) -> str:
+    """Models are grouped by what they are measured on, datasets by where their faces come from."""
     if kind == "dataset":
-        print(f"Expected below <data root>/{name.split(':', 1)[-1]}/:\n{_indented(cls.expects)}\n")
-    if getattr(cls, "needs", None):
-        print(f"Needs: {', '.join(f'{role} ({kind})' for role, kind in cls.needs.items())}\n")
-    if getattr(cls, "may_need", None):
-        print(f"May need: {', '.join(f'{role} ({kind})' for role, kind in cls.may_need.items())}\n")
-    print("Arguments:")
-    for argument, parameter in parameters(cls).items():
-        _line(
-            argument, parameter if argument not in preset else dataclasses.replace(parameter, default=preset[argument])
-        )
-    recipe = getattr(cls, "recipe", None)
-    if recipe is not None:
-        print("Recipe:")
-        for field, parameter in recipe_fields(recipe).items():
-            _line(field, parameter)
+        if not cls.expects:
+            return "Drawn faces"
+        return "Any folder of yours" if cls.family else "Published datasets"
+    if hasattr(cls, "logits"):
+        return "Classifiers"
+    return f"Generators, measured on {' and '.join(tracks_of(cls)) or 'nothing'}"
 
 
-def _indented(expects: str) -> str:
-    return "\n".join(f"  {line}" for line in (expects.strip() or "nothing: it is drawn").splitlines())
+def _source(cls: Any) -> str:
+    """Where a class is described; of a dataset, the work that its file cites."""
+    said = getattr(cls, "source", None)
+    if said is not None:
+        return str(said)
+    cited = re.search(r"\(([^()]* \d{4}[a-z]?)\b", inspect.getdoc(sys.modules[cls.__module__]) or "")
+    return cited[1] if cited else ""
 
 
-def _line(name: str, parameter: Parameter) -> None:
-    default = "must be given" if parameter.required else f"= {plain(parameter.default)}"
-    print(f"  {name:18} {default:34} {parameter.text().replace('emobench.recipe.', '')}")
+def _works(source: str) -> list[str]:
+    """The works that a source names, without places in them: `Liu et al. 2025`."""
+    found = []
+    for part in re.split(r"[;,]\s*(?:and )?| and (?=[A-Z][\w-]+-[A-Z])", source.replace("(docs/systems.md)", "")):
+        work = part.rpartition(": ")[2].strip()
+        if re.search(r"\d{4}[a-z]?\b", work) and not re.match(r"arXiv|doi", work):
+            work = re.match(r"(.*?\d{4}[a-z]?)\b.*", work)[1]  # type: ignore[index]  # it was found
+            found.append(work)
+        elif re.match(r"[A-Z]", work) and "." not in work and (not found or "-" in work):
+            found.append(work)
+    return list(dict.fromkeys(found))
 
 
 def _first_line(cls: type) -> str:
     return (inspect.getdoc(cls) or "").split("\n", 1)[0]
+
+
+# ---- one of them -----------------------------------------------------------------------------------------------------
+
+
+def _details(console: Console, kind: Kind, name: str) -> None:
+    """Signature, defaults, recipe and source of a model; layouts and arguments of a dataset."""
+    cls, preset = resolve(kind, name)
+    about, described = _documented(inspect.getdoc(cls) or "")
+    console.print(Text(name, style="bold"))
+    for paragraph in about:
+        console.print()
+        _paragraph(console, paragraph)
+    if source := _source(cls):
+        console.print()
+        _paragraph(console, f"Source: {source}")
+    if kind == "dataset":
+        console.print(Text(f"\nExpected below <data root>/{name.split(':', 1)[-1]}/:"))
+        _expected(console, cls.expects)
+    for word, needs in (("Needs", "needs"), ("May need", "may_need")):
+        if getattr(cls, needs, None):
+            console.print(
+                Text(f"\n{word}: {', '.join(f'{role} ({what})' for role, what in getattr(cls, needs).items())}")
+            )
+    found = {
+        argument: dataclasses.replace(each, default=preset[argument]) if argument in preset else each
+        for argument, each in parameters(cls).items()
+    }
+    _settings(console, "Arguments", found, described)
+    if getattr(cls, "recipe", None) is not None:
+        _settings(console, "Recipe", recipe_fields(cls.recipe), {})
+
+
+def _documented(text: str) -> tuple[list[str], dict[str, str]]:
+    """The paragraphs of a docstring above its sections, and what its `Args:` say of each argument."""
+    above, _, arguments = text.partition("\nArgs:\n")
+    above = re.split(r"\n(?:Raises|Returns|Attributes):\n", above)[0]
+    said: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(arguments)):
+        names, colon, words = entry.partition(":")
+        if colon and re.fullmatch(r"[\w, ]+", names):
+            said |= dict.fromkeys(re.split(r",\s*", names), " ".join(words.split()))
+    return [" ".join(paragraph.split()) for paragraph in above.strip().split("\n\n")], said
+
+
+def _expected(console: Console, expects: str) -> None:
+    """The layouts that a dataset is read in: what lies there, and what of it."""
+    lines = [line.partition("  ") for line in (expects.strip() or "nothing: it is drawn").splitlines()]
+    width = min(42, max((len(left) for left, blanks, _ in lines if blanks), default=0))
+    for left, blanks, right in lines:
+        if not blanks:
+            _paragraph(console, left, "  ")
+            continue
+        table = Table(box=None, show_header=False, padding=_BETWEEN)
+        table.add_column(width=width + 2, overflow="fold")
+        table.add_column(overflow="fold")
+        table.add_row(Text(f"  {left.strip()}"), Text(right.strip()))
+        _print(console, table)
+
+
+def _paragraph(console: Console, text: str, indent: str = "") -> None:
+    """Print a text in lines of the terminal's width."""
+    for line in textwrap.wrap(
+        text,
+        console.width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    ):
+        console.out(line, highlight=False)
+
+
+def _settings(console: Console, title: str, found: Mapping[str, Parameter], described: Mapping[str, str]) -> None:
+    """A table of arguments: name, default as a suite writes it, what may stand there, and what it means."""
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, padding=_BETWEEN)
+    table.add_column("name", no_wrap=True)
+    table.add_column("default", overflow="fold", max_width=24)
+    table.add_column("takes", overflow="fold", ratio=1)
+    for name, each in found.items():
+        means = described.get(name)
+        takes = each.text() if means is None else f"{each.text()}: {means}"
+        table.add_row(Text(name), Text("must be given" if each.required else toml(plain(each.default))), Text(takes))
+    _print(console, table)
+
+
+def toml(value: Any) -> str:
+    """A plain value as a suite writes it; None is "none"."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or isinstance(value, str):
+        return f'"{"none" if value is None else value}"'
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{name} = {toml(each)}' for name, each in value.items())} }}"
+    if isinstance(value, Sequence):
+        return f"[{', '.join(map(toml, value))}]"
+    return str(value)

@@ -20,6 +20,7 @@ from emobench.runner.sweep import Sweep, alike, like_seconds
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
 
+_LONG = 3600  # seconds
 _STYLES = {"done": "green", "failed": "red", "diverged": "red", "interrupted": "yellow", "running": "bold cyan"}
 
 
@@ -107,23 +108,33 @@ def show_overrides(suite: Suite) -> None:
 def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
     """What a suite would do: cells, time where a like one was measured, disk, downloads, what is skipped."""
     measured = like_seconds(Store(results))
-    total, unknown, kept, running = 0.0, 0, 0, 0
-    print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
+    seconds = {id(cell): measured.get(alike(cell.fit)) if cell.trains else 0.0 for cell in plan.cells}
     todo = {id(cell) for cell in cells}
+    expected = list({cell.fit_key: seconds[id(cell)] for cell in cells if cell.trains}.values())  # a fit counts once
+    if sum(filter(None, expected)) > _LONG:
+        print(f"This takes more than an hour: {_expected(expected)}")
+    print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
     for cell in plan.cells:
-        seconds = measured.get(alike(cell.fit)) if cell.trains else 0.0
         state = "to run" if id(cell) in todo else "done"
-        if id(cell) in todo:
-            total += seconds or 0
-            unknown += seconds is None
-            kept += 4 * cell.parameters  # float32
-            running = max(running, cell.disk_bytes)
-        expected = "time unknown" if seconds is None else _duration(seconds)
-        print(f"  {cell.fit_key}  {state:6}  {expected:>12}  {cell.label}")
-    print(f"Time: about {_duration(total)}" + (f", and {unknown} cells of unknown time" if unknown else ""))
+        took = seconds[id(cell)]
+        print(f"  {cell.fit_key}  {state:6}  {'time unknown' if took is None else _duration(took):>12}  {cell.label}")
+    print(f"Time: {_expected(expected)}")
+    kept, running = sum(4 * cell.parameters for cell in cells), max((cell.disk_bytes for cell in cells), default=0)
     print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
     print("Downloads: " + ("; ".join(plan.downloads) or "none"))
     show_notes(plan)
+
+
+def _expected(seconds: list[float | None]) -> str:
+    """How long fits will take, as far as like ones were measured in this store; None: it was not."""
+    known = [each for each in seconds if each is not None]
+    unknown = len(seconds) - len(known)
+    if unknown == 0:
+        return f"about {_duration(sum(known))} of training" if known else "nothing to train"
+    fits = f"{unknown} fit{'s' if unknown > 1 else ''}"
+    if not known:
+        return f"unknown: none like the {fits} was measured here before"
+    return f"about {_duration(sum(known))} of training for {len(known)} of {len(seconds)} fits; {fits} of unknown time"
 
 
 def show_again(reasons: Iterable[str]) -> None:

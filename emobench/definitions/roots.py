@@ -56,6 +56,8 @@ EXEMPT: Mapping[str, str] = {
     "emobench.runner.fit:_peak_memory_gb": "a cost of this machine",
     "emobench.suite.keys:key": "the names of folders",
     "emobench.suite.keys:name_of": "reads a name that is in the key",
+    "emobench.generators.asking": "reads names and lists; fits and evaluations ask with tensors, which it hands on",
+    "emobench.suite.types": "the words of an error",
     "emobench.errors:unknown": "the words of an error",
     "emobench.runner.run": "hands a cell to its fit and its evaluation",
 }

@@ -7,7 +7,8 @@ is trained by. It has the tracks whose methods it defines:
 - editing: `edit(images, emotions, seeds) -> images`
 
 `emotions` is float (N, K), rows that sum to 1: one-hot or a mixture; the all-zero row means unconditional. `seeds` is
-int64 (N,): all noise of sample i comes from `seeds[i]`. Images are uint8 (N, 3, H, W).
+int64 (N,): all noise of sample i comes from `seeds[i]`. Images are uint8 (N, 3, H, W). Whoever calls them may name
+emotions and list seeds instead, see `emobench.generators.asking`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emobench.errors import NotFinite, SizeError
+from emobench.generators.asking import understand
 from emobench.model import EmotionModel
 
 
@@ -39,6 +41,10 @@ class EmotionGenerator(EmotionModel):
     # `emobench.data.joint.Joint` says, and a class that takes `datasets` is told their names.
     joint: ClassVar[bool] = False
     batches_a_step: int = 1  # of training for one step of the generator; more where an opponent steps more often
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        understand(cls)
 
     def __init__(self, *, emotions: Sequence[str], size: int) -> None:
         super().__init__(emotions=emotions, size=size)

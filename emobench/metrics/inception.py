@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from emobench.nn.weights import read_weights
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
 PUBLISHED = "6726825d"  # how the sha256 of the published file begins
 _BATCH = 64
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from emobench.errors import WeightsError, unknown
 
 _WRAPPER = "module."  # of DataParallel and DistributedDataParallel
+_OFFLINE = ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE")
+_NO = ("", "0", "false", "off", "no", "n", "f")
 FILES = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -28,6 +30,7 @@ class WeightFile:
     how: str  # what to do where it is missing
     guides: str | None = None  # family of the network that it makes a guide of, as of a perceptual loss; None: of none
     url: str | None = None  # where torch hub fetches it from; None: another library's matter
+    page: str | None = None  # where another library fetches it from, as a person opens it
 
     def require(self) -> None:
         """Raise a WeightsError where the file is neither here nor can be fetched."""
@@ -36,11 +39,16 @@ class WeightFile:
 
 
 def offline() -> bool:
-    """Whether downloads are forbidden: EMOBENCH_OFFLINE or HF_HUB_OFFLINE is set (`--offline` sets both)."""
-    return any(
-        os.environ.get(name, "").strip().lower() in ("1", "on", "true", "yes")
-        for name in ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE")
-    )
+    """Whether downloads are forbidden: EMOBENCH_OFFLINE or HF_HUB_OFFLINE says something else than no.
+
+    `--offline` sets both.
+    """
+    return any(os.environ.get(name, "").strip().lower() not in _NO for name in _OFFLINE)
+
+
+def stay_offline() -> None:
+    """Forbid downloads here and in every process from now on, to other libraries too, which know fewer spellings."""
+    os.environ.update(dict.fromkeys(_OFFLINE, "1"))
 
 
 def is_path(weights: str) -> bool:
@@ -105,6 +113,7 @@ def from_hugging_face(name: str, repository: str, files: Iterable[str], also: It
     return WeightFile(
         name=name,
         looked_for=f"{' or '.join(files)} of {repository} in {constants.HF_HUB_CACHE}",
+        page=f"https://huggingface.co/{repository}",
         path=found,
         download=not offline(),
         how=f"Run `hf download {repository}` where there is a network and copy that cache (HF_HOME names another one), "

@@ -27,6 +27,7 @@ from emobench.errors import SuiteError, unknown
 from emobench.recipe import Augment, Recipe
 from emobench.suite import plugins
 from emobench.suite.plugins import Broken
+from emobench.suite.types import written
 
 if TYPE_CHECKING:
     from emobench.evaluation.tracks.track import Metric, Track
@@ -224,12 +225,8 @@ class Parameter:
         return self.default is inspect.Parameter.empty
 
     def text(self) -> str:
-        """The type as Python writes it, with the bounds that its annotation sets."""
-        kind = self.type
-        bounds = [repr(bound) for bound in getattr(kind, "__metadata__", ())]
-        kind = getattr(kind, "__origin__", kind) if bounds else kind
-        name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-        return " ".join([name, *bounds])
+        """The type as a person writes it, with its bounds."""
+        return written(self.type)
 
 
 GIVEN_BY_RUN = ("self", "emotions", "datasets", "folder", "cache")  # not for a suite to set
