@@ -16,6 +16,7 @@ from emobench.errors import EmobenchError
 from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
 from emobench.report.board import Board, Entry, Number, Section, sections
+from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
 from emobench.report.tables import Pictures, page
 from emobench.report.written import stamp
@@ -46,6 +47,7 @@ def write(results: Path, suite: str) -> Board:
     commit_judges(results, [record for section in board.sections for record in section.records])
     for section in board.sections:
         section.without_weights = _without_weights(results, suite, section)
+    _read_training(board)
     pictures = _draw(board, folder)
     write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
@@ -80,6 +82,20 @@ def _without_weights(results: Path, suite: str, section: Section) -> list[Card]:
     ]
 
 
+def _read_training(board: Board) -> None:
+    """How the fits went; of a row that stands in several sections of a dataset, in the first."""
+    told: set[tuple[str, str, int]] = set()
+    for section in board.sections:
+        usable = {id(cell) for cell in section.usable}
+        for entry in (*section.entries, *section.controls):
+            mine = [cell for cell in entry.cells if id(cell) in usable]
+            if entry.control and all(cell.control is None for cell in mine):
+                continue  # measured in the faces of others' cells
+            if mine and (row := (entry.name, section.dataset, section.size)) not in told:
+                told.add(row)
+                section.training[entry.name] = runs(mine)
+
+
 def _draw(board: Board, folder: Path) -> Pictures:
     """Draw all pictures; returns their paths from the board's folder, by track, dataset, kind and row."""
     pictures: dict[tuple[str, ...], str] = {}
@@ -93,6 +109,11 @@ def _draw(board: Board, folder: Path) -> Pictures:
         if section.track.name == "recognition" and len(section.compared.get("macro_f1", [])) > 1:
             pictures[*place, "ranking"] = path = f"figures/ranking-{name}.webp"
             _ranking(section, folder / path)
+        for row, of in section.training.items():
+            if any(run.history for run in of):
+                path = f"figures/training-{_file_name(row)}-{name}.webp"
+                figures.training(folder / path, row, of)
+                pictures[*place, "training", row] = path
         pictures |= _raw_pictures(section, folder)
         curves = {entry.name: section.track.curve(section.data_of(entry)) for entry in section.measured}
         drawn = {row: (curve.index.tolist(), curve.tolist()) for row, curve in curves.items() if curve is not None}
