@@ -220,6 +220,45 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
     _save(figure, path)
 
 
+def grid(path: Path, file: Path, lines: Sequence[str], columns: Sequence[str] = ()) -> None:
+    """Draw a grid of faces with what its lines and columns are; the picture that a cell made stays as it is.
+
+    Lossy, which eyes do not see, so that a board is no larger for it: the lossless faces lie in the cell's folder.
+
+    Args:
+        path: the WebP to write.
+        file: faces in lines and columns, of one size.
+        lines: a name a line of faces.
+        columns: a name a column; none: the faces of a line differ in nothing that has a name.
+
+    Raises:
+        RawError: the picture is no grid of so many lines and columns of square faces.
+    """
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    with Image.open(file) as opened:
+        picture = np.asarray(opened.convert("RGB"))
+    side = picture.shape[0] // max(1, len(lines))
+    across = picture.shape[1] // max(1, side)
+    if picture.shape[:2] != (side * len(lines), side * across) or len(columns) not in (0, across):
+        raise RawError(file, f"is no grid of {len(lines)} lines of {len(columns) or 'some'} faces")
+    high, wide = (length / DPI for length in picture.shape[:2])  # inches: a pixel of a face is one of the figure
+    left, top = 0.85, 0.25 if columns else 0.0
+    figure = Figure(figsize=(wide + left, high + top), dpi=DPI)
+    axes = figure.add_axes((left / (wide + left), 0, wide / (wide + left), high / (high + top)))
+    axes.imshow(picture, interpolation="nearest", aspect="auto")
+    axes.set_xticks((np.arange(len(columns)) + 0.5) * side - 0.5, columns, fontsize=7)
+    axes.xaxis.tick_top()
+    axes.set_yticks((np.arange(len(lines)) + 0.5) * side - 0.5, [_short(line, 14) for line in lines], fontsize=7)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set(color=_INK, parse_math=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    _save(figure, path, {"quality": 65, "method": 6})
+
+
 def check(path: Path, columns: int) -> None:
     """Whether a picture that a cell made can be shown.
 
@@ -246,10 +285,10 @@ def _short(text: str, length: int = 40) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, webp: Mapping[str, Any] = WEBP) -> None:
     """Write the picture beside its place and move it there; the same picture gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.removeprefix(".")
-    how: dict[str, Any] = {"pil_kwargs": WEBP} if kind == "webp" else {"metadata": {"Software": None}}
+    how: dict[str, Any] = {"pil_kwargs": dict(webp)} if kind == "webp" else {"metadata": {"Software": None}}
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, **how)

@@ -7,12 +7,13 @@ import hashlib
 import io
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from emobench.errors import EmobenchError
+from emobench.errors import EmobenchError, RawError
+from emobench.evaluation.protocol import INTENSITIES
 from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
 from emobench.report.board import Board, Entry, Number, Section, sections
@@ -140,12 +141,29 @@ def _raw_pictures(section: Section, folder: Path) -> dict[tuple[str, ...], str]:
         for kind in section.track.pictures:
             if kind in raw and (*place, kind, cell.row) not in pictures:
                 pictures[*place, kind, cell.row] = f"cells/{cell.eval_key}/{raw[kind]}"
+    for (*_, kind, row), path in list(pictures.items()):
+        if (named := _named(section, kind)) is not None:
+            drawn = f"figures/{kind}-of-{_file_name(row)}-{_file_name(section.dataset)}.webp"
+            try:
+                figures.grid(folder / drawn, folder / path, *named)
+            except RawError:
+                continue  # an older grid, or somebody's: shown as it is
+            pictures[*place, kind, row] = drawn
     edited = {row: folder / path for (*_, kind, row), path in pictures.items() if kind == "edits"}
     if edited:
         joint = f"figures/edits-{_file_name(section.dataset)}.webp"
         figures.edits(folder / joint, edited, section.emotions)
         return {(*place, "edits"): joint}
     return pictures
+
+
+def _named(section: Section, kind: str) -> tuple[Sequence[str], ...] | None:
+    """What the lines, and the columns, of a grid of faces are called; None: not known here."""
+    if kind == "samples":
+        return (section.emotions,)
+    if kind == "intensity":
+        return [each for each in section.emotions if each != "neutral"], [f"{level:g}" for level in INTENSITIES]
+    return None
 
 
 def _file_name(name: str) -> str:
