@@ -165,6 +165,23 @@ def predict(
     raise typer.Exit(predict(run, images, format_.value, out, results))
 
 
+@app.command(epilog="Example: emobench history demo/synthetic/cnn21")
+def history(
+    run: Annotated[
+        str, typer.Argument(help="best:BOARD/DATASET (by validation), BOARD/DATASET/ROW, or the key of a cell.")
+    ],
+    csv: Annotated[bool, typer.Option("--csv", help="Print history.csv as it is.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Show how a fit went, epoch by epoch: losses, validation scores, learning rate.
+
+    Of a row with several seeds the first one that has a history. A fit under way is shown as far as it is.
+    """
+    from emobench.commands.history import history
+
+    history(run, results, csv=csv)
+
+
 @app.command(epilog="Example: emobench models resnet18")
 def models(name: Annotated[str | None, typer.Argument(help="One model, in detail.")] = None) -> None:
     """List the models, or one model's arguments, defaults, recipe and source."""

@@ -105,6 +105,7 @@ class RawError(EmobenchError):
     """
 
     def __init__(self, path: Path, found: str) -> None:
+        self.found = found
         super().__init__(
             f"{path}: {found}. Delete the result.json beside it and run the suite again: the cell is then measured "
             "anew."

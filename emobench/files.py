@@ -66,6 +66,26 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def read_text(path: Path, largest: int) -> str:
+    """Read a regular file of UTF-8 and of at most `largest` bytes.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is another kind of file, larger, no UTF-8, or cannot be read.
+    """
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) or state.st_size > largest:
+            raise StoreError(f"{path}: no file of at most {largest >> 20} MiB. Delete it.")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}). Make it readable, or delete it.") from error
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path}: no UTF-8 ({error}). Delete it.") from None
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 

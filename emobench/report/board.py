@@ -21,8 +21,9 @@ from emobench.evaluation.tracks.track import Check, ControlRow, Estimates, Key, 
 from emobench.evaluation.values import Value
 from emobench.metrics import intervals
 from emobench.report import figures
+from emobench.report.history import Run
 from emobench.runner.record import Card, Record
-from emobench.runner.store import StoredCell, check_raw
+from emobench.runner.store import HISTORY, StoredCell, check_raw
 from emobench.suite.keys import PROTOCOL
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
@@ -133,6 +134,7 @@ class Section:
     usable: list[StoredCell] = field(default_factory=list)
     data: Sequence[Any] = ()  # what the track read of each usable cell
     without_weights: list[Card] = field(default_factory=list)  # judges, readers, guides: not committed
+    training: dict[str, list[Run]] = field(default_factory=dict)  # row -> how the fit of each seed went
 
     @property
     def measured(self) -> list[Entry]:
@@ -332,7 +334,7 @@ def read_raw(track: Track, cell: StoredCell) -> Any:
     assert record.evaluation is not None
     assert folder is not None
     raw = record.evaluation.raw
-    check_raw(folder, raw.values())
+    check_raw(folder, (name for kind, name in raw.items() if kind != HISTORY))
     for kind in track.pictures:
         if kind in raw:
             columns = len(record.evaluation.dataset.emotions) + 1  # the source, then every emotion

@@ -15,10 +15,14 @@ from emobench.files import replacing
 from emobench.runner.store import WEBP
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from emobench.report.history import Run
 
 DPI = 130
 _INK, _SOFT = "#1f2937", "#6b7280"
+_LINES = ("#1d4ed8", "#ea580c", "#059669", "#9333ea", "#ca8a04", "#0891b2")  # of one panel, in this order
 
 
 def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str], title: str) -> None:
@@ -125,6 +129,58 @@ def curves(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]
     _save(figure, path)
 
 
+def training(path: Path, title: str, runs: Sequence[Run]) -> None:
+    """Draw how a row was trained, epoch by epoch: its losses, its validation scores and its learning rate.
+
+    Args:
+        path: the file, WebP (lossless) or PNG by its ending.
+        title: shown above it, as plain text.
+        runs: a seed each, drawn over each other in the same colours; those without a history are left out.
+    """
+    from matplotlib.figure import Figure
+
+    known = [(run, run.history) for run in runs if run.history is not None]
+    scores = list(dict.fromkeys(name for _, history in known for name in history.scores))[: len(_LINES)]
+    panels = {"loss": ["train_loss", "val_loss"], "validation": scores, "learning rate": ["lr"]}
+    figure = Figure(figsize=(6.6, 1.9), dpi=100, layout="constrained")
+    figure.suptitle(_short(title), fontsize=8.5, color=_INK, parse_math=False)
+    for axes, (heading, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for name, colour in zip(names, _LINES, strict=False):
+            label: str | None = name.removeprefix("val_") if heading == "validation" else name.removesuffix("_loss")
+            for run, history in known:
+                if name in history.columns and not np.isnan(history.columns[name]).all():
+                    values, epochs = history.columns[name], np.add(history.epochs, 1)
+                    marker = "." if len(epochs) < 12 else ""  # a single epoch is no line
+                    axes.plot(epochs, values, f"{marker}-", color=colour, linewidth=1.1, markersize=3, label=label)
+                    label = None
+                if run.best is not None:
+                    axes.axvline(run.best + 1, color=_SOFT, linewidth=0.7, linestyle=":")
+        if heading == "learning rate":
+            axes.set_ylim(bottom=0)
+        _plain(axes, heading)
+        if len(names) > 1 and axes.lines:
+            for text in axes.legend(fontsize=6, frameon=False, handlelength=1.2, labelspacing=0.2).get_texts():
+                text.set_parse_math(False)
+    _save(figure, path)
+
+
+def _plain(axes: Axes, heading: str) -> None:
+    """A small panel over epochs, without a frame."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(heading, fontsize=7.5, color=_SOFT)
+    axes.set_xlabel("epoch", fontsize=7, color=_SOFT)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+    axes.yaxis.get_offset_text().set_fontsize(6)
+    axes.tick_params(length=0, labelsize=6.5, labelcolor=_SOFT)
+    axes.grid(color="#e5e7eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
 def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], sources: int = 4) -> None:
     """Draw the same sources, every emotion, every model: one line a source and model.
 
@@ -164,6 +220,45 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
     _save(figure, path)
 
 
+def grid(path: Path, file: Path, lines: Sequence[str], columns: Sequence[str] = ()) -> None:
+    """Draw a grid of faces with what its lines and columns are; the picture that a cell made stays as it is.
+
+    Lossy, which eyes do not see, so that a board is no larger for it: the lossless faces lie in the cell's folder.
+
+    Args:
+        path: the WebP to write.
+        file: faces in lines and columns, of one size.
+        lines: a name a line of faces.
+        columns: a name a column; none: the faces of a line differ in nothing that has a name.
+
+    Raises:
+        RawError: the picture is no grid of so many lines and columns of square faces.
+    """
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    with Image.open(file) as opened:
+        picture = np.asarray(opened.convert("RGB"))
+    side = picture.shape[0] // max(1, len(lines))
+    across = picture.shape[1] // max(1, side)
+    if picture.shape[:2] != (side * len(lines), side * across) or len(columns) not in (0, across):
+        raise RawError(file, f"is no grid of {len(lines)} lines of {len(columns) or 'some'} faces")
+    high, wide = (length / DPI for length in picture.shape[:2])  # inches: a pixel of a face is one of the figure
+    left, top = 0.85, 0.25 if columns else 0.0
+    figure = Figure(figsize=(wide + left, high + top), dpi=DPI)
+    axes = figure.add_axes((left / (wide + left), 0, wide / (wide + left), high / (high + top)))
+    axes.imshow(picture, interpolation="nearest", aspect="auto")
+    axes.set_xticks((np.arange(len(columns)) + 0.5) * side - 0.5, columns, fontsize=7)
+    axes.xaxis.tick_top()
+    axes.set_yticks((np.arange(len(lines)) + 0.5) * side - 0.5, [_short(line, 14) for line in lines], fontsize=7)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set(color=_INK, parse_math=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    _save(figure, path, {"quality": 65, "method": 6})
+
+
 def check(path: Path, columns: int) -> None:
     """Whether a picture that a cell made can be shown.
 
@@ -190,10 +285,10 @@ def _short(text: str, length: int = 40) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, webp: Mapping[str, Any] = WEBP) -> None:
     """Write the picture beside its place and move it there; the same picture gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.removeprefix(".")
-    how: dict[str, Any] = {"pil_kwargs": WEBP} if kind == "webp" else {"metadata": {"Software": None}}
+    how: dict[str, Any] = {"pil_kwargs": dict(webp)} if kind == "webp" else {"metadata": {"Software": None}}
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, **how)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from urllib.parse import quote
 
 from emobench.evaluation.tracks.track import Name
 from emobench.metrics.intervals import Comparison
@@ -14,6 +15,7 @@ from emobench.report.page import (
     Cost,
     Gallery,
     Heading,
+    Link,
     Paragraph,
     Part,
     Picture,
@@ -107,9 +109,9 @@ def _block(block: Block) -> Iterator[str]:
         case Picture(path, shows, caption):
             if caption:
                 yield from (written(caption), "")
-            yield f"![{written(shows)}]({path})"
+            yield f"![{written(shows)}]({_address(path)})"
         case Gallery(pictures, across):
-            shown = [f"![{written(each.shows)}]({each.path})" for each in pictures]
+            shown = [f"![{written(each.shows)}]({_address(each.path)})" for each in pictures]
             width = min(across, len(shown))
             lines = [shown[start : start + across] for start in range(0, len(shown), across)]
             yield from table([" "] * width, [[*line, *[""] * (width - len(line))] for line in lines], range(width))
@@ -133,6 +135,8 @@ def _part(part: Part) -> str:
             return escape(text)
         case Code(text):
             return code(text)
+        case Link(path, text):
+            return f"[{code(path) if text is None else escape(text)}]({_address(path)})"
         case Strong(inner):
             return f"**{_part(inner)}**"
         case Score(number, bare):
@@ -145,6 +149,11 @@ def _part(part: Part) -> str:
         case Comparison():
             return gap(part)
     raise TypeError(f"no way to write {part!r}")
+
+
+def _address(path: str) -> str:
+    """A path as the target of a link, which no name of a file can end."""
+    return quote(path, safe="/+,=@~", errors="surrogateescape")
 
 
 def _rank(places: tuple[int, int] | None, order_only: bool) -> str:

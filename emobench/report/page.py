@@ -22,6 +22,14 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A file beside the page, by its path from the board's folder; None: shown by its path."""
+
+    path: str
+    text: str | None = None
+
+
+@dataclass(frozen=True)
 class Strong:
     """An emphasised part."""
 
@@ -51,7 +59,7 @@ class Rank:
     order_only: bool = False
 
 
-Part = str | Name | Code | Strong | Score | Cost | Rank | Comparison
+Part = str | Name | Code | Link | Strong | Score | Cost | Rank | Comparison
 Text = tuple[Part, ...]
 
 

@@ -17,6 +17,7 @@ from emobench.report.page import (
     Cost,
     Gallery,
     Heading,
+    Link,
     Paragraph,
     Part,
     Picture,
@@ -232,6 +233,7 @@ def _section(section: Section, pictures: Pictures, panels: set[tuple[str, ...]])
         blocks += _by_emotion(section)
         blocks += _guided(section)
     blocks += _shown(section, pictures)
+    blocks += _training(section, pictures)
     blocks += _controls(section, panels)
     return blocks
 
@@ -453,6 +455,30 @@ def _shown(section: Section, pictures: Pictures) -> list[Block]:
         blocks.append(Table([("intensity",), ("Spearman",), ("slope",)], rows))
         blocks.append(Picture(pictures[*place, "curves"], ("the panel's probability over intensity",)))
     return blocks
+
+
+def _training(section: Section, pictures: Pictures) -> list[Block]:
+    """How the fits went: curves of each row, the file of each seed, and why a row has none."""
+    if not section.training:
+        return []
+    place, rows, shown = (section.track.name, section.dataset), list[list[Text]](), list[Picture]()
+    without: dict[str, list[str]] = {}
+    for name, runs in section.training.items():
+        files: list[Part] = [Link(run.path) for run in runs if run.path is not None]
+        if (path := pictures.get((*place, "training", name))) is not None:
+            shown.append(Picture(path, ("training of ", Name(name))))
+            epochs = " and ".join(dict.fromkeys(str(len(run.history.epochs)) for run in runs if run.history))
+            rows.append([(Name(name),), (epochs,), (Link(path, "curves"),), joined(files)])
+        for run in runs:
+            if run.reason is not None and name not in without.setdefault(run.reason, []):
+                without[run.reason].append(name)
+    blocks: list[Block] = [Heading(3, ("Training",))]
+    if rows:
+        said = "Loss, validation scores and learning rate, a line a seed; dotted: the epoch that was kept."
+        header: list[Text] = [("model",), ("epochs",), ("picture",), ("epoch by epoch",)]
+        blocks += [Paragraph((said,)), Gallery(shown, across=2), Table(header, rows, left=(0, 2, 3))]
+    none = [("No history of ", *joined(map(Name, names)), ": ", Name(why), ".") for why, names in without.items()]
+    return [*blocks, *([Bullets(none)] if none else [])]
 
 
 # Panel and controls

@@ -7,15 +7,17 @@ import hashlib
 import io
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from emobench.errors import EmobenchError
+from emobench.errors import EmobenchError, RawError
+from emobench.evaluation.protocol import INTENSITIES
 from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
 from emobench.report.board import Board, Entry, Number, Section, sections
+from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
 from emobench.report.tables import Pictures, page
 from emobench.report.written import stamp
@@ -46,6 +48,7 @@ def write(results: Path, suite: str) -> Board:
     commit_judges(results, [record for section in board.sections for record in section.records])
     for section in board.sections:
         section.without_weights = _without_weights(results, suite, section)
+    _read_training(board)
     pictures = _draw(board, folder)
     write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
@@ -80,6 +83,20 @@ def _without_weights(results: Path, suite: str, section: Section) -> list[Card]:
     ]
 
 
+def _read_training(board: Board) -> None:
+    """How the fits went; of a row that stands in several sections of a dataset, in the first."""
+    told: set[tuple[str, str, int]] = set()
+    for section in board.sections:
+        usable = {id(cell) for cell in section.usable}
+        for entry in (*section.entries, *section.controls):
+            mine = [cell for cell in entry.cells if id(cell) in usable]
+            if entry.control and all(cell.control is None for cell in mine):
+                continue  # measured in the faces of others' cells
+            if mine and (row := (entry.name, section.dataset, section.size)) not in told:
+                told.add(row)
+                section.training[entry.name] = runs(mine)
+
+
 def _draw(board: Board, folder: Path) -> Pictures:
     """Draw all pictures; returns their paths from the board's folder, by track, dataset, kind and row."""
     pictures: dict[tuple[str, ...], str] = {}
@@ -93,6 +110,11 @@ def _draw(board: Board, folder: Path) -> Pictures:
         if section.track.name == "recognition" and len(section.compared.get("macro_f1", [])) > 1:
             pictures[*place, "ranking"] = path = f"figures/ranking-{name}.webp"
             _ranking(section, folder / path)
+        for row, of in section.training.items():
+            if any(run.history for run in of):
+                path = f"figures/training-{_file_name(row)}-{name}.webp"
+                figures.training(folder / path, row, of)
+                pictures[*place, "training", row] = path
         pictures |= _raw_pictures(section, folder)
         curves = {entry.name: section.track.curve(section.data_of(entry)) for entry in section.measured}
         drawn = {row: (curve.index.tolist(), curve.tolist()) for row, curve in curves.items() if curve is not None}
@@ -119,12 +141,29 @@ def _raw_pictures(section: Section, folder: Path) -> dict[tuple[str, ...], str]:
         for kind in section.track.pictures:
             if kind in raw and (*place, kind, cell.row) not in pictures:
                 pictures[*place, kind, cell.row] = f"cells/{cell.eval_key}/{raw[kind]}"
+    for (*_, kind, row), path in list(pictures.items()):
+        if (named := _named(section, kind)) is not None:
+            drawn = f"figures/{kind}-of-{_file_name(row)}-{_file_name(section.dataset)}.webp"
+            try:
+                figures.grid(folder / drawn, folder / path, *named)
+            except RawError:
+                continue  # an older grid, or somebody's: shown as it is
+            pictures[*place, kind, row] = drawn
     edited = {row: folder / path for (*_, kind, row), path in pictures.items() if kind == "edits"}
     if edited:
         joint = f"figures/edits-{_file_name(section.dataset)}.webp"
         figures.edits(folder / joint, edited, section.emotions)
         return {(*place, "edits"): joint}
     return pictures
+
+
+def _named(section: Section, kind: str) -> tuple[Sequence[str], ...] | None:
+    """What the lines, and the columns, of a grid of faces are called; None: not known here."""
+    if kind == "samples":
+        return (section.emotions,)
+    if kind == "intensity":
+        return [each for each in section.emotions if each != "neutral"], [f"{level:g}" for level in INTENSITIES]
+    return None
 
 
 def _file_name(name: str) -> str:

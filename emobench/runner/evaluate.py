@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from emobench.runner.build import load_judges, load_model, model_class
 from emobench.runner.machine import record_of
 from emobench.runner.record import Dataset, Evaluation, Record, TrackValues, read_record
 from emobench.runner.reuse import made_with
-from emobench.runner.store import WEBP, Store, write_table
+from emobench.runner.store import HISTORY, WEBP, Store, write_table
 from emobench.suite.catalog import metrics_of, tracks
 from emobench.suite.cell import Cell
 
@@ -47,8 +48,18 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> Record:
     fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
     store.eval_folder(cell.fit_key, cell.eval_key).mkdir(parents=True, exist_ok=True)
     measure = measure_classifier if issubclass(model_class(cell), EmotionClassifier) else measure_judged
-    evaluation = measure(cell, store, data)
+    evaluation = _with_history(cell, store, measure(cell, store, data))
     return record_of(cell, "done", fit=fit, evaluation=evaluation, made_with=made_with(store, cell))
+
+
+def _with_history(cell: Cell, store: Store, evaluation: Evaluation) -> Evaluation:
+    """The evaluation with a copy of its fit's history among its raw files, which travel with a board."""
+    source = store.fit_folder(cell.fit_key) / "history.csv"
+    if not cell.trains or not source.is_file():
+        return evaluation
+    with replacing(store.eval_folder(cell.fit_key, cell.eval_key) / source.name) as temporary:
+        shutil.copyfile(source, temporary)
+    return evaluation.model_copy(update={"raw": {**evaluation.raw, HISTORY: source.name}})
 
 
 def _loaded(cell: Cell, store: Store) -> tuple[Any, torch.device]:

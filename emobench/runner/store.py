@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 JUDGES_BYTES = 4 * 2**20  # of the weights of panel, reader and guides that a board commits
 WEBP: dict[str, Any] = {"lossless": True, "quality": 80, "method": 4}  # Pillow's; 80: effort, of which more gains 2 %
 _FEW = 256  # distinct values of a column up to which a dictionary of them is shorter
+HISTORY = "history"  # kind of the raw file that says how the fit went; no number follows from it
 JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
 
 State = Ended | Literal["pending", "skipped"]
@@ -568,12 +569,22 @@ def commit_cell(results: Path, suite: str, cell: StoredCell) -> Path | None:
     if cell.folder == target:
         return target
     target.mkdir(parents=True, exist_ok=True)
-    for name in (*cell.record.evaluation.raw.values(), "result.json"):  # the record last: with it the copy is whole
+    raw = [name for name in cell.record.evaluation.raw.values() if _is_there(cell.folder, name)]
+    for name in (*raw, "result.json"):  # the record last: with it the copy is whole
         source = cell.folder / name
         if not (target / name).exists() or (target / name).stat().st_mtime < source.stat().st_mtime:
             with replacing(target / name) as temporary:
                 shutil.copyfile(source, temporary)
     return target
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """Whether a raw file can be copied; the history of a usable cell may be gone, which costs its curves alone."""
+    try:
+        check_raw(folder, [name])
+    except RawError:
+        return False
+    return True
 
 
 def check_raw(folder: Path, names: Iterable[str]) -> None:

@@ -1,0 +1,70 @@
+"""Pictures of samples and intensities say which emotion a line of faces was asked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emobench.cli import main
+from emobench.errors import RawError
+from emobench.report import figures
+
+RESULTS = Path(__file__).parents[1] / "results"
+SIDE = 48
+
+
+def faces(path: Path, lines: int, columns: int) -> np.ndarray:
+    """A grid of squares of one gray level each, as a cell makes it."""
+    levels = np.linspace(40, 220, lines * columns).reshape(lines, columns)
+    pixels = np.repeat(levels.repeat(SIDE, 0).repeat(SIDE, 1)[..., None], 3, 2).round().astype(np.uint8)
+    Image.fromarray(pixels).save(path, "WEBP", lossless=True)
+    return pixels
+
+
+def drawn(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_every_face_keeps_its_pixels_beside_the_names(tmp_path: Path) -> None:
+    pixels = faces(tmp_path / "made.webp", 3, 5)
+    before = (tmp_path / "made.webp").read_bytes()
+    figures.grid(tmp_path / "a.webp", tmp_path / "made.webp", ["happy", "sad", "fear"])
+    figures.grid(tmp_path / "b.webp", tmp_path / "made.webp", ["happy", "sad", "fear"], ["0", "¼", "½", "¾", "1"])
+    one, other = drawn(tmp_path / "a.webp"), drawn(tmp_path / "b.webp")
+    for picture in (one, other):
+        shown = picture[-pixels.shape[0] :, -pixels.shape[1] :]
+        assert np.abs(shown.astype(int) - pixels).mean() < 3
+        left = picture[-pixels.shape[0] :, : -pixels.shape[1]].reshape(3, SIDE, -1)
+        assert (left.min((1, 2)) < 120).all()  # a name beside every line
+    assert one.shape[0] == pixels.shape[0]
+    top = other[: -pixels.shape[0], -pixels.shape[1] :]
+    assert all(part.min() < 120 for part in np.split(top, 5, 1))  # and above every column
+    assert (tmp_path / "made.webp").read_bytes() == before
+
+
+@pytest.mark.parametrize(("lines", "columns"), [(4, 0), (3, 4), (0, 0)])
+def test_another_grid_is_refused(tmp_path: Path, lines: int, columns: int) -> None:
+    faces(tmp_path / "made.webp", 3, 5)
+    with pytest.raises(RawError, match=f"is no grid of {lines} lines"):
+        figures.grid(tmp_path / "a.webp", tmp_path / "made.webp", ["x"] * lines, ["y"] * columns)
+    assert not (tmp_path / "a.webp").exists()
+
+
+@pytest.mark.skipif(not (RESULTS / "reference-style").exists(), reason="the reference boards are not here")
+def test_a_board_shows_the_named_pictures(tmp_path: Path) -> None:
+    for name in ("reference-style", "judges"):
+        shutil.copytree(RESULTS / name, tmp_path / name)
+    board = tmp_path / "reference-style"
+    with pytest.raises(SystemExit) as stop:
+        main(["report", "reference-style", "--results", str(tmp_path)])
+    assert not stop.value.code
+    page = (board / "leaderboard.md").read_text(encoding="utf-8")
+    named = sorted(path.name for path in (board / "figures").glob("*-of-*.webp"))
+    assert {name.partition("-of-")[0] for name in named} == {"samples", "intensity"}
+    assert all(f"(figures/{name})" in page for name in named)
+    assert "samples.webp)" not in page
