@@ -48,6 +48,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         SuiteError, DatasetError, WeightsError, SizeError: the first thing that is wrong.
     """
     where = f"suite {suite.name}"
+    check_places(where, suite)
     trainer = {"precision": "32-true", "devices": 1, **trainer_options(f"{where}, [trainer]", suite.trainer)}
     tables = datasets_of(suite, data_root)
     rows = _model_rows(where, suite, list(tables))
@@ -103,7 +104,6 @@ def expand(suite: Suite, data_root: Path) -> Plan:
 
 def _model_rows(where: str, suite: Suite, datasets: list[str]) -> list[ModelRow]:
     """The rows that a suite's model tables name, each setting of a sweep one of its own."""
-    check_places(where, suite)
     rows: list[ModelRow] = []
     for name, table in suite.model.items():
         for row_name, setting in settings(where, name, table).items():
@@ -177,7 +177,8 @@ class _Builder:
                 found.append(cell)
         trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
         if trained:
-            cheapest = min(trained, key=lambda row: _training_cost(row, data))
+            by_hand = [row for row in trained if not row.setting_of]  # a setting may be one that learns nothing at all
+            cheapest = min(by_hand or trained, key=lambda row: _training_cost(row, data))
             found.append(self._cell(cheapest, data, self.suite.seeds[0], {}, control="permuted"))
         return found
 
