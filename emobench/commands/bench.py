@@ -14,6 +14,7 @@ from rich.console import Console
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
 from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
+from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_of
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
@@ -22,6 +23,8 @@ from emobench.suite.cell import Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
 
+ENDED_WELL = {"done", NOT_CHOSEN}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -29,8 +32,8 @@ class Outcome:
 
     Attributes:
         board: its folder.
-        exit_code: 0 where every cell is done and the board is written; 128 and a signal's number where that stopped it;
-            else 1.
+        exit_code: 0 where every cell is done, or a setting that is not chosen, and the board is written; 128 and a
+            signal's number where that stopped it; else 1.
     """
 
     board: Path
@@ -162,7 +165,7 @@ def _outcome(board: BoardFile, ended: Sequence[str] = ()) -> Outcome:
     Args:
         ended: the states of cells that this sweep ran.
     """
-    whole = board.problem is None and {*board.states(), *ended} <= {"done"}
+    whole = board.problem is None and {*board.states(), *ended} <= ENDED_WELL
     return Outcome(board.path.parent, 0 if whole else 1)
 
 
@@ -218,4 +221,6 @@ class BoardFile:
     def summary(self) -> str:
         """How many cells are done, and where the board is."""
         states = self.states()
-        return f"{states.count('done')} of {len(states)} cells are done; the board is {self.path}"
+        others = states.count(NOT_CHOSEN)
+        of_them = f", {others} of them settings that are not chosen" if others else ""
+        return f"{states.count('done') + others} of {len(states)} cells are done{of_them}; the board is {self.path}"

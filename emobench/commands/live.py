@@ -55,7 +55,7 @@ class Display:
             state, reason = _state(sweep, cell)
             if state != self.said.get(id(cell), "pending"):
                 self.said[id(cell)] = state
-                seconds = sweep.seconds.get(f"{cell.fit_key}/{cell.eval_key}")
+                seconds = None if state == "running" else sweep.took(cell)
                 took = f" in {_duration(seconds)}" if seconds is not None else ""
                 print(
                     f"[{number}/{len(sweep.cells)}] {cell.label}: {state}{took}{': ' + reason if reason else ''}",
@@ -70,7 +70,7 @@ class Display:
             running = next((each for each in sweep.running if each.cell is cell), None)
             if running is not None:
                 epoch, score, spent = _progress(sweep.store, cell, running.started)
-            elif (seconds := sweep.seconds.get(f"{cell.fit_key}/{cell.eval_key}")) is not None:
+            elif (seconds := sweep.took(cell)) is not None:
                 spent = _duration(seconds)
             style = _STYLES.get(state, "dim")
             shown = f"[{style}]{state}[/]" + (f" {escape(reason[:60])}" if reason else "")

@@ -22,6 +22,7 @@ from emobench.evaluation.values import Value
 from emobench.metrics import intervals
 from emobench.report import figures
 from emobench.report.history import Run
+from emobench.runner.choice import NOT_CHOSEN, Choice
 from emobench.runner.record import Card, Record
 from emobench.runner.store import HISTORY, StoredCell, check_raw
 from emobench.suite.keys import PROTOCOL
@@ -135,6 +136,7 @@ class Section:
     data: Sequence[Any] = ()  # what the track read of each usable cell
     without_weights: list[Card] = field(default_factory=list)  # judges, readers, guides: not committed
     training: dict[str, list[Run]] = field(default_factory=dict)  # row -> how the fit of each seed went
+    choices: list[Choice] = field(default_factory=list)  # among settings, of which the chosen one is measured
 
     @property
     def measured(self) -> list[Entry]:
@@ -175,10 +177,11 @@ class Board:
 
     @property
     def missing(self) -> list[Number]:
-        """The cells without numbers, each once and with its reason; skipped ones are not among them."""
+        """The cells without numbers, each once and with its reason; skipped ones are not among them, nor settings that
+        were not chosen."""
         found = [number for section in self.sections for entry in section.entries for number in entry.missing]
         found += [_nowhere(self.suite, cell) for cell in self.unplaced]
-        kept = {(n.dataset, n.size, n.model, n.variant, n.seed): n for n in found if not says(n, "skipped")}
+        kept = {(n.dataset, n.size, n.model, n.variant, n.seed): n for n in found if not _ended(n)}
         return list(kept.values())
 
     @property
@@ -204,6 +207,11 @@ def _nowhere(suite: str, cell: StoredCell) -> Number:
     reason = why or f"not usable: no track {', '.join(tracks_of(cell))!r} is known here"
     place = (suite, cell.dataset, cell.size, cell.track, cell.model, cell.variant, cell.seed)
     return Number(*place, "", "", None, None, None, None, reason, "", "", PROTOCOL, "")
+
+
+def _ended(number: Number) -> bool:
+    """Whether nothing more is to come of a cell without numbers, and nothing went wrong."""
+    return says(number, "skipped") or says(number, NOT_CHOSEN)
 
 
 def says(number: Number, state: str) -> bool:

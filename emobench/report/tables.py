@@ -29,6 +29,7 @@ from emobench.report.page import (
     Warning,
     joined,
 )
+from emobench.runner.choice import NOT_CHOSEN, Choice, Setting, is_candidate
 from emobench.runner.record import Card
 from emobench.suite.keys import PROTOCOL
 
@@ -195,7 +196,8 @@ def _overviews(shown: Sequence[Section]) -> list[Block]:
         if len(mine) < 2 or not track.rankings:
             continue
         ranking = track.rankings[0]
-        names = dict.fromkeys(entry.name for section in mine for entry in section.entries)
+        every = (entry for section in mine for entry in section.entries)
+        names = dict.fromkeys(entry.name for entry in every if any(cell.state != NOT_CHOSEN for cell in entry.cells))
         rows = [(Name(name), *(_placed(section, name, ranking) for section in mine)) for name in names]
         header: list[Text] = [(f"{track.name}: {ranking.heading}",), *((Name(section.dataset),) for section in mine)]
         blocks += [Heading(2, (f"Overview of {track.name}",)), Table(header, [_texts(row) for row in rows])]
@@ -230,6 +232,9 @@ def _section(section: Section, pictures: Pictures, panels: set[tuple[str, ...]])
         blocks.append(Picture(pictures[*place, "ranking"], ("each model with its interval",)))
     if section.usable:
         blocks.append(Bullets(list(_notes(section, machines))))
+    for choice in section.choices:
+        blocks += _settings(section, choice)
+    if section.usable:
         blocks += _by_emotion(section)
         blocks += _guided(section)
     blocks += _shown(section, pictures)
@@ -251,7 +256,7 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     rows: list[list[Text]] = []
     further: list[list[Text]] = []
     for entry in section.entries:
-        if all(cell.state == "skipped" for cell in entry.cells):
+        if all(cell.state in ("skipped", NOT_CHOSEN) for cell in entry.cells):
             continue
         ranks: list[Text] = [(Rank(entry.ranks.get(each.name), each.name in section.order_only),) for each in rankings]
         name: Text = (Name(entry.name),)
@@ -350,6 +355,7 @@ def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
             yield (f"{metric} orders only: fewer than three seeds give no interval, and no rank.",)
     records = {cell.row: cell.record for cell in section.usable}
     yield from section.track.notes(records)
+    yield from _all_shown(section)
     for machine, letter in machines.items():
         yield (f"Hardware {letter}: ", Name(machine), ".")
     batches = dict.fromkeys(str(record.evaluation.batch) for record in section.records if record.evaluation)
@@ -357,6 +363,53 @@ def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     datasets = [record.evaluation.dataset for record in section.records if record.evaluation]
     for note in dict.fromkeys(note for dataset in datasets for note in dataset.notes):
         yield ("The data: ", Name(note))
+
+
+def _all_shown(section: Section) -> Iterator[Text]:
+    """That no setting of a generator is chosen."""
+    sweeps: dict[str, int] = {}
+    for entry in section.entries:
+        if entry.cells[0].setting_of and not is_candidate(entry.cells[0]):
+            sweeps[entry.cells[0].setting_of] = sweeps.get(entry.cells[0].setting_of, 0) + 1
+    for sweep, count in sweeps.items():
+        yield (
+            f"All {count} settings of ",
+            Name(sweep),
+            " are shown and none is chosen: whatever would choose among settings of a generator would have had a hand "
+            "in making it. The best of them is the best on these test faces, which flatters it.",
+        )
+
+
+def _settings(section: Section, choice: Choice) -> list[Block]:
+    """The validation scores of all settings of a row, and which of them reads the test split."""
+    rows: list[list[Text]] = []
+    for setting in choice.settings:
+        seeds = f"{len(setting.scores)} of {setting.seeds}" if len(setting.scores) < setting.seeds else setting.seeds
+        outcome: Text = _of_setting(section, choice, setting)
+        rows.append([(Name(setting.row),), (_signed(setting.mean),), (str(seeds),), outcome])
+    said = "Macro F1 on validation faces at the best epoch, mean over seeds. "
+    if choice.pending:
+        said += "A setting is chosen when all are fitted; until then none is measured on test faces."
+    elif choice.chosen is None:
+        said += "No setting was fitted with every seed, so none is chosen."
+    else:
+        said += "The best one is chosen, the first of equal ones, and it alone is measured on test faces."
+    header: list[Text] = [("setting",), ("validation macro F1",), ("seeds",), ("outcome",)]
+    title: Text = ("Settings of ", Name(choice.sweep))
+    return [Heading(3, title), Table(header, rows, left=(0, -1)), Paragraph((said,))]
+
+
+def _of_setting(section: Section, choice: Choice, setting: Setting) -> Text:
+    if setting.failed:
+        seed, why = next(iter(setting.failed.items()))
+        return (f"seed {seed} ", Name(why))
+    if choice.pending:
+        return ("to be fitted" if setting.pending else "fitted",)
+    if setting.row == choice.chosen:
+        return ("**chosen**",)
+    cells = [cell for entry in section.entries for cell in entry.cells if cell.row == setting.row]
+    earlier = any(cell.record is not None and cell.record.evaluation is not None for cell in cells)
+    return (NOT_CHOSEN, "; the test split was read with it earlier, which is kept and not shown" if earlier else "")
 
 
 def _faces(section: Section) -> str:

@@ -21,8 +21,9 @@ from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
 from emobench.report.tables import Pictures, page
 from emobench.report.written import stamp
+from emobench.runner.choice import RECOGNITION, groups
 from emobench.runner.record import Card
-from emobench.runner.store import Origin, commit_cell, commit_judges, committed_judge, load_board
+from emobench.runner.store import Origin, choice_of, commit_cell, commit_fit, commit_judges, committed_judge, load_board
 from emobench.suite import plugins
 from emobench.suite.catalog import tracks
 from emobench.suite.keys import PROTOCOL
@@ -41,10 +42,17 @@ def write(results: Path, suite: str) -> Board:
     folder = results / suite
     command, trouble = _origin(results, suite)
     found = sections(suite, cells, list(tracks().values()))
+    choices = [choice_of(results, suite, group) for group in groups(cells)]
+    for section in found if choices else ():
+        mine = (section.dataset, section.size)
+        measured = section.track.name == RECOGNITION
+        section.choices = [each for each in choices if measured and (each.dataset, each.size) == mine]
     board = Board(suite, folder / "leaderboard.md", cells, found, command, trouble)
     for section in board.sections:
         for cell in section.usable:
             commit_cell(results, suite, cell)
+    for cell in cells:
+        commit_fit(results, suite, cell)
     commit_judges(results, [record for section in board.sections for record in section.records])
     for section in board.sections:
         section.without_weights = _without_weights(results, suite, section)
@@ -214,6 +222,7 @@ def _json(board: Board) -> dict[str, Any]:
         "cells": len(board.wanted),
         "done": len(board.wanted) - len(board.missing),
         "controls_pass": all(check.passed for check in board.checks),
+        "settings": [setting for section in board.sections for setting in _settings(section)],
         "ranks": [rank for section in board.sections for rank in _ranks(section)],
         "comparisons": [pair for section in board.sections for pair in _comparisons(section)],
         "controls": [
@@ -226,6 +235,20 @@ def _json(board: Board) -> dict[str, Any]:
 
 def _place(section: Section) -> dict[str, Any]:
     return {"dataset": section.dataset, "size": section.size, "track": section.track.name}
+
+
+def _settings(section: Section) -> Iterator[dict[str, Any]]:
+    """The validation scores by which a setting was chosen."""
+    for choice in section.choices:
+        for setting in choice.settings:
+            yield _place(section) | {
+                "sweep": choice.sweep,
+                "row": setting.row,
+                "val_macro_f1": setting.mean,
+                "seeds": len(setting.scores),
+                "of_seeds": setting.seeds,
+                "chosen": None if choice.pending else setting.row == choice.chosen,
+            }
 
 
 def _ranks(section: Section) -> Iterator[dict[str, Any]]:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from emobench.errors import StoreError
+from emobench.runner.choice import groups
 from emobench.runner.record import Card, Record, Weights, finished, read_record
-from emobench.runner.store import FINISHED, JUDGE, Store, find, intact, is_current, sha256_of
+from emobench.runner.store import FINISHED, JUDGE, Store, choice_of, find, intact, is_current, sha256_of
 from emobench.suite.cell import Cell, Plan
 
 OnExisting = Literal["skip", "redo", "trust"]
@@ -84,23 +85,29 @@ class Reuse:
             return "its weights are gone or cut short"
         return self._fitted_with_others(cell, fit)
 
+    def fitted(self, cell: Cell) -> bool:
+        """Whether a finished fit lies here, made with the networks that are here."""
+        fit = self._fit(cell.fit_key)
+        return fit is not None and (not cell.trains or self._fitted_with_others(cell, fit) is None)
+
     def evaluated(self, cell: Cell) -> bool:
         """Whether a finished evaluation lies here, made with the networks that are here."""
         result = self._result(cell)
         return result is not None and self._evaluated_with_others(cell, result) is None
 
-    def remade(self, cell: Cell, needed: Needed) -> str | None:
+    def remade(self, cell: Cell, needed: Needed, *, reads: bool = True) -> str | None:
         """Why a cell that was finished runs again; None where it need not.
 
         Args:
             needed: the networks that must be there for others.
+            reads: False: it is a setting that is not chosen, so that whatever was measured with it is not looked at.
         """
         fit = self._fit(cell.fit_key)
         if fit is None:
             return "the record of its fit is gone or damaged, and others need it" if cell.fit_key in needed else None
         if cell.trains and cell.fit_key in needed and not self.there(cell.fit_key, needed):
             return "its weights are gone or cut short, and others need them"
-        result = self._result(cell)
+        result = self._result(cell) if reads else None
         return (self._fitted_with_others(cell, fit) if cell.trains else None) or (
             None if result is None else self._evaluated_with_others(cell, result)
         )
@@ -228,6 +235,21 @@ def stored(results: Path, suite: str, cell: Cell, on_existing: OnExisting) -> bo
     return "diverged" in states or states == ["done", "done"]
 
 
+def passed_over(results: Path, plan: Plan, on_existing: OnExisting) -> set[int]:
+    """The cells, by identity, that have ended as settings which are not chosen: all are fitted, and another is better.
+
+    Their fits are here, or with `trust` on the committed board.
+    """
+    found: set[int] = set()
+    for group in groups(plan.cells) if on_existing != "redo" else ():
+        choice = choice_of(results, plan.suite, group)
+        for cell in group if not choice.pending else ():
+            here = on_existing == "trust" or finished(Store(results).fit_folder(cell.fit_key) / "fit.json")
+            if cell.row != choice.chosen and choice.scored(cell) and here:
+                found.add(id(cell))
+    return found
+
+
 def to_run(results: Path, plan: Plan, on_existing: OnExisting) -> list[tuple[Cell, str | None]]:
     """The cells that must run, and of those that were finished before, why they run again.
 
@@ -235,13 +257,17 @@ def to_run(results: Path, plan: Plan, on_existing: OnExisting) -> list[tuple[Cel
     other weights than are here now.
     """
     reuse = Reuse(Store(results))
+    passed = passed_over(results, plan, on_existing)
     chosen: dict[int, str | None] = {
-        id(cell): reuse.damaged(cell) for cell in plan.cells if not stored(results, plan.suite, cell, on_existing)
+        id(cell): reuse.damaged(cell)
+        for cell in plan.cells
+        if id(cell) not in passed and not stored(results, plan.suite, cell, on_existing)
     }
     grown = True
     while grown:
         needed = reuse.needed(cell for cell in plan.cells if id(cell) in chosen)
-        rest = [(cell, reuse.remade(cell, needed)) for cell in plan.cells if id(cell) not in chosen]
+        others = [cell for cell in plan.cells if id(cell) not in chosen]
+        rest = [(cell, reuse.remade(cell, needed, reads=id(cell) not in passed)) for cell in others]
         more = {id(cell): why for cell, why in rest if why is not None}
         chosen |= more
         grown = bool(more)

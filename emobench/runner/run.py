@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.loggers import WandbLogger
@@ -31,6 +31,8 @@ from emobench.runner.wandb import log_result, wandb_logger
 from emobench.suite import plugins
 from emobench.suite.cell import Cell
 
+Part = Literal["fit", "evaluation"]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -43,18 +45,19 @@ class Job:
     redo: bool = False
     plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
     wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
+    only: Part | None = None  # of the two that a cell is of; None: both
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
         places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
-        others = ("workers", "redo", "plugins", "wandb")
+        others = ("workers", "redo", "plugins", "wandb", "only")
         return {"cell": asdict(self.cell), **places, **{name: getattr(self, name) for name in others}}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Job:
         """The job whose `plain` values these are."""
         results, data_root = Path(plain["results"]), Path(plain["data_root"])
-        others = {name: plain[name] for name in ("workers", "redo", "plugins", "wandb")}
+        others = {name: plain[name] for name in ("workers", "redo", "plugins", "wandb", "only")}
         return cls(Cell(**plain["cell"]), results, data_root, **others)
 
 
@@ -153,7 +156,8 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     """Fit the cell unless the store holds its fit, then evaluate it unless the store holds that too.
 
     A fit whose weights are gone, or that was made with other networks than are here now, is made again; likewise an
-    evaluation.
+    evaluation. A job that is only of one of the two leaves the other: a setting is fitted, and evaluated where it is
+    chosen.
 
     Args:
         helper: this is not the first process of a fit on several devices: it helps to fit and is done.
@@ -174,7 +178,7 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
         print(f"{lost}; the fit is made again")
         (folder / "fit.json").unlink()
     fitted = finished(folder / "fit.json")
-    anew = job.redo or not fitted
+    anew = not fitted or (job.redo and job.only != "evaluation")
     with _logged(job, folder) as logger:
         if cell.trains and (helper or anew):
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
@@ -182,7 +186,7 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
         elif not fitted:
             nothing = Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
             record_of(cell, "done", fit=nothing).write(folder / "fit.json")
-        if not helper and (anew or not Reuse(store).evaluated(cell)):
+        if not helper and job.only != "fit" and (anew or job.redo or not Reuse(store).evaluated(cell)):
             if not job.redo:
                 (folder / cell.eval_key / "result.json").unlink(missing_ok=True)  # of networks that are no longer here
             evaluate(cell, store, data).write(folder / cell.eval_key / "result.json")

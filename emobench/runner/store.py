@@ -3,7 +3,7 @@
     results/cells/<fit_key>/            a fit: fit.json, weights.safetensors, history.csv, log.txt
     results/cells/<fit_key>/<eval_key>/ an evaluation of it: result.json and its raw files
     results/<suite>/suite.json          the rows of a board and their keys
-    results/<suite>/cells/<eval_key>/   what a committed board needs of its evaluations
+    results/<suite>/cells/<eval_key>/   what a committed board needs of its evaluations, and of settings to choose among
     results/judges/<sha256>.safetensors the weights of panels, readers and guides, each network once for all boards
 
 Imports no torch, so that reports are made without it.
@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emobench.errors import RawError, StoreError
 from emobench.files import read_json, replacing
+from emobench.runner.choice import C, Choice, choice, groups, is_candidate
 from emobench.runner.record import Card, Count, PlainName, Record, Text, finished, misfit, read_record
 from emobench.runner.record import State as Ended
 from emobench.suite import plugins
@@ -43,7 +44,7 @@ _FEW = 256  # distinct values of a column up to which a dictionary of them is sh
 HISTORY = "history"  # kind of the raw file that says how the fit went; no number follows from it
 JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
 
-State = Ended | Literal["pending", "skipped"]
+State = Ended | Literal["pending", "skipped", "not chosen"]
 HELD = 75  # exit code (EX_TEMPFAIL) of a cell's process where another sweep holds the cell
 FINISHED = ("done", "diverged")  # running such a cell again would give the same
 
@@ -207,6 +208,7 @@ class StoredCell:
     folder: Path | None  # where the record's raw files lie
     stale: str | None  # the commit that made it, where today's code would key it differently
     share: float | None = None  # of its recipe; of one that trains nothing, the least of the networks that it needs
+    setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
 
 
 _WRITE_AGAIN = "Run the suite again: `emobench bench` writes this file anew, and what is done stays done."
@@ -328,8 +330,9 @@ def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State,
             return "failed", f"corrupt result: {error}", None, folder
         return record.state, record.reason, record, folder
     folder = store.fit_folder(fit_key)
+    fits = [folder / "fit.json", *(each / "fit.json" for each in committed_cells(results, suite, eval_key))]
     try:
-        record = _read(folder / "fit.json", fit_key)
+        record = _read(next((path for path in fits if path.exists()), fits[0]), fit_key)
     except FileNotFoundError:
         return "pending", None, None, folder
     except StoreError as error:
@@ -374,7 +377,7 @@ def load_board(results: Path, suite: str) -> list[StoredCell]:
     cells = [_stored(results, suite, place, entry) for place, entry in enumerate(board["rows"])]
     cells = [_once(path, cells, place) for place in range(len(cells))]
     shares = {cell.fit_key: share for cell in cells if (share := _trained(cell)) is not None}
-    return [replace(cell, share=_share(cell, shares)) for cell in cells]
+    return _with_choices(results, suite, [replace(cell, share=_share(cell, shares)) for cell in cells])
 
 
 def _trained(cell: StoredCell) -> float | None:
@@ -389,6 +392,51 @@ def _share(cell: StoredCell, shares: Mapping[str, float]) -> float | None:
         return None if cell.record is None else share
     needed = [shares[key] for keys in cell.record.cell.needs.values() for key in keys if key in shares]
     return min(needed, default=None)
+
+
+def fit_of(results: Path, board: str, fit_key: str, eval_key: str) -> Record | None:
+    """The record of a fit, however that ended: of the own store, else what is committed with the board.
+
+    Raises:
+        StoreError: it is damaged, and no other record says how the fit ended.
+    """
+    own = Store(results).fit_folder(fit_key)
+    committed = committed_cells(results, board, eval_key)
+    places = [own / "fit.json", own / eval_key / "result.json"]
+    places += [folder / name for folder in committed for name in ("fit.json", "result.json")]
+    damage: StoreError | None = None
+    for path in places:
+        try:
+            record = _read(path, fit_key)
+        except FileNotFoundError:
+            continue
+        except StoreError as error:
+            damage = damage or error
+            continue
+        if record.fit is not None or path == places[0]:
+            return record
+    if damage is not None:
+        raise damage
+    return None
+
+
+def choice_of(results: Path, board: str, group: Sequence[C]) -> Choice:
+    """Which of the settings of a group of cells, of a plan or of a board, reads the test split."""
+    return choice(group, lambda cell: fit_of(results, board, cell.fit_key, cell.eval_key))
+
+
+def _with_choices(results: Path, board: str, cells: list[StoredCell]) -> list[StoredCell]:
+    """A board's cells, of each sweep of a classifier's settings only the chosen one with what was measured."""
+    changed: dict[int, StoredCell] = {}
+    for group in groups(cells):
+        found = choice_of(results, board, group)
+        for cell in group:
+            if cell.row == found.chosen or not found.scored(cell):
+                continue
+            read = "; the test split was read with it earlier, which is kept and not shown"
+            reason = found.reason(cell) + (read if cell.state == "done" else "")
+            changed[id(cell)] = replace(cell, state="pending" if found.pending else "not chosen", reason=reason)
+    return [changed.get(id(cell), cell) for cell in cells]
 
 
 def _once(path: Path, cells: Sequence[StoredCell], place: int) -> StoredCell:
@@ -421,6 +469,7 @@ class _Row(BaseModel):
     fit_key: str
     eval_key: str
     skipped: str | None = None
+    setting_of: str = ""
 
 
 class _Keys(BaseModel):
@@ -585,6 +634,18 @@ def _is_there(folder: Path, name: str) -> bool:
     except RawError:
         return False
     return True
+
+
+def commit_fit(results: Path, suite: str, cell: StoredCell) -> None:
+    """Copy the record of a setting's fit beside the board, so that a clone chooses among the same."""
+    source = Store(results).fit_folder(cell.fit_key) / "fit.json"
+    target = results / suite / "cells" / cell.eval_key / "fit.json"
+    if not (is_candidate(cell) and cell.state in ("done", "not chosen") and finished(source)):
+        return
+    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def check_raw(folder: Path, names: Iterable[str]) -> None:

@@ -8,17 +8,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.runner.choice import NOT_CHOSEN, groups, is_candidate
 from emobench.runner.engines.engine import Engine
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
-from emobench.runner.store import FINISHED, HELD, Origin, Store, adopt, committed_cells, committed_judge, intact
+from emobench.runner.store import (
+    FINISHED,
+    HELD,
+    Origin,
+    Store,
+    adopt,
+    choice_of,
+    committed_cells,
+    committed_judge,
+    intact,
+)
 from emobench.suite import plugins
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import PROTOCOL, in_todays_form, key
+
+if TYPE_CHECKING:
+    from emobench.runner.run import Part
 
 GRACE = 60  # seconds that a cell has to end in order after SIGTERM
 
@@ -30,6 +44,7 @@ class Running:
     cell: Cell
     started: Any  # what the engine knows it by
     since: float
+    only: Part | None = None  # of its two parts; None: both
 
 
 @dataclass
@@ -41,18 +56,26 @@ class Sweep:
     cells: list[Cell]  # of this sweep, in the plan's order; those join whose networks change
     waiting: list[Cell]
     running: list[Running] = field(default_factory=list)
-    states: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # fit_key/eval_key -> state, reason
+    states: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # see `_place` -> state, reason
     seconds: dict[str, float] = field(default_factory=dict)
     again: list[str] = field(default_factory=list)  # which cells joined, and why
+    fitted: list[Cell] = field(default_factory=list)  # settings that wait until one of them is chosen
+    chosen: list[Cell] = field(default_factory=list)  # settings that are
     held: dict[str, float] = field(default_factory=dict)  # fit_key -> when to ask again for a cell of another sweep
     signal: int | None = None
 
     def state(self, cell: Cell) -> tuple[str, str | None]:
         return self.states.get(_place(cell), ("pending", None))
 
+    def took(self, cell: Cell) -> float | None:
+        """Seconds that a cell ran; None: it has not ended, or did not run."""
+        return self.seconds.get(_place(cell))
+
 
 def _place(cell: Cell) -> str:
-    return f"{cell.fit_key}/{cell.eval_key}"
+    """What a cell is known by; one written by hand may share the keys of a setting, and is not chosen among them."""
+    place = f"{cell.fit_key}/{cell.eval_key}"
+    return f"{place}/{cell.row}" if cell.setting_of else place
 
 
 def trusting(results: Path, plan: Plan) -> Plan:
@@ -103,8 +126,9 @@ def _committed(results: Path, board: str) -> tuple[dict[str, Record], dict[str, 
     places: dict[str, Path] = {}
     weights: dict[str, str] = {}
     for folder in committed_cells(results, board):
+        paths = [folder / "result.json", folder / "fit.json"]  # that of a fit: of a setting that was not chosen
         try:
-            record = read_record(folder / "result.json")
+            record = read_record(next((path for path in paths if path.exists()), paths[0]))
         except FileNotFoundError:
             continue
         except StoreError as error:
@@ -212,7 +236,7 @@ def sweep(
     def launch() -> bool:
         """Start what can start; returns whether a cell ended without a job."""
         nonlocal room
-        settled = False
+        settled = _choose(state)
         if not room and state.running:
             return settled
         for cell in list(state.waiting):
@@ -221,23 +245,29 @@ def sweep(
                 continue
             if any(running.cell.fit_key == cell.fit_key for running in state.running):
                 continue  # a second evaluation of a fit that is under way
+            only: Part | None = None
+            if is_candidate(cell):
+                only = "evaluation" if any(each is cell for each in state.chosen) else "fit"
             if problem is not None:
                 _fail(state, cell, problem)
                 settled = True
+            elif only == "fit" and not redo and Reuse(state.store).fitted(cell):
+                state.fitted.append(cell)
+                state.states[_place(cell)] = "fitted", None
             elif not redo and _ran_meanwhile(state, cell):
                 _note(state, cell)
                 settled = True
             else:
-                started = engine.start(Job(cell, results, data_root, workers, redo, plugins.used(), wandb))
+                started = engine.start(Job(cell, results, data_root, workers, redo, plugins.used(), wandb, only))
                 if started is None:
                     room = False
                     break
-                state.running.append(Running(cell, started, time.monotonic()))
+                state.running.append(Running(cell, started, time.monotonic(), only))
             state.waiting.remove(cell)
         return settled
 
     with _signals(state):
-        while (state.waiting or state.running) and state.signal is None:
+        while (state.waiting or state.running or state.fitted) and state.signal is None:
             changed = launch()
             engine.wait([running.started for running in state.running])
             on_tick(state)
@@ -273,6 +303,12 @@ def _collect(state: Sweep, engine: Engine) -> bool:
         if code == HELD:
             state.held[running.cell.fit_key] = time.monotonic() + 2
             state.waiting.insert(0, running.cell)
+        elif running.only == "fit" and code == 0 and Reuse(state.store).fitted(running.cell):
+            state.seconds[_place(running.cell)] = time.monotonic() - running.since
+            state.states[_place(running.cell)] = "fitted", None
+            state.fitted.append(running.cell)
+            _join(state, running.cell)
+            changed = True
         else:
             _ended(state, running, code)
             _join(state, running.cell)
@@ -283,7 +319,8 @@ def _collect(state: Sweep, engine: Engine) -> bool:
 def _join(state: Sweep, ended: Cell) -> None:
     """Cells that were made with other weights than a cell has that has just ended run again."""
     reuse = Reuse(state.store)
-    under_way = {id(cell) for cell in (*state.waiting, *(running.cell for running in state.running))}
+    running = (each.cell for each in state.running)
+    under_way = {id(cell) for cell in (*state.waiting, *running, *state.fitted)}
     for cell in state.plan.cells:
         needed = reuse.needed([cell])
         mine = cell.fit_key == ended.fit_key and cell is not ended
@@ -295,9 +332,43 @@ def _join(state: Sweep, ended: Cell) -> None:
             state.again.append(f"{cell.label}: {why}")
             state.waiting.append(cell)
             state.cells += [cell] if all(other is not cell for other in state.cells) else []
+    _sort(state)
+
+
+def _sort(state: Sweep) -> None:
+    """Put cells that joined where the plan has them."""
     order = {id(cell): place for place, cell in enumerate(state.plan.cells)}
     state.waiting.sort(key=lambda cell: order[id(cell)])
     state.cells.sort(key=lambda cell: order[id(cell)])
+
+
+def _choose(state: Sweep) -> bool:
+    """Where all settings of a row are fitted on a dataset, let the chosen one be evaluated; the others have ended.
+
+    Returns:
+        Whether a cell ended so.
+    """
+    settled = False
+    for group in groups(state.plan.cells) if state.fitted else ():
+        mine = {id(cell) for cell in group}
+        under_way = [*state.waiting, *(running.cell for running in state.running)]
+        fitted = [cell for cell in state.fitted if id(cell) in mine]
+        if not fitted or any(id(cell) in mine for cell in under_way):
+            continue
+        state.fitted = [cell for cell in state.fitted if id(cell) not in mine]
+        choice = choice_of(state.store.results, state.plan.suite, group)
+        for cell in fitted:
+            if cell.row != choice.chosen:
+                state.states[_place(cell)] = "pending" if choice.pending else NOT_CHOSEN, choice.reason(cell)
+                settled = True
+        known = {id(cell) for cell in fitted}
+        for cell in (cell for cell in group if cell.row == choice.chosen):
+            if id(cell) in known or not stored(state.store.results, state.plan.suite, cell, "skip"):
+                state.chosen.append(cell)
+                state.waiting.append(cell)
+                state.cells += [cell] if all(other is not cell for other in state.cells) else []
+    _sort(state)
+    return settled
 
 
 def _needs(state: Sweep, cell: Cell) -> str | None:
@@ -318,7 +389,8 @@ def _needs(state: Sweep, cell: Cell) -> str | None:
 def _ended(state: Sweep, running: Running, code: int) -> None:
     """Take note of how a cell ended; one that could not write its own state is written here."""
     cell = running.cell
-    state.seconds[_place(cell)] = time.monotonic() - running.since
+    fitting = state.seconds.get(_place(cell), 0.0) if running.only == "evaluation" else 0.0
+    state.seconds[_place(cell)] = fitting + time.monotonic() - running.since
     found = _outcome(state.store, cell)
     if code != 0 and found[0] in ("pending", "done"):
         if code < 0:

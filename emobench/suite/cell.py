@@ -31,13 +31,17 @@ class Cell:
     sources: dict[str, dict[str, str]] = field(default_factory=dict)  # where its classes lie (`plugins.sources`)
     files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
     datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
+    setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
 
     def fields(self) -> dict[str, Any]:
-        """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths."""
+        """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths.
+
+        Nor that it is one of several settings, which is the suite's matter: a row written by hand may share its record.
+        """
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("fit", "evaluation", "files")
+            if field.name not in ("fit", "evaluation", "files", "setting_of")
         }
 
     @functools.cached_property
@@ -83,6 +87,7 @@ class Cell:
             "control": self.control,
             "fit_key": self.fit_key,
             "eval_key": self.eval_key,
+            **({"setting_of": self.setting_of} if self.setting_of else {}),
         }
 
 

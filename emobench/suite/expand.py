@@ -38,6 +38,7 @@ from emobench.suite.rows import (
     passed_over,
     trainer_options,
 )
+from emobench.suite.settings import check_chosen_among, check_nobody_uses, check_places, settings
 
 
 def expand(suite: Suite, data_root: Path) -> Plan:
@@ -47,9 +48,10 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         SuiteError, DatasetError, WeightsError, SizeError: the first thing that is wrong.
     """
     where = f"suite {suite.name}"
+    check_places(where, suite)
     trainer = {"precision": "32-true", "devices": 1, **trainer_options(f"{where}, [trainer]", suite.trainer)}
     tables = datasets_of(suite, data_root)
-    rows = [model_row(where, name, table, suite, list(tables)) for name, table in suite.model.items()]
+    rows = _model_rows(where, suite, list(tables))
     plan = Plan(suite.name, [], [], [], {}, {})
     files = EvaluationFiles({}, {})
     if any(row.generates for row in rows):
@@ -98,6 +100,22 @@ def expand(suite: Suite, data_root: Path) -> Plan:
         raise SuiteError(f"{where}: nothing can run here: {'; '.join(reasons)}")
     plan.listings.update(listings_of_code())
     return plan
+
+
+def _model_rows(where: str, suite: Suite, datasets: list[str]) -> list[ModelRow]:
+    """The rows that a suite's model tables name, each setting of a sweep one of its own."""
+    rows: list[ModelRow] = []
+    for name, table in suite.model.items():
+        for row_name, setting in settings(where, name, table).items():
+            row = model_row(where, row_name, setting, suite, datasets)
+            if row_name != name:
+                row = dataclasses.replace(row, setting_of=name)
+                check_chosen_among(where, row)
+            if any(other.row == row_name for other in rows):
+                raise SuiteError(f"{where}: two rows would both be called {row_name}; rename one of them")
+            rows.append(row)
+    check_nobody_uses(where, suite, rows)
+    return rows
 
 
 def _usable_data(where: str, name: str, table: Mapping[str, Any], data_root: Path, named: bool) -> DataRow | str:
@@ -159,7 +177,8 @@ class _Builder:
                 found.append(cell)
         trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
         if trained:
-            cheapest = min(trained, key=lambda row: _training_cost(row, data))
+            by_hand = [row for row in trained if not row.setting_of]  # a setting may be one that learns nothing at all
+            cheapest = min(by_hand or trained, key=lambda row: _training_cost(row, data))
             found.append(self._cell(cheapest, data, self.suite.seeds[0], {}, control="permuted"))
         return found
 
@@ -249,6 +268,7 @@ class _Builder:
             needs=needs,
             sources=plugins.sources(*classes),
             datasets=datasets,
+            setting_of="" if control else row.setting_of,
         )
         return self._judged(cell) if row.generates else cell
 

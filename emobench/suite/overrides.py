@@ -55,6 +55,8 @@ class Override:
         value = self.text
         if isinstance(self.value, str):
             value = self.value
+        elif isinstance(self.value, dict) and self.value.keys() == {"sweep"}:
+            value = f"sweep{json.dumps(self.value['sweep'], separators=(',', ':'), default=str)}"
         elif isinstance(self.value, list | dict):
             value = json.dumps(self.value, separators=(",", ":"), default=str)
         return f"{'.'.join(self.path)}={value}"

@@ -59,6 +59,7 @@ class ModelRow:
     on: list[str] | None  # datasets that it is run on; None: all
     train_on: list[str] | None  # datasets that one fit sees together, and on each of which it is evaluated
     seeds: list[int]  # of the suite's
+    setting_of: str = ""  # the row whose settings are swept, where it is one of them
 
     @property
     def generates(self) -> bool:
