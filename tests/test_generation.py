@@ -113,7 +113,7 @@ def test_every_control_is_as_it_should_be_and_the_board_shows_the_faces(generate
     pictures = [path for path in shown if path.startswith(("cells/", "figures/"))]
     assert pictures
     for picture in pictures:
-        assert picture.endswith(".webp")
+        assert picture.endswith((".webp", "/history.csv"))
         assert (generated / "made" / picture).exists(), picture
     edits = np.asarray(Image.open(generated / "made" / "figures" / "edits-synthetic-plain.webp"))
     assert edits.std() > 20

@@ -34,7 +34,7 @@ def planned(path: Path, *overrides: str) -> Plan:
         ("model.resnet18.lr='0.1'", "lr = '0.1' does not fit"),
         ("model.resnet18.lr=-0.1", "lr = -0.1 does not fit (Input should be greater than 0)"),
         ("model.resnet18.batch=0", "batch = 0 does not fit"),
-        ("model.resnet18.optimizer='adamx'", "expected Literal['sgd', 'adam', 'adamw']"),
+        ("model.resnet18.optimizer='adamx'", 'expected "sgd", "adam" or "adamw"'),
         ("model.resnet18.augment.rotatoin=3", "did you mean 'rotation'?"),
         ("data.synthetic-plane.size=32", "did you mean 'synthetic-plain'?"),
         ("data.synthetic-plain.trian=80", "did you mean 'train'?"),

@@ -50,6 +50,7 @@ EXEMPT: Mapping[str, str] = {
     "emobench.runner.record": "what a result looks like on disk",
     "emobench.runner.reuse": "which results stand as they are, and by which weights they were made",
     "emobench.runner.evaluate:evaluate": "hands a cell to one of the roots above",
+    "emobench.runner.evaluate:_with_history": "copies the history of a fit, from which no number follows",
     "emobench.suite.cell:Cell": "carries plain values, and all that determine a number are in the keys",
     "emobench.runner.machine": "says what a number was measured on",
     "emobench.runner.callbacks:Progress": "progress for whoever watches",
