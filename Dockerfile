@@ -1,6 +1,6 @@
 # emobench on CPU or, with the NVIDIA container toolkit, on a GPU: the default wheels run on both.
 #   docker build -t emobench .
-#   docker run --rm -v "$PWD/results:/work/results" -v "$PWD/data:/work/data" emobench bench demo
+#   docker run --rm -v "$PWD/results:/bench/results" -v "$PWD/data:/bench/data" emobench bench demo
 #   docker run --rm --gpus all --shm-size 8g … emobench bench full
 FROM python:3.12-slim
 
@@ -9,9 +9,9 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY emobench ./emobench
 RUN pip install --no-cache-dir --constraint constraints.txt . \
     && useradd --create-home --uid 1000 emobench \
-    && install -d -o emobench -g emobench /work
+    && install -d -o emobench -g emobench /bench
 
 USER emobench
-WORKDIR /work
+WORKDIR /bench
 ENTRYPOINT ["emobench"]
 CMD ["--help"]

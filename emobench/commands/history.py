@@ -115,10 +115,10 @@ def _notes(found: _Found, shown: Sequence[str], barred: str) -> list[str]:
 def _of_row(results: Path, run: str) -> _Found:
     """Of the first seed of a board's row that has a history."""
     if run.startswith("best:"):
-        from emobench.commands.predict import _best  # with torch
+        from emobench.commands.predict import best_by_validation  # with torch
 
         board, _, dataset = run.removeprefix("best:").partition("/")
-        cells = [_best(results, board, dataset)]
+        cells = [best_by_validation(results, board, dataset)]
     else:
         board, _, wanted = run.partition("/")
         known = load_board(results, board)

@@ -84,7 +84,7 @@ def _chosen(results: Path, run: str) -> _Chosen:
     """
     if run.startswith("best:"):
         suite, _, dataset = run.removeprefix("best:").partition("/")
-        return _of(results, suite, _best(results, suite, dataset))
+        return _of(results, suite, best_by_validation(results, suite, dataset))
     if "/" in run:
         suite, _, wanted = run.partition("/")
         rows = [each for each in load_board(results, suite) if each.state == "done" and each.track == "recognition"]
@@ -103,7 +103,7 @@ def _chosen(results: Path, run: str) -> _Chosen:
     return _Chosen(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size)
 
 
-def _best(results: Path, suite: str, dataset: str) -> StoredCell:
+def best_by_validation(results: Path, suite: str, dataset: str) -> StoredCell:
     """The row of the board with the best validation macro F1, all seeds apart; controls and ensembles have none."""
     scored = [
         (each.record.fit.validation.macro_f1, each)

@@ -29,7 +29,7 @@ from emobench.report.page import (
     Warning,
     joined,
 )
-from emobench.runner.choice import NOT_CHOSEN, Choice, Setting, is_candidate
+from emobench.runner.choice import NOT_CHOSEN, READ_EARLIER, Choice, Setting, is_candidate
 from emobench.runner.record import Card
 from emobench.suite.keys import PROTOCOL
 
@@ -409,7 +409,7 @@ def _of_setting(section: Section, choice: Choice, setting: Setting) -> Text:
         return ("**chosen**",)
     cells = [cell for entry in section.entries for cell in entry.cells if cell.row == setting.row]
     earlier = any(cell.record is not None and cell.record.evaluation is not None for cell in cells)
-    return (NOT_CHOSEN, "; the test split was read with it earlier, which is kept and not shown" if earlier else "")
+    return (NOT_CHOSEN, READ_EARLIER if earlier else "")
 
 
 def _faces(section: Section) -> str:

@@ -18,6 +18,7 @@ from emobench.runner.record import Record
 
 NOT_CHOSEN = "not chosen"
 RECOGNITION = "recognition"  # the track that is chosen for
+READ_EARLIER = "; the test split was read with it earlier, which is kept and not shown"  # of one that was chosen before
 
 
 class Candidate(Protocol):

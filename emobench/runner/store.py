@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emobench.errors import RawError, StoreError
 from emobench.files import read_json, replacing
-from emobench.runner.choice import C, Choice, choice, groups, is_candidate
+from emobench.runner.choice import READ_EARLIER, C, Choice, choice, groups, is_candidate
 from emobench.runner.record import Card, Count, PlainName, Record, Text, finished, misfit, read_record
 from emobench.runner.record import State as Ended
 from emobench.suite import plugins
@@ -388,8 +388,9 @@ def _trained(cell: StoredCell) -> float | None:
 
 def _share(cell: StoredCell, shares: Mapping[str, float]) -> float | None:
     """The share of a cell's recipe: an ensemble or a search has had as much as the least of what it is made of."""
-    if cell.record is None or (share := _trained(cell)) is not None:
-        return None if cell.record is None else share
+    share = _trained(cell)
+    if share is not None or cell.record is None:
+        return share
     needed = [shares[key] for keys in cell.record.cell.needs.values() for key in keys if key in shares]
     return min(needed, default=None)
 
@@ -433,8 +434,7 @@ def _with_choices(results: Path, board: str, cells: list[StoredCell]) -> list[St
         for cell in group:
             if cell.row == found.chosen or not found.scored(cell):
                 continue
-            read = "; the test split was read with it earlier, which is kept and not shown"
-            reason = found.reason(cell) + (read if cell.state == "done" else "")
+            reason = found.reason(cell) + (READ_EARLIER if cell.state == "done" else "")
             changed[id(cell)] = replace(cell, state="pending" if found.pending else "not chosen", reason=reason)
     return [changed.get(id(cell), cell) for cell in cells]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from emobench.data.readers.files import pointer, read_whole
+from emobench.data.readers.files import HEAD, pointer, read_whole
 from emobench.data.readers.metadata import bare, orientation
 from emobench.errors import RowError
 
@@ -77,7 +77,7 @@ def read_face(path: Path, upright: bool = True) -> np.ndarray:
             decoder raises becomes one.
     """
     data = read_whole(path)
-    if said := pointer(data[:1024]):
+    if said := pointer(data[:HEAD]):
         raise RowError(path, None, None, *said)
     try:
         return _decoded(path, data, upright)
