@@ -107,7 +107,9 @@ def load(results: Path | str, suite: str, row: str, dataset: str | None = None, 
 
     board = load_board(Path(results).expanduser(), suite)
     found = [
-        each for each in board if each.row == row and dataset in (None, each.dataset) and seed in (None, each.seed)
+        each
+        for each in board
+        if each.row == row and dataset in (None, each.dataset) and seed in (None, each.seed) and each.part is None
     ]
     if not found:
         names = {f"{each.row} on {each.dataset}, seed {each.seed}" for each in board}

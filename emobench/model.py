@@ -32,6 +32,7 @@ class EmotionModel(L.LightningModule):
     needs: ClassVar[Mapping[str, str]] = {}  # role: kind of row that fills it; all must be filled
     may_need: ClassVar[Mapping[str, str]] = {}  # those that an argument asks for
     files: ClassVar[Sequence[str]] = ("weights",)  # arguments that may name a file or folder: its content counts
+    asked_for: ClassVar[bool] = True  # whether a suite names it; False: emobench makes it of other rows
     keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
     source: ClassVar[str]  # where it is described: author, year, section
     recipe: ClassVar[Recipe | None]  # how it is trained by default; None: nothing is trained

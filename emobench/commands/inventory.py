@@ -17,8 +17,8 @@ from rich.text import Text
 from emobench.suite.catalog import (
     Kind,
     Parameter,
+    asked_for,
     broken,
-    classes,
     parameters,
     plain,
     recipe_fields,
@@ -50,7 +50,7 @@ def inventory(kind: Kind, name: str | None) -> None:
 def _overview(console: Console, kind: Kind) -> None:
     """A table of each group: name, what it is, where it is from."""
     groups: dict[str, list[tuple[str, Any]]] = {}
-    for name, cls in classes(kind).items():
+    for name, cls in asked_for(kind).items():
         groups.setdefault(_group(kind, cls), []).append((name, cls))
     for title, members in groups.items():
         table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=_BETWEEN, expand=True)

@@ -87,7 +87,8 @@ def _chosen(results: Path, run: str) -> _Chosen:
         return _of(results, suite, best_by_validation(results, suite, dataset))
     if "/" in run:
         suite, _, wanted = run.partition("/")
-        rows = [each for each in load_board(results, suite) if each.state == "done" and each.track == "recognition"]
+        cells = [each for each in load_board(results, suite) if each.part is None]
+        rows = [each for each in cells if each.state == "done" and each.track == "recognition"]
         found = [each for each in rows if f"{each.dataset}/{each.row}" == wanted]
         if not found:
             known = {f"{suite}/{each.dataset}/{each.row}" for each in rows}
@@ -108,7 +109,7 @@ def best_by_validation(results: Path, suite: str, dataset: str) -> StoredCell:
     scored = [
         (each.record.fit.validation.macro_f1, each)
         for each in load_board(results, suite)
-        if each.state == "done" and each.control is None
+        if each.state == "done" and each.control is None and each.part is None
         if each.record is not None and each.record.fit is not None and each.record.fit.validation is not None
     ]
     if not any(each.dataset == dataset for _, each in scored):

@@ -37,6 +37,8 @@ class FileArguments(TypedDict, total=False):
     cache: Path | None  # where packs and manifests are kept; None: `default_cache()`
     max_bad: Annotated[float, Ge(0), Le(1)]  # the dataset is refused where a larger share of its faces is unreadable
     ignore: str | list[str] | None  # its own names, or ids, of labels whose faces are left out and counted
+    cross_validate: Annotated[int, Ge(2)] | None  # train so many networks a row, each without one part of the faces
+    held_out: Annotated[int, Ge(0)] | None  # that part, from 0, as the test split; None: all, one after the other
 
 
 class DataArguments(FileArguments, total=False):
@@ -45,7 +47,12 @@ class DataArguments(FileArguments, total=False):
     labels: Labels | None  # emotion -> the dataset's own names, or ids, for it, such as { happy = "Freude" }
 
 
-DEFAULTS = DataArguments(folder=None, size=48, cache=None, max_bad=0.01, ignore=None, labels=None)
+DEFAULTS = DataArguments(
+    folder=None, size=48, cache=None, max_bad=0.01, ignore=None, cross_validate=None, held_out=None, labels=None
+)
+
+
+_PARTS = ("cross_validate", "held_out")
 
 
 class Dataset(ABC):
@@ -62,9 +69,13 @@ class Dataset(ABC):
         max_bad: the dataset is refused where a larger share of its faces cannot be read.
         labels: emotion -> the dataset's own names, or ids, for it; they come before the usual spellings and any order.
         ignore: the dataset's own names, or ids, of labels whose faces are left out and counted.
+        cross_validate: the number of parts of a cross-validation, for a dataset without an official test split: of
+            every classifier one network a part is trained without it, and reads it. People and copies stay together.
+        held_out: the part that is the test split, from 0; None: the whole, every face a test face.
 
     Raises:
         SuiteError: `labels` or `ignore` name no emotion, or one name twice.
+        DatasetError: `held_out` is not below `cross_validate`.
 
     Attributes:
         meaning: of the dataset's own names, as `labels` and `ignore` say.
@@ -102,7 +113,13 @@ class Dataset(ABC):
         self.cache = default_cache() if given["cache"] is None else Path(given["cache"]).expanduser()
         self.max_bad = given["max_bad"]
         self.meaning = Meaning(given["labels"], given["ignore"])
-        told = {name: each for name in ("labels", "ignore") if (each := given.get(name))}
+        folds, held_out = given["cross_validate"], given["held_out"]
+        if held_out is not None and held_out >= (folds or 0):
+            raise DatasetError(
+                f"{self.name}: held_out = {held_out}, but cross_validate = {folds or 'none'}. Parts are counted from 0"
+            )
+        self.cross = None if folds is None else (held_out, folds)
+        told = {name: each for name in ("labels", "ignore", *_PARTS) if (each := given.get(name)) or each == 0}
         self.settings = {"class": type(self).__qualname__, **settings, **told}
         self.fold: tuple[int, int] | None = None  # (k, n): the k-th of n parts by subject is the test split
         self.notes: list[str] = []
@@ -272,6 +289,7 @@ class Dataset(ABC):
             settings=self.settings,
             max_bad=self.max_bad,
             fold=self.fold,
+            cross=self.cross,
             together=self.together,
         )
         manifest.notes[:0] = [*self.notes, *told]
@@ -336,10 +354,17 @@ class Dataset(ABC):
 
     # ---- what is known of it -------------------------------------------------------------------------------------
 
+    @property
+    def pooled(self) -> bool:
+        """Whether it is a cross-validation as a whole, every face of it a test face."""
+        return self.cross is not None and self.cross[0] is None
+
     def counts(self) -> dict[str, dict[str, int]]:
-        """Faces per split and emotion, absent ones as 0."""
+        """Faces per split and emotion, absent ones as 0; of a cross-validation all train, and all are test faces."""
         table = pd.crosstab(self.faces["split"], self.faces["label"])
         table = table.reindex(index=SPLITS, columns=range(len(self.emotions)), fill_value=0)
+        if self.pooled:
+            table.loc["train"] = table.loc["test"]
         return {split: dict(zip(self.emotions, map(int, table.loc[split]), strict=True)) for split in SPLITS}
 
     def counted(self) -> list[str]:

@@ -18,11 +18,12 @@ from emobench.data.audit import EXCLUDED, UNSPLIT, findings
 from emobench.data.content import digest
 from emobench.data.pack import published
 from emobench.data.readers.labels import PROBLEM, Meaning
-from emobench.data.split import SPLITS, complete
+from emobench.data.split import SPLITS, complete, parts
 from emobench.emotions import EMOTIONS, in_canonical_order
 from emobench.errors import DatasetError
 
 NO_LABEL = -1  # of an excluded face
+PART = "part"  # column of a cross-validated dataset: in which of its parts, from 0, a face is read
 _COLUMNS = ("id", "source", "label", "subject", "split")
 
 
@@ -97,6 +98,7 @@ class Manifest:
         settings: Mapping[str, Any],
         max_bad: float,
         fold: tuple[int, int] | None,
+        cross: tuple[int | None, int] | None,
         together: Sequence[str],
     ) -> Self:
         """Excludes what cannot be read, draws the split where none is official, and audits the result.
@@ -112,6 +114,7 @@ class Manifest:
             settings: part of the fingerprint.
             max_bad: share of unreadable faces above which the dataset is not split.
             fold: see `split.complete`.
+            cross: see `split.complete`; where no part is held out the faces have a column `PART`.
             together: columns of which equal values never cross a split drawn here.
         """
         problems = records.get("problem", pd.Series(None, index.index, object))
@@ -129,11 +132,16 @@ class Manifest:
         refused = None if good.any() else f"{place}: none of {len(index):,} faces can be read, {such}"
         if usable and refused is None:
             try:
-                drawn = bool(index["split"].isna().all())  # copies in official splits are counted
+                drawn = cross is not None or bool(index["split"].isna().all())  # copies in official splits are counted
                 twins = _twins(index[good], (*together, "copy") if drawn else together)
-                split, more = complete(index[good].assign(twin=twins), place, fold)
+                split, more = complete(index[good].assign(twin=twins), place, fold, cross)
                 faces.loc[good, "split"] = split
-                notes += more + _absent(faces, emotions)
+                if cross is not None and cross[0] is None:
+                    faces[PART] = NO_LABEL
+                    faces.loc[good, PART] = parts(index[good].assign(twin=twins), cross[1])
+                    notes += more
+                else:
+                    notes += more + _absent(faces, emotions)
             except DatasetError as error:
                 refused = str(error) + _one_scene(index[good])
         if not usable or refused is not None:

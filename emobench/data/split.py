@@ -17,7 +17,10 @@ SEED = 0  # a split belongs to the dataset: the same for every model and every s
 
 
 def complete(
-    index: pd.DataFrame, place: Path | str, fold: tuple[int, int] | None = None
+    index: pd.DataFrame,
+    place: Path | str,
+    fold: tuple[int, int] | None = None,
+    cross: tuple[int | None, int] | None = None,
 ) -> tuple[pd.Series, list[str]]:
     """The split of every row, and what had to be decided.
 
@@ -28,20 +31,38 @@ def complete(
         index: `label`, `subject`, `split` (official or None) and `twin`, which is equal for equal pixels.
         place: where the dataset lies, for errors.
         fold: (k, n): the k-th of n parts by subject, from 0, is the test split, the next one validation.
+        cross: (k, n), of a cross-validation: the k-th of n parts is the test split, and validation is carved from the
+            others; k None: every face is a test face, of the network that was trained without its part (`parts`).
 
     Raises:
-        DatasetError: some rows have a split and others none, subjects cross official splits, or a split is empty.
+        DatasetError: some rows have a split and others none, subjects cross official splits, a split is empty, or a
+            test split is official where one is cross-validated.
     """
     split, notes = index["split"].copy(), []
     named = set(split.dropna())
     if named and split.isna().any():
         found = f"{split.isna().sum()} of {len(index)} faces have no split"
         raise DatasetError(f"{place}: {found}. Give one to all of them, or to none")
-    by_subject = bool(index["subject"].notna().all())
+    groups, by_subject = _groups(index)
     how = "by subject" if by_subject else "stratified"
-    groups = index["subject"] if by_subject else index["twin"]
 
-    if fold is not None:
+    if cross is not None:
+        _check_cross(index, place, named, fold, cross[1])
+        held_out, folds = cross
+        if held_out is None:
+            together = "its person" if by_subject else "a copy of it"
+            notes.append(
+                f"{folds}-fold cross-validation, {how}: each face is read by the one of {folds} networks that saw "
+                f"neither it nor {together} in training"
+            )
+            return pd.Series("test", index=index.index, dtype=object), notes
+        mine = parts(index, folds) == held_out
+        rest = index.index[~mine]
+        split[mine] = "test"
+        split[rest] = assign(index.loc[rest, "label"], groups[rest], {"train": 1 - CARVED, "val": CARVED})
+        notes.append(f"fold {held_out + 1} of {folds} ({how}) is the test split; validation is carved from the others")
+        drawn = rest
+    elif fold is not None:
         if named or not by_subject:
             remedy = "Leave `folds` out, or use a layout that names subjects"
             raise DatasetError(f"{place}: folds are by subject, and no subjects are known here. {remedy}")
@@ -67,6 +88,34 @@ def complete(
     if len(drawn):
         notes[-1] += _uncovered(index.loc[drawn, "label"], groups[drawn], split[drawn], by_subject)
     return split, notes
+
+
+def parts(index: pd.DataFrame, folds: int) -> np.ndarray:
+    """(n,) of a cross-validation the part of every face, from 0: stratified, people and copies together."""
+    groups, _ = _groups(index)
+    return assign(index["label"], groups, {str(k): 1 / folds for k in range(folds)}).astype(int)
+
+
+def _groups(index: pd.DataFrame) -> tuple[pd.Series, bool]:
+    """What never crosses a split that is drawn: people where all are known, else copies; and which of the two."""
+    by_subject = bool(index["subject"].notna().all())
+    return index["subject"] if by_subject else index["twin"], by_subject
+
+
+def _check_cross(
+    index: pd.DataFrame, place: Path | str, named: set[str], fold: tuple[int, int] | None, folds: int
+) -> None:
+    if fold is not None:
+        raise DatasetError(f"{place}: sets folds and cross_validate. Take one of them")
+    if official := sorted(named - {"train"}):
+        raise DatasetError(
+            f"{place}: cross_validate = {folds}, but its {' and '.join(official)} split is official, and figures on it "
+            "compare with those of others. Leave cross_validate out"
+        )
+    groups, by_subject = _groups(index)
+    if groups.nunique() < folds:
+        what = "people" if by_subject else "faces that are no copies of each other"
+        raise DatasetError(f"{place}: cross_validate = {folds}, but there are {groups.nunique()} {what}. Take fewer")
 
 
 def _folds(labels: pd.Series, groups: pd.Series, fold: int, folds: int) -> np.ndarray:

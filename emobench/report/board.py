@@ -188,7 +188,7 @@ class Board:
     def unplaced(self) -> list[StoredCell]:
         """The cells of tracks that nothing here knows, so that no section shows them."""
         placed = {id(cell) for section in self.sections for entry in section.every for cell in entry.cells}
-        return [cell for cell in self.wanted if id(cell) not in placed]
+        return [cell for cell in self.wanted if id(cell) not in placed and not (cell.part is not None and _ok(cell))]
 
     @property
     def failed(self) -> list[Number]:
@@ -199,6 +199,10 @@ class Board:
     def checks(self) -> list[Check]:
         """The outcomes of all controls."""
         return [check for section in self.sections for check in section.checks]
+
+
+def _ok(cell: StoredCell) -> bool:
+    return cell.state == "done" and cell.record is not None
 
 
 def _nowhere(suite: str, cell: StoredCell) -> Number:
@@ -223,7 +227,7 @@ def sections(suite: str, cells: Sequence[StoredCell], tracks: Sequence[Track]) -
     """All tracks and datasets of a board: tracks as given, datasets in the suite's order."""
     found = []
     for track in tracks:
-        mine = [cell for cell in cells if track.name in tracks_of(cell)]
+        mine = [cell for cell in cells if track.name in tracks_of(cell) and cell.part is None]
         for place in dict.fromkeys((cell.dataset, cell.size) for cell in mine):
             found.append(section(suite, track, *place, [cell for cell in mine if (cell.dataset, cell.size) == place]))
     return found

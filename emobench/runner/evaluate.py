@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from emobench.classifiers.classifier import EmotionClassifier, flops_of, parameters_of
+from emobench.classifiers.cross_validated import CrossValidated
 from emobench.data.datamodule import EmotionDataModule
 from emobench.errors import WeightsError
 from emobench.evaluation.fidelity import Fidelity
@@ -80,11 +81,12 @@ def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule) -> Eva
     predictions, speed = recognition.measure(model, data, metrics_of("recognition"))
     write_table(store.eval_folder(cell.fit_key, cell.eval_key) / "predictions.parquet", predictions)
     values, per_emotion = summary(predictions, data.emotions)
+    network = model.members[0] if isinstance(model, CrossValidated) else model  # by which its size is known
     return Evaluation(
         dataset=_described(cell, data),
         tracks={"recognition": TrackValues(values=values, per_emotion=per_emotion, faces_per_s=speed)},
-        params=parameters_of(model),
-        flops=flops_of(model),
+        params=parameters_of(network),
+        flops=flops_of(network),
         batch=READ_BATCH,
         raw={"predictions": "predictions.parquet"},
     )

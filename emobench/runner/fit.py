@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lightning.pytorch as pl
@@ -36,7 +38,7 @@ from emobench.runner.callbacks import (
     within_epochs,
 )
 from emobench.runner.machine import hardware, record_of, versions
-from emobench.runner.record import Fit, FitCost, Validation, Weights
+from emobench.runner.record import Fit, FitCost, Record, Validation, Weights
 from emobench.runner.reuse import made_with
 from emobench.runner.store import JUDGE, Store, sha256_of
 from emobench.suite.cell import Cell
@@ -119,6 +121,36 @@ def fit(
     record_of(cell, "done", fit=made, made_with=networks).write(folder / "fit.json")
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
     (folder / MADE_WITH).unlink(missing_ok=True)
+
+
+def together(fits: Sequence[Record]) -> Fit:
+    """How a cell came to be that trains nothing: at no cost, or at that of the fits of a cross-validation.
+
+    Their costs are added, and their validation scores averaged; the share of the recipe is the least of theirs.
+    """
+    known = [record.fit for record in fits if record.fit is not None]
+    costs = [each.cost for each in known if each.cost is not None]
+    scores = [each.validation for each in known if each.validation is not None]
+    cost = validation = None
+    if costs:
+        seconds = sum(each.fit_seconds for each in costs)
+        peaks = [each.peak_memory_gb for each in costs if each.peak_memory_gb is not None]
+        cost = costs[0].model_copy(
+            update={
+                "fit_seconds": seconds,
+                "fit_faces_per_s": sum(each.fit_faces_per_s * each.fit_seconds for each in costs) / seconds,
+                "peak_memory_gb": max(peaks, default=None),
+                "steps": sum(each.steps for each in costs),
+                "epochs": max(each.epochs for each in costs),
+                "recipe_share": min(each.recipe_share for each in costs),
+            }
+        )
+    if scores and len(scores) == len(fits):
+        means = {
+            name: fmean(getattr(each, name) for each in scores) for name in ("macro_f1", "accuracy", "loss", "epoch")
+        }
+        validation = Validation(**{**means, "epoch": round(means["epoch"])})
+    return Fit(cost=cost, validation=validation, versions=versions(), hardware=hardware())
 
 
 def _made_with(folder: Path, networks: dict[str, str]) -> bool:

@@ -22,9 +22,9 @@ from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
 from emobench.runner.build import build_data, build_joint_data
 from emobench.runner.evaluate import evaluate
-from emobench.runner.fit import fit
-from emobench.runner.machine import hardware, record_of, versions
-from emobench.runner.record import Fit, State, finished
+from emobench.runner.fit import fit, together
+from emobench.runner.machine import record_of
+from emobench.runner.record import State, finished, read_record
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
 from emobench.runner.wandb import log_result, wandb_logger
@@ -184,8 +184,8 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
             fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:
-            nothing = Fit(cost=None, validation=None, versions=versions(), hardware=hardware())
-            record_of(cell, "done", fit=nothing).write(folder / "fit.json")
+            pooled = [read_record(store.fit_folder(each) / "fit.json") for each in cell.needs.get("networks", ())]
+            record_of(cell, "done", fit=together(pooled)).write(folder / "fit.json")
         if not helper and job.only != "fit" and (anew or job.redo or not Reuse(store).evaluated(cell)):
             if not job.redo:
                 (folder / cell.eval_key / "result.json").unlink(missing_ok=True)  # of networks that are no longer here

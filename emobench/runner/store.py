@@ -209,6 +209,7 @@ class StoredCell:
     stale: str | None  # the commit that made it, where today's code would key it differently
     share: float | None = None  # of its recipe; of one that trains nothing, the least of the networks that it needs
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
+    part: int | None = None  # of a cross-validation: which one its fit is without; another cell pools their answers
 
 
 _WRITE_AGAIN = "Run the suite again: `emobench bench` writes this file anew, and what is done stays done."
@@ -443,7 +444,7 @@ def _once(path: Path, cells: Sequence[StoredCell], place: int) -> StoredCell:
     """A cell; one that stands before it too has failed, since the same network does not count twice."""
 
     def identity(cell: StoredCell) -> object:
-        return cell.row, cell.dataset, cell.size, cell.seed, cell.control
+        return cell.row, cell.dataset, cell.size, cell.seed, cell.control, cell.part
 
     cell = cells[place]
     before = next((k for k in range(place) if identity(cells[k]) == identity(cell)), None)
@@ -470,6 +471,7 @@ class _Row(BaseModel):
     eval_key: str
     skipped: str | None = None
     setting_of: str = ""
+    part: int | None = None
 
 
 class _Keys(BaseModel):

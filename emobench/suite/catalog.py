@@ -169,10 +169,15 @@ def module_names(kind: Kind) -> list[str]:
     return found
 
 
+def asked_for(kind: Kind) -> dict[str, Any]:
+    """The classes that a suite may name; the others emobench makes of these by itself."""
+    return {name: cls for name, cls in classes(kind).items() if getattr(cls, "asked_for", True)}
+
+
 def names(kind: Kind) -> list[str]:
     """Every name that a suite may use; a family stands as `timm:<backbone>`."""
     listed: list[str] = []
-    for name, cls in classes(kind).items():
+    for name, cls in asked_for(kind).items():
         listed += [f"{name}:<{cls.family}>"] if cls.family else [name, *cls.variants]
     return listed
 

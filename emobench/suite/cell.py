@@ -32,6 +32,7 @@ class Cell:
     files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
     datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
+    part: int | None = None  # of a cross-validation, from 0: which one this fit is without
 
     def fields(self) -> dict[str, Any]:
         """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths.
@@ -41,7 +42,7 @@ class Cell:
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("fit", "evaluation", "files", "setting_of")
+            if field.name not in ("fit", "evaluation", "files", "setting_of", "part")
         }
 
     @functools.cached_property
@@ -64,7 +65,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return f"{self.row} on {self.dataset}, seed {self.seed}"
+        part = "" if self.part is None else f", without part {self.part + 1}"
+        return f"{self.row} on {self.dataset}, seed {self.seed}{part}"
 
     @property
     def trains(self) -> bool:
@@ -88,6 +90,7 @@ class Cell:
             "fit_key": self.fit_key,
             "eval_key": self.eval_key,
             **({"setting_of": self.setting_of} if self.setting_of else {}),
+            **({} if self.part is None else {"part": self.part}),
         }
 
 

@@ -30,11 +30,13 @@ from emobench.suite.keys import (
 from emobench.suite.rows import (
     DataRow,
     ModelRow,
+    check_cross_validated,
     data_row,
     datasets_of,
     evaluation_size,
     in_order_of_needs,
     model_row,
+    parts_of,
     passed_over,
     trainer_options,
 )
@@ -88,7 +90,12 @@ def expand(suite: Suite, data_root: Path) -> Plan:
                 usable.append(row)
             else:
                 plan.skipped.append(Skipped(row.row, row.model, data_name, data.module.size, reason))
-        plan.cells.extend(builder.cells_on(data, usable))
+        if data.module.pooled:
+            check_cross_validated(where, data, mine)
+            parts = parts_of(where, data_name, table, data_root)
+            plan.cells.extend(builder.cross_validated(data, parts, usable))
+        else:
+            plan.cells.extend(builder.cells_on(data, usable))
     for row in rows:
         if row.train_on is not None:
             plan.cells.extend(builder.joint_cells(row, plan))
@@ -175,16 +182,47 @@ class _Builder:
                 cell = self._cell(row, data, seed, self._needs(row, data.name, seed))
                 self.made[data.name, row.row, seed] = cell
                 found.append(cell)
-        trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
-        if trained:
-            by_hand = [row for row in trained if not row.setting_of]  # a setting may be one that learns nothing at all
-            cheapest = min(by_hand or trained, key=lambda row: _training_cost(row, data))
+        if (cheapest := _cheapest(rows, data)) is not None:
             found.append(self._cell(cheapest, data, self.suite.seeds[0], {}, control="permuted"))
         return found
+
+    def cross_validated(self, data: DataRow, parts: Sequence[DataRow], rows: list[ModelRow]) -> list[Cell]:
+        """Of every row and seed a fit a part, and the cell that pools their answers; then the permuted control's."""
+        self.data[data.name] = data
+        found = [
+            cell
+            for seed in self.suite.seeds
+            for row in rows
+            if seed in row.seeds
+            for cell in self._pooled(row, data, parts, seed)
+        ]
+        if (cheapest := _cheapest(rows, data)) is not None:
+            found += self._pooled(cheapest, data, parts, self.suite.seeds[0], control="permuted")
+        return found
+
+    def _pooled(
+        self, row: ModelRow, data: DataRow, parts: Sequence[DataRow], seed: int, control: str | None = None
+    ) -> list[Cell]:
+        """The fits of a row, each without one part of the faces, and the cell in which each of them reads that part."""
+        from emobench.classifiers.cross_validated import CrossValidated
+
+        fits = [
+            dataclasses.replace(self._cell(row, part, seed, {}, control=control), part=k)
+            for k, part in enumerate(parts)
+        ]
+        whole = dataclasses.replace(
+            row, cls=CrossValidated, arguments={}, recipe=None, needs={"networks": [row.row] * len(parts)}
+        )
+        return [*fits, self._cell(whole, data, seed, {"networks": [fit.fit_key for fit in fits]}, control=control)]
 
     def joint_cells(self, row: ModelRow, plan: Plan) -> list[Cell]:
         """One fit on several datasets, evaluated on each of them; skipped where one of them is."""
         names = row.train_on or []
+        if crossed := [name for name in names if name in self.data and self.data[name].module.pooled]:
+            raise SuiteError(
+                f"{self.where}, [model.{row.row}]: trains on {', '.join(names)} together, and {crossed[0]} is "
+                "cross-validated. Leave cross_validate or train_on out"
+            )
         lacking = [name for name in names if name not in self.data]
         if lacking:
             reason = f"is trained on {', '.join(names)} together, and {', '.join(lacking)} cannot be used here"
@@ -335,9 +373,20 @@ def _data_entry(data: DataRow) -> dict[str, Any]:
 
     return {
         "dataset": data.cls.name,
-        "arguments": {name: value for name, value in plain(data.arguments).items() if name != "max_bad"},
+        "arguments": {
+            name: value
+            for name, value in plain(data.arguments).items()
+            if name != "max_bad" and not (value is None and name in ("cross_validate", "held_out"))
+        },
         "fingerprint": data.module.fingerprint,
     }
+
+
+def _cheapest(rows: Sequence[ModelRow], data: DataRow) -> ModelRow | None:
+    """The row whose network is trained on permuted labels, as a control."""
+    trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
+    by_hand = [row for row in trained if not row.setting_of]  # a setting may be one that learns nothing at all
+    return min(by_hand or trained, key=lambda row: _training_cost(row, data), default=None)
 
 
 def _training_cost(row: ModelRow, data: DataRow) -> float:

@@ -150,6 +150,8 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     train_on = _some_of(f"{where} train_on", "dataset", table.pop("train_on", None), datasets)
     seeds = _some_of(f"{where} seeds", "seed", table.pop("seeds", None), suite.seeds)
     cls, preset = resolve("model", model)
+    if not cls.asked_for:
+        raise SuiteError(f"{where}: {model} is what `cross_validate` makes of a row. Set it in [data.…]: docs/data.md")
     model = cls.name if is_reference(model) else model
     arguments, recipe = arguments_of(where, cls, {**preset, **table})
     if not hasattr(cls, "logits") and recipe is not None and (recipe.monitor or recipe.patience):
@@ -328,6 +330,33 @@ def data_row(where: str, name: str, table: Mapping[str, Any], data_root: Path) -
         raise DatasetMissing(reason) from None
     module.plan()
     return DataRow(name, module, type(module), arguments)
+
+
+def parts_of(where: str, name: str, table: Mapping[str, Any], data_root: Path) -> list[DataRow]:
+    """A cross-validated dataset once for each of its parts, which is then the test split."""
+    found = [data_row(where, name, {**table, "held_out": k}, data_root) for k in range(table["cross_validate"])]
+    return [each for each in found if isinstance(each, DataRow)]
+
+
+def check_cross_validated(where: str, data: DataRow, rows: Sequence[ModelRow]) -> None:
+    """What is run on a cross-validated dataset is trained on it, and on it alone.
+
+    Raises:
+        SuiteError: a row is a generator, needs other rows, or is one of several settings.
+    """
+    for row in rows:
+        why = ""
+        if row.generates:
+            why = "makes faces, and judges need test faces that no network has seen"
+        elif row.needs or row.recipe is None:
+            why = "is made of other rows"
+        elif row.setting_of:
+            why = "is one of several settings, of which one is chosen on validation faces of one split"
+        if why:
+            raise SuiteError(
+                f"{where}, [model.{row.row}]: {row.model} {why}, so it cannot be run on {data.name}, which is "
+                f"cross-validated. Name other datasets by `on`, or leave cross_validate out"
+            )
 
 
 def class_of_data(where: str, name: str, table: dict[str, Any]) -> str:

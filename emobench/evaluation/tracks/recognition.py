@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from emobench.data.manifest import PART
 from emobench.errors import RawError
 from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.tracks.track import (
@@ -74,14 +75,10 @@ def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = MET
         NotFinite: an output is NaN or infinite; names the face.
         EmobenchError: predictions depend on the batch.
     """
-    from emobench.evaluation.predict import check_batches, predict
-
     test = data.faces[data.faces["split"] == "test"]
     rows = test.index.to_numpy()
     images = np.asarray(data.images[rows])
-    predict(model, images[:READ_BATCH], READ_BATCH)  # libraries choose their kernels at the first call
-    probabilities, seconds = predict(model, images, READ_BATCH)
-    check_batches(model, images, probabilities)
+    probabilities, seconds = _answers(model, images, None if PART not in test else test[PART].to_numpy())
     shares = {f"p_{emotion}": probabilities[:, k].astype(np.float32) for k, emotion in enumerate(data.emotions)}
     coloured = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
     labels = test["label"].to_numpy()
@@ -101,6 +98,27 @@ def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = MET
         }
     )
     return table, len(images) / seconds
+
+
+def _answers(model: Any, images: np.ndarray, part: np.ndarray | None) -> tuple[Floats, float]:
+    """Probabilities (N, K) of faces, and the seconds that they took.
+
+    Args:
+        part: (N,) of a cross-validation: each face is read by the network that was trained without its part alone.
+    """
+    from emobench.evaluation.predict import check_batches, predict
+
+    if part is None:
+        predict(model, images[:READ_BATCH], READ_BATCH)  # libraries choose their kernels at the first call
+        probabilities, seconds = predict(model, images, READ_BATCH)
+        check_batches(model, images, probabilities)
+        return probabilities, seconds
+    found, took = np.full((len(images), len(model.emotions)), np.nan), 0.0
+    for k, network in enumerate(model.members):
+        mine = np.flatnonzero(part == k)
+        found[mine], seconds = _answers(network, images[mine], None)
+        took += seconds
+    return found, took
 
 
 @dataclass(frozen=True)
