@@ -27,6 +27,7 @@ from emobench.runner.store import (
     committed_judge,
     intact,
 )
+from emobench.runner.usage import sweeping
 from emobench.suite import plugins
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import PROTOCOL, in_todays_form, key
@@ -266,7 +267,7 @@ def sweep(
             state.waiting.remove(cell)
         return settled
 
-    with _signals(state):
+    with _signals(state), sweeping(state.store, plan.cells):
         while (state.waiting or state.running or state.fitted) and state.signal is None:
             changed = launch()
             engine.wait([running.started for running in state.running])
