@@ -269,6 +269,22 @@ def doctor(data: Data = Path("data"), results: Results = Path("results")) -> Non
     doctor(data, results)
 
 
+@app.command(epilog="Example: emobench clean --dry-run")
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Delete what no board and no running sweep uses: cells, evaluations, plans, and packed faces of datasets.
+
+    It is listed with its sizes first, and you are asked. What cannot be read is listed apart and stays. Exit code 1
+    where something could not be deleted.
+    """
+    from emobench.commands.clean import clean
+
+    raise typer.Exit(clean(results, dry_run=dry_run, yes=yes))
+
+
 @app.command(hidden=True)
 def cell(job: Path) -> None:
     """Run one cell in this process: how a cell on several devices is started."""

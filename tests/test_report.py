@@ -459,7 +459,7 @@ def test_flags(results: Results) -> None:
     assert "stale" not in page
     said = "- Made by earlier commits; code that these numbers depend on reads differently today: old by `abc`."
     assert said in page.splitlines()
-    assert page.splitlines()[2].endswith("what other seeds would give; short is under-trained.")
+    assert page.splitlines()[2].endswith("such a figure is not known; short is under-trained.")
     assert "*under-trained*: less than half of the recipe's faces" in page
 
 

@@ -85,7 +85,7 @@ def bench(
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
     if dry_run:
-        show_plan(plan, cells, results)
+        show_plan(plan, cells, results, on_existing == "redo")
     else:
         show_notes(plan)
     show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)

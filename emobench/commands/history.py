@@ -154,7 +154,7 @@ def _of_cell(results: Path, cell: StoredCell) -> _Found:
 
 def _of_key(store: Store, run: str) -> _Found:
     """Of the cell in the store whose key begins so."""
-    folders = [path for path in store.cells.glob(f"{run}*") if path.is_dir() and path.name != "plans"]
+    folders = [path for path in store.cells.glob(f"{run}*") if path.is_dir() and path.name not in ("plans", "sweeps")]
     if not run.isalnum() or len(folders) != 1:
         found = f"{len(folders)} cells begin with '{run}'" if run.isalnum() and folders else f"no cell '{run}'"
         raise StoreError(

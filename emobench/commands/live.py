@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +16,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from emobench.runner.duration import CORES, Durations, alike
+from emobench.runner.reuse import Reuse
 from emobench.runner.store import Store
-from emobench.runner.sweep import Sweep, alike, like_seconds
+from emobench.runner.sweep import Sweep
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
 
@@ -105,36 +108,72 @@ def show_overrides(suite: Suite) -> None:
         print(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
 
 
-def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
-    """What a suite would do: cells, time where a like one was measured, disk, downloads, what is skipped."""
-    measured = like_seconds(Store(results))
-    seconds = {id(cell): measured.get(alike(cell.fit)) if cell.trains else 0.0 for cell in plan.cells}
+def show_plan(plan: Plan, cells: list[Cell], results: Path, redo: bool = False) -> None:
+    """What a suite would do: cells, how long their fits take, disk, downloads, what is skipped.
+
+    Args:
+        redo: cells that are fitted are fitted again.
+    """
+    known, reuse = Durations.of(Store(results)), Reuse(Store(results))
     todo = {id(cell) for cell in cells}
-    expected = list({cell.fit_key: seconds[id(cell)] for cell in cells if cell.trains}.values())  # a fit counts once
-    if sum(filter(None, expected)) > _LONG:
-        print(f"This takes more than an hour: {_expected(expected)}")
-    print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
+    times: dict[str, _Time] = {}  # by fit_key: a fit counts once
+    lines = []
     for cell in plan.cells:
-        state = "to run" if id(cell) in todo else "done"
-        took = seconds[id(cell)]
-        print(f"  {cell.fit_key}  {state:6}  {'time unknown' if took is None else _duration(took):>12}  {cell.label}")
+        state, took = "to run" if id(cell) in todo else "done", _Time("nothing to fit")
+        if cell.trains and id(cell) in todo and not redo and reuse.fitted(cell) and reuse.lost(cell) is None:
+            took = _Time("fitted")  # to be evaluated, or a setting that waits for the others
+        elif cell.trains:
+            took = _time(cell, plan, known)
+            times |= {cell.fit_key: took} if id(cell) in todo else {}
+        lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {cell.label}")
+    expected = list(times.values())
+    if sum(each.seconds for each in expected) > _LONG:
+        sure = "takes" if all(each.measured for each in expected) else "may take"
+        print(f"This {sure} more than an hour: {_expected(expected)}")
+    print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
+    print("\n".join(lines))
     print(f"Time: {_expected(expected)}")
+    if not all(each.measured for each in expected):
+        print(
+            "  (at most: parameters x faces x pixels, at the rate of the slowest fit of the class in these results, or "
+            f"else on a committed board, of {CORES} cores without a GPU)"
+        )
     kept, running = sum(4 * cell.parameters for cell in cells), max((cell.disk_bytes for cell in cells), default=0)
     print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
     print("Downloads: " + ("; ".join(plan.downloads) or "none"))
     show_notes(plan)
 
 
-def _expected(seconds: list[float | None]) -> str:
-    """How long fits will take, as far as like ones were measured in this store; None: it was not."""
-    known = [each for each in seconds if each is not None]
-    unknown = len(seconds) - len(known)
-    if unknown == 0:
-        return f"about {_duration(sum(known))} of training" if known else "nothing to train"
-    fits = f"{unknown} fit{'s' if unknown > 1 else ''}"
-    if not known:
-        return f"unknown: none like the {fits} was measured here before"
-    return f"about {_duration(sum(known))} of training for {len(known)} of {len(seconds)} fits; {fits} of unknown time"
+@dataclass(frozen=True)
+class _Time:
+    """How long a fit takes; `measured`: as long as like ones did, else at most so long."""
+
+    shown: str
+    seconds: float = 0.0
+    measured: bool = True
+
+
+def _time(cell: Cell, plan: Plan, known: Durations) -> _Time:
+    seconds = known.like.get(alike(cell.fit))
+    if seconds is not None:
+        return _Time(_duration(seconds), seconds)
+    bound = known.at_most(cell, plan)
+    return _Time(f"at most {_duration(bound)}", bound, False)
+
+
+def _expected(times: Sequence[_Time]) -> str:
+    """How long fits take in all."""
+    measured = [each.seconds for each in times if each.measured]
+    bounds = [each.seconds for each in times if not each.measured]
+    said = []
+    if measured:
+        said.append(f"about {_duration(sum(measured))} of training")
+        said[-1] += f" for {len(measured)} of {len(times)} fits" if bounds else ""
+    if bounds:
+        fits = f"{len(bounds)} fit{'s' if len(bounds) > 1 else ''}"
+        said.append(f"at most about {_duration(sum(bounds))}{'' if measured else ' of training'}")
+        said[-1] += f" for {fits}, like which none was measured here before"
+    return ", ".join(said) or "nothing to train"
 
 
 def show_again(reasons: Iterable[str]) -> None:

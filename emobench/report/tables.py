@@ -29,6 +29,7 @@ from emobench.report.page import (
     Warning,
     joined,
 )
+from emobench.report.spread import Held, few_seeds, held, moved
 from emobench.runner.choice import NOT_CHOSEN, READ_EARLIER, Choice, Setting, is_candidate
 from emobench.runner.record import Card
 from emobench.suite.keys import PROTOCOL
@@ -104,7 +105,27 @@ def _nearest(section: Section, ranking: Ranking) -> Text:
     best, key = section.compared[ranking.name][0], section.ranked_by[ranking.name]
     said: Text = (Strong(Name(best.name)), f" {ranking.says} {key.metric.upper()} ", Score(best.numbers[key]))
     said = (*said, *((" (order only)",) if ranking.name in section.order_only else ()))
-    return (*said, *((f", though it had {_had(best)}",) if _short(best) else ()))
+    said = (*said, *((f", though it had {_had(best)}",) if _short(best) else ()))
+    ranked = section.compared[ranking.name]
+    if ranking.name not in section.order_only or len(ranked) < 2:
+        return said
+    return (*said, "; ", *_again(ranked, held(section, ranking, ranked)))
+
+
+def _again(entries: Sequence[Entry], found: Held) -> Text:
+    """How far another training moves the figures of some rows, and whether their first would be the first again."""
+    unknown = [Name(entry.name) for entry, each in zip(entries, found.spreads, strict=True) if each is None]
+    if unknown:
+        which = ("such a figure",) if len(unknown) == len(entries) else joined(unknown)
+        return ("how far another training moves ", *which, " is not known")
+    shown = [0, *(found.rivals or [1])]
+    moves = [(Name(entries[place].name), f" by about {each.said}") for place in shown if (each := found.spreads[place])]
+    said: Text = ("another training moves ", *moves[0])
+    for place, text in enumerate(moves[1:], 2):
+        said = (*said, " and " if place == len(moves) else ", ", *text)
+    if not found.rivals:
+        return (*said, ", too little to put another first")
+    return (*said, ", so that ", *joined(Name(entries[place].name) for place in found.rivals), " could be first")
 
 
 def _best(section: Section, ranking: Ranking) -> Text:
@@ -146,7 +167,12 @@ def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
         )
         return (*said, "; **not certain**: it cannot be told apart from ", *joined(tied), more, *close)
     if not known:
-        return (*said, f"; **certain for these trained networks only**: {doubt}")
+        rows = [ranked[place] for place in places]
+        found = held(section, ranking, rows)
+        if found.known and not found.rivals:
+            return (*said, "; **certain**, also of other seeds: ", *_again(rows, found))
+        why: Text = () if found.known else (doubt, ", and ")
+        return (*said, "; **certain for these trained networks only**: ", *why, *_again(rows, found))
     p = max(pair.p for pair in pairs)
     chance = "corrected p < 0.001" if p < 0.001 else f"corrected p = {p:.3f}"
     return (*said, f"; **certain** ({seeds} seeds, {chance})")
@@ -247,10 +273,12 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     """The models, best first, with what they are ranked by, and a second table of all else; then the controls."""
     rankings = section.track.rankings
     columns = [column for column in section.track.columns if not column.optional or _any(section, column.key)]
-    first = _first(section, columns)
+    spreads = _spreads(section)
+    first = _first(section, columns, room=_WIDTH - len(rankings) - 2 - bool(spreads))
     others = [column for column in columns if column not in first]
     header: list[Text] = [(_rank_heading(section, ranking),) for ranking in rankings]
-    header += [("model",), *((column.heading,) for column in first), ("flags",)]
+    beside: Text | None = ("another training",) if spreads else None
+    header += [("model",), *_beside([(column.heading,) for column in first], beside), ("flags",)]
     also: list[Text] = [("model",), *((column.heading,) for column in others)]
     also += [(each,) for each in (*_COSTS.values(), "faces/s", "of the recipe", "seeds", "hardware")]
     rows: list[list[Text]] = []
@@ -262,17 +290,19 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
         name: Text = (Name(entry.name),)
         if entry.seeds:
             flags = ", ".join(flag for flag in entry.flags if flag != "stale")  # a footnote says that
-            rows.append([*ranks, name, *(_cell(section, entry, column) for column in first), (flags,)])
+            cells = [_cell(section, entry, column) for column in first]
+            rows.append([*ranks, name, *_beside(cells, spreads.get(entry.name)), (flags,)])
             cells = [_cell(section, entry, column) for column in others]
             further.append([name, *cells, *_costs(entry, machines)])
         else:
             reason: Text = (Score(next(iter(entry.numbers.values()), None)),)
-            rows.append([*ranks, name, reason, *[("n/a",)] * (len(first) - 1), (f"0 of {len(entry.cells)} seeds",)])
+            empty: list[Text] = [("n/a",)] * (len(first) - 1 + bool(spreads))
+            rows.append([*ranks, name, reason, *empty, (f"0 of {len(entry.cells)} seeds",)])
     for control in section.controls:
         if any(column.key in control.numbers for column in columns) and control.name != "control:majority":
             name = (Name(control.name),)
             cells = [_cell(section, control, column) for column in first]
-            rows.append([*[("",)] * len(rankings), name, *cells, ("",)])
+            rows.append([*[("",)] * len(rankings), name, *_beside(cells, ("",) if spreads else None), ("",)])
             if any(column.key in control.numbers for column in others):
                 cells = [_cell(section, control, column) for column in others]
                 further.append([name, *cells, *[("",)] * (len(also) - 1 - len(cells))])
@@ -285,9 +315,33 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
 _WIDTH = 7  # columns of a table that is read at a glance
 
 
-def _first(section: Section, columns: Sequence[Column]) -> list[Column]:
+def _beside(cells: Sequence[Text], spread: Text | None) -> list[Text]:
+    """The cells of a line, and beside the first how far another training moves such a figure; None: not said."""
+    return [*cells[:1], *([] if spread is None else [spread]), *cells[1:]]
+
+
+def _spreads(section: Section) -> dict[str, Text]:
+    """How far another training moves what each row is ranked by; empty where that is known of none, or of all by their
+    own seeds."""
+    few = {entry.name: _moved(section, entry) for entry in few_seeds(section.measured)}
+    if not any(few.values()):
+        return {}
+    return {entry.name: few.get(entry.name, ("in the interval",)) or ("not known",) for entry in section.measured}
+
+
+def _moved(section: Section, entry: Entry) -> Text:
+    """How far another training moves the figures that a row is ranked by, as far as that is known."""
+    said: list[str] = []
+    for ranking in section.track.rankings:
+        key = section.ranked_by.get(ranking.name)
+        if key is not None and (spread := moved(section, entry, key)) is not None:
+            where = f" on {spread.on}" if spread.on else ""
+            said.append(f"{'' if ranking.by == 'faces' else f'{key.metric.upper()} '}{spread.said}{where}")
+    return (Name("; ".join(said)),) if said else ()
+
+
+def _first(section: Section, columns: Sequence[Column], room: int) -> list[Column]:
     """The columns beside rank, model and flags: what the ranks go by, then the next ones while there is room."""
-    room = _WIDTH - len(section.track.rankings) - 2
     ranked_by = {section.ranked_by.get(each.name, each.metrics[0]) for each in section.track.rankings}
     leading = [column for column in columns if column.key in ranked_by and column.shows != "worst"]
     chosen = [*leading, *(column for column in columns if column not in leading)][:room]
@@ -332,6 +386,7 @@ def _costs(entry: Entry, machines: Mapping[str, str]) -> list[Text]:
 def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     """What the table leaves to be said."""
     yield (f"n = {_faces(section)}. {_intervals(section)}",)
+    yield from _of_another_training(section)
     for column in section.track.columns:
         left_out = next((entry.without[column.key] for entry in section.measured if column.key in entry.without), None)
         if left_out is not None and not column.optional:
@@ -363,6 +418,24 @@ def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     datasets = [record.evaluation.dataset for record in section.records if record.evaluation]
     for note in dict.fromkeys(note for dataset in datasets for note in dataset.notes):
         yield ("The data: ", Name(note))
+
+
+def _of_another_training(section: Section) -> Iterator[Text]:
+    """What the spreads beside the intervals are, of rows of fewer than three seeds, or that none is known."""
+    few = few_seeds(section.measured)
+    keys = list(section.ranked_by.values())
+    found = [each for entry in few for key in keys if (each := moved(section, entry, key)) is not None]
+    if few and keys and not found:
+        yield (
+            "How far another training moves these figures is not known: no committed board has three seeds of these "
+            "classes, trained as far.",
+        )
+    elif found:
+        said = "Another training moves a figure by about so much (standard deviation over seeds"
+        said += ", × for one that spans decades)" if any(each.relative for each in found) else ")"
+        sources = list(dict.fromkeys(name for each in found for name in each.source.split(", ")))
+        elsewhere = "; another dataset's says little of this one" if any(each.on for each in found) else ""
+        yield (f"{said}, as the same class did on the board ", *joined(map(Code, sources)), f"{elsewhere}.")
 
 
 def _all_shown(section: Section) -> Iterator[Text]:

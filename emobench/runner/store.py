@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -113,6 +113,14 @@ def is_current(judge: Path, weights: Path) -> bool:
     return intact(judge) and not (intact(weights) and weights.stat().st_mtime_ns > judge.stat().st_mtime_ns)
 
 
+def _lies_there(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one of its path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _ended_badly(path: Path) -> bool:
     """Whether a whole record lies there whose state is not `done`."""
     try:
@@ -177,15 +185,18 @@ class Store:
 
         The lock goes with the process that holds it, however that ends.
         """
-        folder = self.fit_folder(fit_key)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "wb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        path = self.fit_folder(fit_key) / ".lock"
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "wb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                    return
+                if _lies_there(file, path):  # else the cell was deleted meanwhile
+                    yield True
+                    return
 
 
 @dataclass(frozen=True)

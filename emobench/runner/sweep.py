@@ -27,6 +27,7 @@ from emobench.runner.store import (
     committed_judge,
     intact,
 )
+from emobench.runner.usage import sweeping
 from emobench.suite import plugins
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import PROTOCOL, in_todays_form, key
@@ -266,7 +267,7 @@ def sweep(
             state.waiting.remove(cell)
         return settled
 
-    with _signals(state):
+    with _signals(state), sweeping(state.store, plan.cells):
         while (state.waiting or state.running or state.fitted) and state.signal is None:
             changed = launch()
             engine.wait([running.started for running in state.running])
@@ -459,23 +460,3 @@ def _stop(state: Sweep, engine: Engine) -> None:
     for running in state.running:
         _note(state, running.cell)
     state.running.clear()
-
-
-def like_seconds(store: Store) -> dict[str, float]:
-    """Seconds that fits took in this store, by what they had in common (see `alike`)."""
-    measured: dict[str, list[float]] = {}
-    for path in store.cells.glob("*/fit.json"):
-        try:
-            record = read_record(path)
-        except (StoreError, OSError):
-            continue
-        if record.fit is not None and record.fit.cost is not None:
-            measured.setdefault(alike(record.made_of.fit), []).append(record.fit.cost.fit_seconds)
-    return {name: sum(values) / len(values) for name, values in measured.items()}
-
-
-def alike(fit: dict[str, Any]) -> str:
-    """What two fits have in common that should take the same time."""
-    fit = in_todays_form(fit)
-    data = {name: value for name, value in fit["data"].items() if name != "fingerprint"}
-    return key({name: fit[name] for name in ("model", "arguments", "recipe", "trainer")} | {"data": data})

@@ -115,3 +115,4 @@ class Plan:
     downloads: list[str]  # files that a library will fetch when a cell starts
     data_notes: dict[str, list[str]]  # dataset -> what its loader says
     listings: dict[str, str] = field(default_factory=dict)  # file or folder that it comes of -> digest
+    faces: dict[str, dict[str, int]] = field(default_factory=dict)  # dataset -> emotion -> faces of its training split

@@ -78,6 +78,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
             size = table.get("size", 0)
             plan.skipped.extend(Skipped(row.row, row.model, data_name, size, data) for row in mine)
             continue
+        plan.faces[data_name] = data.module.counts()["train"]
         plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
         plan.listings.update(data.module.listings)
         usable: list[ModelRow] = []

@@ -44,7 +44,8 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
         found = read_json(path)
         if all(listing(Path(source)) == digest for source, digest in found["listings"].items()):
             planned = [Cell(**cell) for cell in found["cells"]]
-            return Plan(suite.name, planned, [], found["downloads"], found["data_notes"], found["listings"])
+            rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces")}
+            return Plan(suite.name, planned, [], **rest)
     except (FileNotFoundError, StoreError):
         pass
     plan = expand(suite, data_root)

@@ -1,0 +1,116 @@
+"""What a dry run says of fits like which none was measured: a bound, from parameters, pixels and steps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rates as script
+import spread
+from conftest import TINY
+
+from emobench.data.loaders import Balance
+from emobench.runner import duration
+from emobench.runner.duration import Durations, faces
+from emobench.runner.record import Record, read_record
+from emobench.runner.store import Store
+from emobench.suite.cell import Cell, Plan
+from emobench.suite.expand import expand
+from emobench.suite.file import load
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    path = tmp_path_factory.mktemp("suite") / "tiny.toml"
+    path.write_text(TINY)
+    return expand(load(path), path.parent)
+
+
+def with_recipe(cell: Cell, **changes: Any) -> Cell:
+    return replace(cell, fit={**cell.fit, "recipe": {**cell.fit["recipe"], **changes}})
+
+
+def test_the_packaged_rates_are_what_the_script_makes_of_the_committed_boards() -> None:
+    if not (RESULTS / "demo").exists():
+        pytest.skip("the reference boards are not here")
+    try:
+        boards = spread.committed()
+    except subprocess.CalledProcessError:
+        pytest.skip("not a clone of the repository")
+    assert duration.TABLE.read_text() == script.written(boards), (
+        "committed boards have new fits: run benchmarks/rates.py"
+    )
+    rates = duration.packaged()
+    path = next(path for path in sorted(RESULTS.glob("demo/cells/*/result.json")) if read_record(path).trains)
+    record = read_record(path)
+    assert record.fit is not None
+    assert record.fit.cost is not None
+    pixels = (record.made_of.fit["recipe"]["size"] or record.cell.size) ** 2
+    seen = record.fit.cost.fit_faces_per_s * record.fit.cost.fit_seconds
+    own = record.fit.cost.fit_seconds / (record.cell.parameters * seen * pixels)
+    assert duration.rate(record) == pytest.approx(own)
+    assert own <= 1.01 * rates[record.cell.model.partition("-")[0]] < 1e-10
+
+
+@pytest.mark.parametrize(
+    "balance",
+    [Balance(), Balance(10.0), Balance(2.0, 0.4), Balance(1.0, 0.4), Balance(1.0, None, 120), Balance(3.0, 0.1)],
+)
+def test_as_many_faces_are_counted_as_an_epoch_sees(plan: Plan, balance: Balance) -> None:
+    cell, counts = plan.cells[0], [50, 100, 40, 0, 80, 7, 20, 100]
+    cell = with_recipe(
+        cell, oversample=balance.oversample, undersample=balance.undersample, rotate_to=balance.rotate_to, epochs=3
+    )
+    there = replace(plan, faces={cell.dataset: dict(zip(cell.emotions, counts, strict=True))})
+    assert faces(cell, there) == pytest.approx(3 * balance.counts(np.array(counts)).sum(), abs=3 * len(counts))
+
+
+def test_steps_and_joint_fits_are_counted(plan: Plan) -> None:
+    cell = plan.cells[0]
+    assert plan.faces[cell.dataset] == dict.fromkeys(cell.emotions, 10)
+    by_steps = replace(with_recipe(cell, epochs=None, steps=100), trainer={"accumulate_grad_batches": 2})
+    assert faces(by_steps, plan) == 100 * cell.fit["recipe"]["batch"] * 2
+    joint = with_recipe(
+        replace(cell, fit={**cell.fit, "data": {"joint": []}}), epochs=1, oversample=1.0, undersample=None
+    )
+    assert faces(joint, replace(plan, faces={"a": {"happy": 3}, "b": {"happy": 4, "sad": 2}})) == 9
+
+
+def test_the_rate_is_that_of_these_results_else_of_the_class_else_the_slowest(plan: Plan) -> None:
+    cell = plan.cells[0]
+    cores = max(1.0, duration.CORES / len(os.sched_getaffinity(0)))
+    work = cell.parameters * faces(cell, plan) * cell.size**2
+    steps = faces(cell, plan) / cell.fit["recipe"]["batch"]
+    other = replace(cell, fit={**cell.fit, "model": "of my own"})
+    known = Durations({}, {}, {"resnet18": 1e-9, "vit": 3e-9})
+    assert known.at_most(cell, plan) == pytest.approx(10 + 0.01 * steps + 1e-9 * work * cores)
+    assert known.at_most(other, plan) == pytest.approx(10 + 0.01 * steps + 3e-9 * work * cores)
+    known = replace(known, own={"resnet18": 2e-9})
+    assert known.at_most(cell, plan) == pytest.approx(10 + 0.01 * steps + 2e-9 * work)
+    assert known.at_most(with_recipe(cell, size=64), plan) == pytest.approx(10 + 0.01 * steps + 8e-9 * work)
+
+
+def test_what_a_store_has_measured_is_found(plan: Plan, tiny_results: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_results, tmp_path / "results")
+    store = Store(tmp_path / "results")
+    (store.cells / "broken").mkdir()
+    (store.cells / "broken" / "fit.json").write_text("{")
+    known = Durations.of(store)
+    records: list[Record] = [
+        read_record(path) for path in store.cells.glob("[0-9a-f]*/fit.json") if "broken" not in str(path)
+    ]
+    assert len(records) == 2
+    assert known.own == {"resnet18": max(duration.rate(each) or 0 for each in records)}
+    assert list(known.like) == [duration.alike(plan.cells[0].fit)]
+    for record in records:
+        assert record.fit is not None
+        assert record.fit.cost is not None
+        assert record.fit.cost.fit_seconds <= known.at_most(plan.cells[0], plan)
