@@ -24,6 +24,7 @@ from emobench.suite.catalog import (
     recipe_fields,
     resolve,
     tracks_of,
+    variants_of,
 )
 
 _SMALL = 72  # columns: on a narrower terminal lines are broken by the terminal itself
@@ -58,7 +59,7 @@ def _overview(console: Console, kind: Kind) -> None:
         table.add_column("what it is", ratio=3)
         table.add_column("from", min_width=28, ratio=2, overflow="fold")
         for name, cls in members:
-            shown = f"{name}:<{cls.family}>" if cls.family else "\n".join([name, *cls.variants])
+            shown = f"{name}:<{cls.family}>" if cls.family else "\n".join([name, *variants_of(cls)])
             table.add_row(Text(shown), Text(_first_line(cls)), Text("; ".join(_works(_source(cls)))))
         _print(console, table)
         console.print()
