@@ -119,18 +119,25 @@ def line(once: StoredCell, twice: StoredCell, figures: Figures) -> str:
         enough = second["macro_f1"] - first["macro_f1"] < ENOUGH
     else:
         enough = second["control"] - first["control"] < ENOUGH or second["fed"] > (1 - NEARER) * first["fed"]
-    cells = " | ".join(
-        f"{first[name]:.3f} → {second[name]:.3f}" if name in first else "" for name in ("macro_f1", "control", "fed")
-    )
-    seconds = [cell.record.fit.cost.fit_seconds for cell in (once, twice)]  # type: ignore[union-attr]  # trained
-    budget = {name: value for name, value in classes("model")[once.row].small_faces.items() if name in _BUDGETS}
-    of = " ".join(f"{value:,} {name}" for name, value in budget.items())
-    return (
-        f"| {once.row} | {of} | {cells} | {seconds[0]:.0f} s → {seconds[1]:.0f} s | {'yes' if enough else '**no**'} |"
-    )
+    small = classes("model")[once.row].small_faces
+    cells = [
+        once.row,
+        *(f"{small[budget]:,} {budget}" for budget in ("epochs", "steps") if budget in small),
+        *(
+            f"{first[name]:.3f} → {second[name]:.3f}" if name in first else ""
+            for name in ("macro_f1", "control", "fed")
+        ),
+        f"{_seconds(once):.0f} s → {_seconds(twice):.0f} s",
+        "yes" if enough else "**no**",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
-_BUDGETS = ("epochs", "steps")
+def _seconds(cell: StoredCell) -> float:
+    assert cell.record is not None
+    assert cell.record.fit is not None
+    assert cell.record.fit.cost is not None
+    return cell.record.fit.cost.fit_seconds
 
 
 def page(lines: list[str]) -> str:
@@ -140,9 +147,9 @@ def page(lines: list[str]) -> str:
             "# Are the recipes for small faces long enough?",
             "",
             f"Every `<class>{SMALL_FACES}` on `{DATA}`, 32 px, seed 0, with its budget → with twice that, read on the "
-            f"1,000 validation faces: macro F1 of a classifier; of a generator control (calibrated, {PER_EMOTION} faces "
-            "an emotion) and FED. Enough: the doubled budget gains less than 0.02 in macro F1 or control, or its FED "
-            f"is less than a tenth lower. {machine.cpu}, {machine.cores} cores. Repeat: "
+            "1,000 validation faces: macro F1 of a classifier; of a generator control (calibrated, "
+            f"{PER_EMOTION} faces an emotion) and FED. Enough: the doubled budget gains less than 0.02 in macro F1 or "
+            f"control, or its FED is less than a tenth lower. {machine.cpu}, {machine.cores} cores. Repeat: "
             "`python benchmarks/small_faces.py --work DIR`.",
             "",
             "| class | budget | macro F1 | control | FED ↓ | training | enough |",

@@ -26,6 +26,7 @@ from emobench.suite.catalog import (
     tracks_of,
     variants_of,
 )
+from emobench.suite.rows import arguments_of
 
 _SMALL = 72  # columns: on a narrower terminal lines are broken by the terminal itself
 _BETWEEN = (0, 2, 0, 0)  # blanks around a cell: top, right, bottom, left
@@ -134,13 +135,14 @@ def _details(console: Console, kind: Kind, name: str) -> None:
             console.print(
                 Text(f"\n{word}: {', '.join(f'{role} ({what})' for role, what in getattr(cls, needs).items())}")
             )
+    arguments, recipe = arguments_of(name, cls, preset)
     found = {
-        argument: dataclasses.replace(each, default=preset[argument]) if argument in preset else each
+        argument: dataclasses.replace(each, default=arguments[argument]) if argument in preset else each
         for argument, each in parameters(cls).items()
     }
     _settings(console, "Arguments", found, described)
-    if getattr(cls, "recipe", None) is not None:
-        _settings(console, "Recipe", recipe_fields(cls.recipe), {})
+    if recipe is not None:
+        _settings(console, "Recipe", recipe_fields(recipe), {})
 
 
 def _documented(text: str) -> tuple[list[str], dict[str, str]]:
