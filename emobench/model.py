@@ -36,6 +36,9 @@ class EmotionModel(L.LightningModule):
     keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
     source: ClassVar[str]  # where it is described: author, year, section
     recipe: ClassVar[Recipe | None]  # how it is trained by default; None: nothing is trained
+    # What `<name>-small-faces` presets: a network and a recipe for faces of 64 px and less, whose budget is enough for
+    # drawn faces (benchmarks/small_faces.py shows it), where the published one is for large faces and long training.
+    small_faces: ClassVar[Mapping[str, Any]] = {}
 
     def __new__(cls, **arguments: Any) -> Self:
         """Keep the arguments of the call for `__init__`, which sees them only as the subclass hands them on."""

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from emobench.classifiers.resnet import ResNet18
+from emobench.errors import SizeError
 from emobench.generators.stargan import StarGAN
 from emobench.runner import fit as fitting
 from emobench.runner.build import build_data
 from emobench.runner.record import FitCost, read_record
 from emobench.runner.store import Store
+from emobench.suite.catalog import classes
 from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
 from emobench.suite.file import load
+from emobench.suite.rows import arguments_of
 
 SUITE = """
 [data.synthetic-plain]
@@ -105,6 +108,44 @@ def test_of_a_gan_the_faces_of_its_generator_are_counted(
     settings = [f"model.stargan.critic_steps={critic_steps}", f"model.stargan.epochs={epochs}", "model.stargan.batch=8"]
     cell = planned(suite, "stargan", *settings)
     assert share(cell, tmp_path) == epochs * (10 // critic_steps) * 8 / (20 * 16)
+
+
+def test_a_row_for_small_faces_is_counted_against_that_recipe(suite: Path, tmp_path: Path) -> None:
+    cell = planned(suite, "resnet18", 'model.resnet18.class="resnet18-small-faces"', "model.resnet18.epochs=3")
+    assert share(cell, tmp_path) == 3 / ResNet18.small_faces["epochs"]
+    assert cost(Store(tmp_path), cell).recipe == "resnet18-small-faces"
+
+
+def test_a_budget_in_steps_is_counted_in_steps_of_the_generator(suite: Path, tmp_path: Path) -> None:
+    """Of StarGAN, whose own epochs would count fewer."""
+    cell = planned(suite, "stargan", 'model.stargan.class="stargan-small-faces"', "model.stargan.epochs=2")
+    assert (cell.fit["recipe"]["steps"], cell.fit["arguments"]["width"]) == (None, 4)
+    assert share(cell, tmp_path) == 2 * (5 // 2) * 16 / (StarGAN.small_faces["steps"] * 16)
+    assert cost(Store(tmp_path), cell).recipe == "stargan-small-faces"
+
+
+def test_the_published_recipe_counts_where_no_other_is_named(suite: Path, tmp_path: Path) -> None:
+    cell = planned(suite, "resnet18", "model.resnet18.epochs=3")
+    assert share(cell, tmp_path) == 3 / 15
+    assert cost(Store(tmp_path), cell).recipe is None
+
+
+def test_faces_that_are_not_small_are_refused(suite: Path) -> None:
+    large = ('model.resnet18.class="resnet18-small-faces"', "data.synthetic-plain.size=96")
+    with pytest.raises(SizeError, match=r"\[model.resnet18\].*64 px and less.*96 px.*class = \"resnet18\""):
+        planned(suite, "resnet18", *large)
+    assert planned(suite, "resnet18", *large[:1], "data.synthetic-plain.size=64").row == "resnet18"
+
+
+@pytest.mark.parametrize("cls", [cls for cls in classes("model").values() if getattr(cls, "small_faces", None)])
+def test_every_recipe_for_small_faces_is_complete(cls: Any) -> None:
+    """Its names and values are of the class, it has a budget, and it takes every size that a suite may give it."""
+    arguments, recipe = arguments_of("here", cls, cls.small_faces)
+    assert len({"epochs", "steps"} & cls.small_faces.keys()) == 1
+    assert recipe.size is None
+    for size in (32, 48, 64):
+        cls.check_size(size, arguments)
+    assert recipe.patience is None
 
 
 def test_stargans_own_recipe_has_the_published_critic_steps() -> None:

@@ -39,6 +39,17 @@ class CNN21(EmotionClassifier):
         undersample=0.29,
         augment=Augment(hflip=0, rotation=15, brightness=0, contrast=0, blur_p=0),
     )
+    small_faces: ClassVar[Mapping[str, Any]] = {
+        "padding": True,
+        "dense": [512, 64],
+        "size": "none",
+        "batch": 64,
+        "epochs": 6,
+        "oversample": 1.0,
+        "undersample": "none",
+        "lr": 2e-3,
+        "schedule": "onecycle",
+    }
     defaults: ClassVar[TrainingArguments] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
 
     def __init__(

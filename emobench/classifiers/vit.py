@@ -67,6 +67,28 @@ class ViT(EmotionClassifier):
         undersample=0.4,
         class_weights="balanced",
     )
+    small_faces: ClassVar[Mapping[str, Any]] = {
+        "strategy": "full",
+        "weights": "none",
+        "size": "none",
+        "dim": 96,
+        "depth": 3,
+        "heads": 4,
+        "patch": 4,
+        "hidden": 96,
+        "dropout": 0.1,
+        "batch": 64,
+        "epochs": 6,
+        "patience": "none",
+        "oversample": 1.0,
+        "undersample": "none",
+        "class_weights": "none",
+        "loss": "cross-entropy",
+        "lr": 1e-3,
+        "schedule": "onecycle",
+        # Mirror images alone: with more, so small a ViT stays at chance for epochs.
+        "augment": {"rotation": 0.0, "brightness": 0.0, "contrast": 0.0, "blur_p": 0.0},
+    }
     defaults: ClassVar[TrainingArguments] = {
         "loss": "focal",
         "optimizer": "adamw",

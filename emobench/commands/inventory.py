@@ -24,7 +24,9 @@ from emobench.suite.catalog import (
     recipe_fields,
     resolve,
     tracks_of,
+    variants_of,
 )
+from emobench.suite.rows import arguments_of
 
 _SMALL = 72  # columns: on a narrower terminal lines are broken by the terminal itself
 _BETWEEN = (0, 2, 0, 0)  # blanks around a cell: top, right, bottom, left
@@ -58,7 +60,7 @@ def _overview(console: Console, kind: Kind) -> None:
         table.add_column("what it is", ratio=3)
         table.add_column("from", min_width=28, ratio=2, overflow="fold")
         for name, cls in members:
-            shown = f"{name}:<{cls.family}>" if cls.family else "\n".join([name, *cls.variants])
+            shown = f"{name}:<{cls.family}>" if cls.family else "\n".join([name, *variants_of(cls)])
             table.add_row(Text(shown), Text(_first_line(cls)), Text("; ".join(_works(_source(cls)))))
         _print(console, table)
         console.print()
@@ -133,13 +135,14 @@ def _details(console: Console, kind: Kind, name: str) -> None:
             console.print(
                 Text(f"\n{word}: {', '.join(f'{role} ({what})' for role, what in getattr(cls, needs).items())}")
             )
+    arguments, recipe = arguments_of(name, cls, preset)
     found = {
-        argument: dataclasses.replace(each, default=preset[argument]) if argument in preset else each
+        argument: dataclasses.replace(each, default=arguments[argument]) if argument in preset else each
         for argument, each in parameters(cls).items()
     }
     _settings(console, "Arguments", found, described)
-    if getattr(cls, "recipe", None) is not None:
-        _settings(console, "Recipe", recipe_fields(cls.recipe), {})
+    if recipe is not None:
+        _settings(console, "Recipe", recipe_fields(recipe), {})
 
 
 def _documented(text: str) -> tuple[list[str], dict[str, str]]:

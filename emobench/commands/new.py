@@ -14,7 +14,7 @@ from typing import Literal
 
 from emobench.errors import SuiteError
 from emobench.files import write_text
-from emobench.suite.catalog import Kind, classes
+from emobench.suite.catalog import Kind, classes, variants_of
 
 What = Literal["classifier", "generator", "dataset"]
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -66,7 +66,7 @@ def _check_name(kind: Kind, name: str) -> None:
     """Raise a SuiteError where a name is no word for a suite, or is taken."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(_class_name(name)):
         raise SuiteError(f"'{name}' is no name such as small_net: a small letter, then those, digits, _ or -")
-    taken = {every for own, cls in classes(kind).items() for every in (own, *cls.variants)}
+    taken = {every for own, cls in classes(kind).items() for every in (own, *variants_of(cls))}
     if name in taken:
         raise SuiteError(f"there is a {kind} '{name}' already; `emobench {kind}s` lists all. Choose another name")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -39,6 +39,13 @@ class CVAE(ConditionalVAE):
         "β: Higgins et al. 2017, eq. 4"
     )
     recipe = Recipe(size=64, batch=64, epochs=50, monitor=None, augment=Augment.mirror())
+    small_faces: ClassVar[Mapping[str, Any]] = {
+        "size": "none",
+        "latent": 32,
+        "width": 32,
+        "beta": 3e-4,
+        "epochs": 20,
+    }
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -39,6 +39,16 @@ class StarGAN(EmotionGenerator):
     batches_a_step = 5  # of its own recipe, at the published `critic_steps`
     source = "Liu et al. 2025, sections 3.2 and 4.1.2 (docs/systems.md); Choi et al. 2018, eq. 1-8"
     recipe = Recipe(size=224, batch=16, epochs=20, monitor=None, augment=Augment.mirror())
+    small_faces: ClassVar[Mapping[str, Any]] = {
+        "size": "none",
+        "width": 16,
+        "blocks": 2,
+        "discriminator_width": 32,
+        "discriminator_layers": 3,
+        "critic_steps": 2,
+        "lr": 3e-4,
+        "steps": 1250,
+    }
 
     def __init__(
         self,

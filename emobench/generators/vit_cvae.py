@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -46,6 +46,19 @@ class ViTCVAE(ConditionalVAE):
         "eq. 13"
     )
     recipe = Recipe(size=64, batch=64, epochs=50, monitor=None, augment=Augment.mirror())
+    small_faces: ClassVar[Mapping[str, Any]] = {
+        "size": "none",
+        "latent": 32,
+        "width": 32,
+        "dim": 64,
+        "depth": 2,
+        "heads": 4,
+        "patch": 2,
+        "ssim": 0.0,
+        "perceptual": "none",
+        "beta": 3e-4,
+        "epochs": 12,
+    }
 
     def __init__(
         self,

@@ -411,6 +411,7 @@ def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     records = {cell.row: cell.record for cell in section.usable}
     yield from section.track.notes(records)
     yield from _all_shown(section)
+    yield from _recipes(section)
     for machine, letter in machines.items():
         yield (f"Hardware {letter}: ", Name(machine), ".")
     batches = dict.fromkeys(str(record.evaluation.batch) for record in section.records if record.evaluation)
@@ -436,6 +437,18 @@ def _of_another_training(section: Section) -> Iterator[Text]:
         sources = list(dict.fromkeys(name for each in found for name in each.source.split(", ")))
         elsewhere = "; another dataset's says little of this one" if any(each.on for each in found) else ""
         yield (f"{said}, as the same class did on the board ", *joined(map(Code, sources)), f"{elsewhere}.")
+
+
+def _recipes(section: Section) -> Iterator[Text]:
+    """Which rows' shares are not of the published recipe."""
+    named = []
+    for entry in section.measured:
+        fits = [cell.record.fit for cell in entry.cells if cell.record is not None and cell.record.fit is not None]
+        if any(fit.cost is not None and fit.cost.recipe is not None for fit in fits):
+            named.append(Name(entry.name))
+    if named:
+        recipe = " is counted against the recipe for faces of 64 px and less, "
+        yield ("Of the recipe: ", *joined(named), recipe, Code("<class>-small-faces"), "; else the published one.")
 
 
 def _all_shown(section: Section) -> Iterator[Text]:

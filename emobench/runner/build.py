@@ -20,11 +20,11 @@ from emobench.files import replacing
 from emobench.recipe import Augment, Recipe
 from emobench.runner.record import Card, Record, finished, read_record
 from emobench.runner.store import JUDGE, Store, intact, is_current, sha256_of
-from emobench.suite.catalog import Kind, checked, classes, parameters, resolve
+from emobench.suite.catalog import SMALL_FACES, Kind, checked, classes, parameters, resolve, variants_of
 from emobench.suite.cell import Cell
 from emobench.suite.keys import batch_of_one, datasets_in, name_of
 from emobench.suite.plugins import class_of
-from emobench.suite.rows import dataset_folder
+from emobench.suite.rows import arguments_of, dataset_folder
 
 
 def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:
@@ -189,3 +189,11 @@ def recipe_of(cell: Cell) -> Recipe:
     plain = cell.fit["recipe"]
     augment = Augment(**{**plain["augment"], "blur": tuple(plain["augment"]["blur"])})
     return Recipe(**{**plain, "augment": augment, "batch": batch_of_one(cell.fit, cell.trainer)})
+
+
+def own_recipe(cell: Cell) -> tuple[Recipe, str | None]:
+    """The recipe that a cell's share is counted against, and the name whose it is; None: the published one."""
+    cls = model_class(cell)
+    if not cell.model.endswith(SMALL_FACES):
+        return cls.recipe, None
+    return arguments_of(cell.model, cls, variants_of(cls)[cell.model])[1], cell.model

@@ -22,7 +22,7 @@ from emobench.errors import EmobenchError, StoreError
 from emobench.files import SCHEMA_VERSION, read_json, replacing, write_json
 from emobench.generators.generator import EmotionGenerator
 from emobench.recipe import Recipe
-from emobench.runner.build import build_model, judging_sha256, model_class, recipe_of
+from emobench.runner.build import build_model, judging_sha256, own_recipe, recipe_of
 from emobench.runner.callbacks import (
     AtomicCheckpoints,
     Averaging,
@@ -109,6 +109,7 @@ def fit(
         epochs=len(history.rows),
         recipe_share=1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
         precision=str(trainer.precision),
+        recipe=own_recipe(cell)[1],
     )
     judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
     made = Fit(
@@ -195,11 +196,11 @@ def _turns(model: Any) -> int:
 
 
 def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> float:
-    """Faces that the optimiser of the trained network (of a GAN: its generator) sees by the class's own recipe.
+    """Faces that the optimiser of the trained network (of a GAN: its generator) sees by the row's own recipe.
 
-    On this dataset and one process.
+    On this dataset and one process. That is the class's, or the one for small faces where the row takes that.
     """
-    recipe: Recipe = model_class(cell).recipe
+    recipe, _ = own_recipe(cell)
     batches = data.steps_per_epoch(recipe)
     steps = recipe.steps
     if steps is None:

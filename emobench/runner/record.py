@@ -105,6 +105,7 @@ class FitCost(Part):
     epochs: Count
     recipe_share: Amount  # faces seen, as a share of those of the class's own recipe
     precision: str
+    recipe: PlainName | None = None  # of which name of the class the recipe is; None: the published one
 
 
 class Weights(Part):

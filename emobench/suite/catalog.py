@@ -2,7 +2,8 @@
 
 A new model or dataset is one new file with one class, and nothing registers it. It lies in the package or anywhere
 else, see `emobench.suite.plugins`. A class says under which names it goes: `name`; `variants`, further names that
-preset some arguments; `family`, the argument that follows `name` and a colon.
+preset some arguments, as `small_faces` does for `<name>-small-faces`; `family`, the argument that follows `name` and a
+colon.
 
 A file that cannot be imported is passed over, and named to whoever lists what there is or wants what it may hold.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Kind = Literal["model", "dataset", "track"]
 _PACKAGES = {"model": ("emobench.classifiers", "emobench.generators"), "dataset": ("emobench.data.datasets",)}
 _PACKAGES["track"] = ("emobench.evaluation.tracks",)
+SMALL_FACES, SMALL_SIDE = "-small-faces", 64  # the ending of such a name, and the largest side that it is for, px
 _MARKS = {"model": "recipe", "dataset": "expects"}  # what every class of a kind has, and none of the other kind
 
 
@@ -57,7 +59,7 @@ def _discovered(kind: Kind, state: object) -> tuple[dict[str, Any], list[Broken]
     for module in _modules(kind, passed_over):
         for member in _members(kind, module):
             if (problem := _problem(member)) is None:
-                for name in (vars(member)["name"], *member.variants):
+                for name in (vars(member)["name"], *variants_of(member)):
                     if (other := taken.setdefault(name, member)) is not member:
                         raise SuiteError(
                             f"two {kind}s are called '{name}': {_place(other)} and {_place(member)}. Rename one of them"
@@ -66,6 +68,12 @@ def _discovered(kind: Kind, state: object) -> tuple[dict[str, Any], list[Broken]
             else:
                 passed_over.append(problem)
     return found, passed_over
+
+
+def variants_of(cls: Any) -> dict[str, Mapping[str, Any]]:
+    """The further names of a class and what each presets: its variants, and its recipe for small faces."""
+    small = getattr(cls, "small_faces", None)
+    return {**cls.variants, **({f"{cls.name}{SMALL_FACES}": small} if small else {})}
 
 
 def _modules(kind: Kind, passed_over: list[Broken]) -> Iterator[ModuleType]:
@@ -178,7 +186,7 @@ def names(kind: Kind) -> list[str]:
     """Every name that a suite may use; a family stands as `timm:<backbone>`."""
     listed: list[str] = []
     for name, cls in asked_for(kind).items():
-        listed += [f"{name}:<{cls.family}>"] if cls.family else [name, *cls.variants]
+        listed += [f"{name}:<{cls.family}>"] if cls.family else [name, *variants_of(cls)]
     return listed
 
 
@@ -200,8 +208,8 @@ def resolve(kind: Kind, name: str) -> tuple[Any, dict[str, Any]]:
             return cls, {family: name[len(own) + 1 :]}
         if name == own and not family:
             return cls, {}
-        if name in cls.variants:
-            return cls, dict(cls.variants[name])
+        if name in variants_of(cls):
+            return cls, dict(variants_of(cls)[name])
     passed_over = "".join(f"\n{each} (passed over)" for each in broken(kind))
     raise SuiteError(unknown(kind, name, names(kind)) + passed_over)
 

@@ -15,7 +15,7 @@ from emobench.definitions.roots import evaluation_code, fit_code, measured_by, r
 from emobench.emotions import EMOTIONS
 from emobench.errors import DatasetError, SizeError, SuiteError, WeightsError
 from emobench.suite import plugins
-from emobench.suite.catalog import files_of_metrics, tracks_of
+from emobench.suite.catalog import SMALL_FACES, SMALL_SIDE, files_of_metrics, tracks_of
 from emobench.suite.cell import Cell, Plan, Skipped
 from emobench.suite.file import Suite
 from emobench.suite.firewall import EvaluationFiles, Networks, check_firewall, check_panel, evaluation_files, panel_of
@@ -140,6 +140,11 @@ def _unusable(where: str, row: ModelRow, data: DataRow, downloads: list[str]) ->
     """Check what depends on the dataset: the size and the weight file; the reason where an optional row cannot run."""
     where = f"{where}, [model.{row.row}] on {data.name}"
     size = data.module.size if row.recipe is None or row.recipe.size is None else row.recipe.size
+    if row.model.endswith(SMALL_FACES) and size > SMALL_SIDE:
+        raise SizeError(
+            f"{where}: {row.model} is for faces of {SMALL_SIDE} px and less, and these are {size} px; "
+            f'take class = "{row.cls.name}"'
+        )
     try:
         row.cls.check_size(size, row.arguments)
     except SizeError as error:

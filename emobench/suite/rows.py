@@ -153,6 +153,8 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     if not cls.asked_for:
         raise SuiteError(f"{where}: {model} is what `cross_validate` makes of a row. Set it in [data.…]: docs/data.md")
     model = cls.name if is_reference(model) else model
+    if table.keys() & {"epochs", "steps"}:  # a budget of the row's own replaces a preset one of either kind
+        preset = {key: value for key, value in preset.items() if key not in ("epochs", "steps")}
     arguments, recipe = arguments_of(where, cls, {**preset, **table})
     if not hasattr(cls, "logits") and recipe is not None and (recipe.monitor or recipe.patience):
         raise SuiteError(f"{where}: {model} is evaluated at its last weights; leave monitor and patience out")
