@@ -29,6 +29,7 @@ from emobench.suite.keys import PROTOCOL
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
 FIT_COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb")  # measured where the fit ran, which may be elsewhere
+AT_CHANCE = "no better than the majority"  # flag of a model whose interval reaches its track's floor
 AT_ONCE = 64  # cells whose faces are held in memory, some MB each
 EVERYWHERE = ("params", "flops", "recipe_share")  # the same on any hardware
 
@@ -261,12 +262,25 @@ def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[S
         raw.forget()
     for entry in entries:
         _explain(found, entry, trouble, suite)
+    if track.floor is not None:
+        _below_the_floor(found, *track.floor)
     found.controls += [entry for entry in entries if entry.control]
     found.entries = [entry for entry in entries if not entry.control]
     first = track.rankings[0] if track.rankings else None
     if first is not None and first.name in found.ranked_by:
         found.entries.sort(key=lambda entry: _order(entry, first, found.ranked_by[first.name]))
     return found
+
+
+def _below_the_floor(section: Section, control: str, key: Key) -> None:
+    """Flag the models that are no better than a control by their interval."""
+    floor = next((each.value(key) for each in section.controls if each.name == control), None)
+    for entry in section.entries:
+        number = entry.numbers.get(key)
+        if floor is not None and number is not None and not entry.control and (number.low or 0.0) <= floor:
+            entry.flags.append(AT_CHANCE)
+            told = ";".join(entry.flags)
+            entry.numbers = {name: each._replace(flags=told) for name, each in entry.numbers.items()}
 
 
 def _order(entry: Entry, ranking: Ranking, key: Key) -> tuple[bool, bool, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from emobench.evaluation.tracks.recognition import cannot_fail
 from emobench.evaluation.tracks.track import Check, Column, Key, Name, Ranking
-from emobench.report.board import Board, Entry, Number, Section
+from emobench.report.board import AT_CHANCE, Board, Entry, Number, Section
 from emobench.report.page import (
     Block,
     Bullets,
@@ -31,7 +32,7 @@ from emobench.report.page import (
 )
 from emobench.report.spread import Held, few_seeds, held, moved
 from emobench.runner.choice import NOT_CHOSEN, READ_EARLIER, Choice, Setting, is_candidate
-from emobench.runner.record import Card
+from emobench.runner.record import Card, Record
 from emobench.suite.keys import PROTOCOL
 
 Pictures = Mapping[tuple[str, ...], str]  # (track, dataset, what, …) -> path from the board's folder
@@ -91,6 +92,19 @@ def _short(entry: Entry) -> bool:
     return "under-trained" in entry.flags
 
 
+def _judged(entry: Entry) -> bool:
+    """Whether a row can win: it had half of its recipe, and has learned something."""
+    return not _short(entry) and AT_CHANCE not in entry.flags
+
+
+def _unfit(entry: Entry) -> str:
+    """Why a row that leads a table wins nothing."""
+    if AT_CHANCE in entry.flags:
+        also = f", and had {_had(entry)}" if _short(entry) else ""
+        return f", which is {AT_CHANCE} class by its interval{also}"
+    return f", though it had {_had(entry)}"
+
+
 def _had(entry: Entry) -> str:
     """How little of its recipe an under-trained row had."""
     share = entry.share
@@ -131,14 +145,16 @@ def _again(entries: Sequence[Entry], found: Held) -> Text:
 def _best(section: Section, ranking: Ranking) -> Text:
     """The first row, and the winner among those that are not under-trained, where that is another."""
     ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
-    whole = [place for place, entry in enumerate(ranked) if not _short(entry)]
+    whole = [place for place, entry in enumerate(ranked) if _judged(entry)]
     if whole[:1] == [0]:
         return _winner(section, ranking, whole)
     first = ranked[0]
-    leads: Text = (Name(first.name), " leads with ", Score(first.numbers[key]), f", though it had {_had(first)}")
-    if not whole:
-        return (*leads, "; no row had half of its recipe, so there is no winner")
-    return (*leads, "; of the rows that had at least half of their recipe ", *_winner(section, ranking, whole))
+    leads: Text = (Name(first.name), " leads with ", Score(first.numbers[key]), _unfit(first))
+    if whole:
+        return (*leads, "; of the rows that had at least half of their recipe ", *_winner(section, ranking, whole))
+    if all(AT_CHANCE in entry.flags for entry in ranked):
+        return (*leads, "; nor is any other row, so there is no winner" if len(ranked) > 1 else "; there is no winner")
+    return (*leads, "; no row had half of its recipe, so there is no winner")
 
 
 def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
@@ -386,6 +402,7 @@ def _costs(entry: Entry, machines: Mapping[str, str]) -> list[Text]:
 def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     """What the table leaves to be said."""
     yield (f"n = {_faces(section)}. {_intervals(section)}",)
+    yield from _few_faces(section)
     yield from _of_another_training(section)
     for column in section.track.columns:
         left_out = next((entry.without[column.key] for entry in section.measured if column.key in entry.without), None)
@@ -505,6 +522,33 @@ def _faces(section: Section) -> str:
     said = f"{' and '.join(f'{n:,}' for n in sorted(counts))} faces"
     leaked = section.track.leaked(section.data[0])
     return f"{said}, {leaked:,} of which also occur in training or validation" if leaked else said
+
+
+FEW = 200  # test faces below which a board says how little it can tell
+_FOUND = 1.96 + 0.84  # standard errors of a difference that is found with 80 % power at 5 %, two-sided
+
+
+def _few_faces(section: Section) -> Iterator[Text]:
+    """Of a board of few test faces, the smallest difference that it could have found, and what finds smaller ones."""
+    key = next(iter(section.ranked_by.values()), None)
+    scores = [entry.numbers[key] for entry in section.measured if key in entry.numbers] if key is not None else []
+    if section.track.name != "recognition" or not scores or max(score.n or 0 for score in scores) >= FEW:
+        return
+    pairs = section.comparisons.get(section.track.rankings[0].name, [])
+    widths = [each.high - each.low for each in pairs if each.low is not None and each.high is not None]
+    if not widths:  # of one row alone: against another like it, that errs for itself
+        widths = [math.sqrt(2) * (each.high - each.low) for each in scores if None not in (each.low, each.high)]
+    if not widths:
+        return
+    least = _FOUND * float(np.median(widths)) / (2 * 1.96)
+    drawn = any(note.startswith("no official split") for record in section.records for note in _data_notes(record))
+    offer: Text = ("; ", Code("cross_validate = 5"), " in the dataset's table makes every face a test face")
+    said = f"Few test faces: a difference of macro F1 below about {least:.2f} could hardly have been found (80 % power"
+    yield (f"{said} at 5 %)", *(offer if drawn else ()), ".")
+
+
+def _data_notes(record: Record) -> Sequence[str]:
+    return () if record.evaluation is None else record.evaluation.dataset.notes
 
 
 def _intervals(section: Section) -> str:
@@ -703,6 +747,7 @@ def _meaning(board: Board) -> list[Block]:
         "under-trained": ("less than half of the recipe's faces were seen, which says nothing against the model.",),
         "memorised": ("more than 5 % of its faces are much nearer to one training face than real faces are: copies.",),
         "incomplete": ("seeds are missing; the numbers are those of the others.",),
+        AT_CHANCE: ("its balanced accuracy is not above that of naming one class for every face, by its interval.",),
         "diverged": ("a seed diverged, so the model is not ranked; the numbers are those of the other seeds.",),
     }
     items += [(f"*{flag}*: ", *meaning) for flag, meaning in known.items() if flag in flags]

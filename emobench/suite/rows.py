@@ -382,10 +382,12 @@ def data_module(where: str, name: str, given: Mapping[str, Any], data_root: Path
     Raises:
         SuiteError, DatasetError: an unknown name, or an argument that does not fit.
     """
-    from emobench.suite.catalog import resolve
+    from emobench.suite.catalog import parameters, resolve
 
     cls, preset = resolve("dataset", name)
     name = cls.name if is_reference(name) else name
+    if "cross_validate" in given and "cross_validate" not in parameters(cls):
+        raise SuiteError(f"{where}: the splits of {name} are its own, so it is not cross-validated. Leave it out")
     arguments, _ = arguments_of(where, cls, {**preset, **given})
     folder = dataset_folder(data_root, name) if cls.expects else None
     return cls(folder=folder, **arguments), arguments

@@ -160,6 +160,7 @@ class Recognition(Track):
         Column("ECE", Key("ece")),
     )
     by_emotion = (("accuracy", "accuracy"), ("f1", "F1"))
+    floor = (_MAJORITY, Key("recall", "macro"))  # balanced accuracy: 1/K of the majority, and of any guess
 
     meaning = (
         "Recognition is ranked by macro F1: an absent or never predicted emotion counts 0. An emotion's accuracy is "

@@ -270,6 +270,7 @@ class Track:
         by_emotion: metric and heading of the tables that have a column an emotion.
         pictures: kind of a raw picture -> what it shows.
         meaning: sentences about its numbers, for the end of a board.
+        floor: a control and a number that a model must exceed by its interval, or it has learned nothing that counts.
     """
 
     name: ClassVar[str]
@@ -285,6 +286,7 @@ class Track:
     by_emotion: ClassVar[tuple[tuple[str, str], ...]] = ()
     pictures: ClassVar[Mapping[str, str]] = {}
     meaning: ClassVar[tuple[str, ...]] = ()
+    floor: ClassVar[tuple[str, Key] | None] = None
 
     def add(self, metrics: Sequence[Metric]) -> None:
         """Measure and show further metrics, of files of the user's own."""
