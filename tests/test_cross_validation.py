@@ -123,6 +123,10 @@ def test_copies_are_held_out_together(tmp_path: Path) -> None:
     assert whole.counts()["test"] == whole.counts()["train"] == {"happy": 12, "sad": 12}
 
 
+OTHER = 'data."folder:other"={ size = 32 }'
+PANEL = 'panel=["resnet18", "cnn21"]'
+READER = 'model.reader={ class = "resnet18", width = 0.125 }'
+
 # ---- suites ----------------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +152,7 @@ def suite(tmp_path: Path) -> Path:
     ],
 )
 def test_rows_that_cannot_be_cross_validated_are_refused(suite: Path, change: str, said: str) -> None:
-    panel = ('panel=["resnet18", "cnn21"]', 'reader="cnn21"') if "cvae" in change else ()
+    panel = (PANEL, READER, 'reader="reader"') if "cvae" in change else ()
     with pytest.raises(EmobenchError, match=said):
         expand(load(suite, [change, *panel]), suite.parent / "data")
 
@@ -156,14 +160,13 @@ def test_rows_that_cannot_be_cross_validated_are_refused(suite: Path, change: st
 def test_a_joint_fit_is_refused(suite: Path) -> None:
     faces(suite.parent / "data" / "other", 12)
     both = 'model.stargan={ size = 32, train_on = ["folder:mine", "folder:other"] }'
-    changes = [
-        'data."folder:other"={ size = 32 }',
-        both,
-        'model.resnet18.on=["folder:other"]',
-        'panel=["resnet18", "cnn21"]',
-    ]
+    others = ["resnet18", "cnn21", "reader"]
+    on = [f'model.{row}.on=["folder:other"]' for row in others]
     with pytest.raises(SuiteError, match="folder:mine is cross-validated"):
-        expand(load(suite, [*changes, 'model.cnn21.on=["folder:other"]']), suite.parent / "data")
+        expand(
+            load(suite, ['data."folder:other"={ size = 32 }', both, PANEL, READER, 'reader="reader"', *on]),
+            suite.parent / "data",
+        )
 
 
 def test_keys_of_other_datasets_do_not_know_of_it(suite: Path) -> None:
@@ -207,9 +210,9 @@ def test_answers_are_pooled_out_of_fold(
             atol=1e-6,
         )
     _says_so(results, whole, mine)
-    before = snapshot(results)
+    before = snapshot(results / "crossed"), [snapshot(each) for each in sorted((results / "cells").iterdir())]
     assert emobench("bench", suite, *where) == 0
-    assert snapshot(results) == before
+    assert (snapshot(results / "crossed"), [snapshot(each) for each in sorted((results / "cells").iterdir())]) == before
     _answers_of_all(home, whole)
 
 
