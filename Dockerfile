@@ -11,7 +11,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt . \
     && useradd --create-home --uid 1000 emobench \
     && install -d -o emobench -g emobench /bench
 
-USER emobench
+USER 1000:1000
 WORKDIR /bench
 ENTRYPOINT ["emobench"]
 CMD ["--help"]

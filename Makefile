@@ -27,10 +27,11 @@ test: $(READY)  ## all tests
 test-quick: $(READY)  ## those that take no training, for the working loop
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy, and hadolint for the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint --no-color Dockerfile
 
 report: $(READY)  ## write the boards of SUITE again from its stored results
 	$(BIN)/emobench report $(or $(SUITE),demo) --results $(RESULTS)

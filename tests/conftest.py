@@ -23,7 +23,7 @@ from emobench.files import write_text
 
 os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"  # before any library looks
 
-TINY = """
+TINY_DATA = """
 seeds = [0]
 
 [data.synthetic-plain]
@@ -31,7 +31,8 @@ size = 32
 train = 80
 val = 80
 test = 80
-
+"""
+TINY = f"""{TINY_DATA}
 [model.resnet18]
 width = 0.0625
 batch = 16

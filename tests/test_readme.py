@@ -9,21 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY_DATA
 
 from emobench.runner.store import load_board
 from emobench.suite.catalog import tracks_of
 
 TOP = Path(__file__).parents[1]
 EMOTIONS = ("neutral", "happy", "sad")
-SUITE = """
-seeds = [0]
-
-[data.synthetic-plain]
-size = 32
-train = 80
-val = 80
-test = 80
-
+SUITE = f"""{TINY_DATA}
 [model.small]
 class = "small.py:Small"
 channels = 8

@@ -21,6 +21,7 @@ from sklearn.metrics import f1_score
 from emobench.report.markdown import code, escape, markdown
 from emobench.report.tables import page
 from emobench.report.write import write
+from emobench.runner import store
 
 EMOTIONS = ("neutral", "happy", "sad", "fear")
 FACES = 400
@@ -547,3 +548,21 @@ def test_the_first_table_has_seven_columns_and_unbroken_intervals(results: Resul
     assert re.search(r"\| 0\.\d{3}\u00a0\(0\.\d{3}–", good)
     further = next(line for line in lines[start:] if line.startswith("| model | ECE |"))
     assert further.endswith("| of the recipe | seeds | hardware |")
+
+
+def test_settings_are_chosen_among_once_a_board(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in ("net[lr=1]", "net[lr=2]"):
+        results.cell(row, 0, 2.0)
+        results.rows[-1]["setting_of"] = "net"
+    asked: list[list[str]] = []
+    real = store.choice
+
+    def choice(group: Any, fit_of: Any) -> Any:
+        asked.append([cell.row for cell in group])
+        return real(group, fit_of)
+
+    monkeypatch.setattr(store, "choice", choice)
+    board = results.write()
+    assert asked == [["net[lr=1]", "net[lr=2]"]]
+    assert [each.sweep for section in board.sections for each in section.choices] == ["net"]
+    assert "### Settings of net" in board.path.read_text()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from emobench.files import read_json
-from emobench.runner.run import Job, start
+from emobench.runner.threads import wait_gently
 
 
 def cell(job: Path) -> None:
     """Run the job of a file that an engine wrote, and exit with its code."""
+    wait_gently()
+    from emobench.runner.run import Job, start  # it loads torch
+
     start(Job.of(read_json(job)))

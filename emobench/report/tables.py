@@ -149,7 +149,7 @@ def _best(section: Section, ranking: Ranking) -> Text:
     if whole[:1] == [0]:
         return _winner(section, ranking, whole)
     first = ranked[0]
-    leads: Text = (Name(first.name), " leads with ", Score(first.numbers[key]), _unfit(first))
+    leads: Text = (Name(first.name), " leads with ", *_scored(ranking, first, key), _unfit(first))
     if whole:
         return (*leads, "; of the rows that had at least half of their recipe ", *_winner(section, ranking, whole))
     if all(AT_CHANCE in entry.flags for entry in ranked):
@@ -157,11 +157,17 @@ def _best(section: Section, ranking: Ranking) -> Text:
     return (*leads, "; no row had half of its recipe, so there is no winner")
 
 
+def _scored(ranking: Ranking, entry: Entry, key: Key) -> Text:
+    """The number that a row is ranked by, and its scale where that does not go without saying."""
+    scale = ranking.scale.get(key.metric)
+    return (Score(entry.numbers[key]), *(() if scale is None else (f" where {scale}",)))
+
+
 def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
     """The first of some rows, how far above the next it is, and whether that is certain."""
     ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
     first = ranked[places[0]]
-    best: Text = (Strong(Name(first.name)), f" {ranking.says} ", Score(first.numbers[key]))
+    best: Text = (Strong(Name(first.name)), f" {ranking.says} ", *_scored(ranking, first, key))
     compared = section.comparisons.get(ranking.name, [])
     pairs = [pair for pair in compared if pair.first == places[0] and pair.second in places]
     if not pairs:

@@ -21,9 +21,17 @@ from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
 from emobench.report.tables import Pictures, page
 from emobench.report.written import stamp
-from emobench.runner.choice import RECOGNITION, groups
+from emobench.runner.choice import RECOGNITION
 from emobench.runner.record import Card
-from emobench.runner.store import Origin, choice_of, commit_cell, commit_fit, commit_judges, committed_judge, load_board
+from emobench.runner.store import (
+    Origin,
+    StoredCell,
+    commit_cell,
+    commit_fit,
+    commit_judges,
+    committed_judge,
+    load_choices,
+)
 from emobench.suite import plugins
 from emobench.suite.catalog import tracks
 from emobench.suite.keys import PROTOCOL
@@ -38,11 +46,10 @@ def write(results: Path, suite: str) -> Board:
     Raises:
         StoreError: the suite has never been run here, or its `suite.json` is no list of cells.
     """
-    cells = load_board(results, suite)
+    cells, choices = load_choices(results, suite)
     folder = results / suite
     command, trouble = _origin(results, suite)
     found = sections(suite, cells, list(tracks().values()))
-    choices = [choice_of(results, suite, group) for group in groups(cells)]
     for section in found if choices else ():
         mine = (section.dataset, section.size)
         measured = section.track.name == RECOGNITION
@@ -55,7 +62,7 @@ def write(results: Path, suite: str) -> Board:
         commit_fit(results, suite, cell)
     commit_judges(results, [record for section in board.sections for record in section.records])
     for section in board.sections:
-        section.without_weights = _without_weights(results, suite, section)
+        section.without_weights = _without_weights(results, suite, section, cells)
     _read_training(board)
     pictures = _draw(board, folder)
     write_text(folder / "metrics.csv", _csv(board))
@@ -80,10 +87,10 @@ def _origin(results: Path, suite: str) -> tuple[str, list[str]]:
     return command, []
 
 
-def _without_weights(results: Path, suite: str, section: Section) -> list[Card]:
+def _without_weights(results: Path, suite: str, section: Section, cells: Sequence[StoredCell]) -> list[Card]:
     """The judges, readers and guides of a section whose weights are not committed."""
     cards = {card.sha256: card for record in section.records if record.evaluation for card in record.evaluation.cards}
-    places = {cell.fit_key: results / suite / "cells" / cell.eval_key for cell in load_board(results, suite)}
+    places = {cell.fit_key: results / suite / "cells" / cell.eval_key for cell in cells}
     return [
         card
         for sha256, card in cards.items()

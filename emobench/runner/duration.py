@@ -89,7 +89,7 @@ class Durations:
             found = self.others.get(name, max(self.others.values())) * max(1.0, CORES / cores)
         recipe, seen = cell.fit["recipe"], faces(cell, plan)
         computed: float = found * cell.parameters * seen * _side(recipe, cell.size) ** 2
-        return _START + _STEP * seen / recipe["batch"] + computed
+        return _START + _STEP * seen / float(recipe["batch"]) + computed
 
 
 def faces(cell: Cell, plan: Plan) -> float:

@@ -375,6 +375,15 @@ def load_board(results: Path, suite: str) -> list[StoredCell]:
     Raises:
         StoreError: the suite has never been run, or its `suite.json` is not whole.
     """
+    return load_choices(results, suite)[0]
+
+
+def load_choices(results: Path, suite: str) -> tuple[list[StoredCell], list[Choice]]:
+    """The cells of a board in the suite's order, and the choices among settings that were made for them.
+
+    Raises:
+        StoreError: the suite has never been run, or its `suite.json` is not whole.
+    """
     path = results / suite / "suite.json"
     try:
         board = read_json(path)
@@ -438,17 +447,20 @@ def choice_of(results: Path, board: str, group: Sequence[C]) -> Choice:
     return choice(group, lambda cell: fit_of(results, board, cell.fit_key, cell.eval_key))
 
 
-def _with_choices(results: Path, board: str, cells: list[StoredCell]) -> list[StoredCell]:
-    """A board's cells, of each sweep of a classifier's settings only the chosen one with what was measured."""
+def _with_choices(results: Path, board: str, cells: list[StoredCell]) -> tuple[list[StoredCell], list[Choice]]:
+    """A board's cells, of each sweep of a classifier's settings only the chosen one with what was measured; and the
+    choices."""
     changed: dict[int, StoredCell] = {}
+    choices: list[Choice] = []
     for group in groups(cells):
         found = choice_of(results, board, group)
+        choices.append(found)
         for cell in group:
             if cell.row == found.chosen or not found.scored(cell):
                 continue
             reason = found.reason(cell) + (READ_EARLIER if cell.state == "done" else "")
             changed[id(cell)] = replace(cell, state="pending" if found.pending else "not chosen", reason=reason)
-    return [changed.get(id(cell), cell) for cell in cells]
+    return [changed.get(id(cell), cell) for cell in cells], choices
 
 
 def _once(path: Path, cells: Sequence[StoredCell], place: int) -> StoredCell:

@@ -35,6 +35,7 @@ CONTROL_RANKING = Ranking(
     heading="control",
     metrics=(Key("control_calibrated", "macro"), Key("control_corrected", "macro")),
     says="obeys best, control",
+    scale={"control_calibrated": "real faces score 1"},
 )
 FIDELITY_RANKING = Ranking(
     name="fidelity",
@@ -128,8 +129,8 @@ class Generation(PanelTrack):
 
     meaning = (
         "*Control, raw*: the share of faces that the judges read as the emotion asked for, a mean over judges and "
-        "emotions. *Calibrated*: what the faces show once the judges' own errors on real faces are taken off; real "
-        "faces give 1, and a value above 1 is easier to read than a real face. Judges never met what they judge.",
+        "emotions; *calibrated*: the same with the judges' own errors on real faces taken off, on a scale where real "
+        "faces score 1. Judges never met what they judge.",
         "*FED*, *ES*: Fréchet distance and score in the reader's features and classes; they compare models on one "
         "dataset and one reader only, and are no FID or IS. `control:floor` is real test faces against the same "
         "reference. *copies*: the share of faces that copy a training face. Control and distance are two ranks.",

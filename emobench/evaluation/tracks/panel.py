@@ -51,6 +51,10 @@ REPLICATES = 1000
 MOST_REPLICATES = 25_000  # where a p-value lies near the limit: some seconds for two rows of three seeds
 SIGNED = ("control_calibrated", "control_corrected", "adversarial_gain")  # may lie outside 0 … 1
 _OF_PANEL = ("control", "control_min", *SIGNED)  # what the panel's reading decides
+CALIBRATED = (
+    "Control, calibrated, is no share: the judges' own errors on real faces are taken off, so that real faces score 1, "
+    "and faces that are easier to read than real ones more."
+)
 _WHAT = "calibrated control"  # what the panel's controls are checked by
 LEAST_SCORE = 1.05  # ES of real faces; a reader below it gives nearly the same answer to all
 _NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
@@ -187,10 +191,11 @@ class PanelTrack(Track):
         return len(np.unique(which)), unit
 
     def notes(self, cells: Mapping[str, Any]) -> list[tuple[str | Name, ...]]:
-        """Which rows make faces of another size."""
+        """What calibrated control is, and which rows make faces of another size."""
         other = {row: of.evaluation.own_size for row, of in cells.items()}
         sizes = [(Name(row), f" {size} px") for row, size in other.items() if size not in (None, cells[row].cell.size)]
-        return [("Made at another size and resized: ", *listed(sizes), ".")] if sizes else []
+        resized: list[tuple[str | Name, ...]] = [("Made at another size and resized: ", *listed(sizes), ".")]
+        return [(CALIBRATED,), *(resized if sizes else [])]
 
 
 def control_of(faces: JudgedFaces, kind: str) -> Estimates:

@@ -230,6 +230,7 @@ class Ranking:
         by: "faces": compared on resampled faces; "samples": by one number a seed, so ordered only below three seeds.
         better: which end is first.
         says: of the first row in the verdict, before its number.
+        scale: metric -> what its number is to be compared with, where it is no share and no distance.
     """
 
     name: str
@@ -238,6 +239,7 @@ class Ranking:
     says: str
     by: Literal["faces", "samples"] = "faces"
     better: Literal["higher", "lower"] = "higher"
+    scale: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from emobench.files import SCHEMA_VERSION, write_json
 from emobench.runner.engines.engine import Engine
 from emobench.runner.store import Store
+from emobench.runner.threads import wait_gently
 
 if TYPE_CHECKING:
     from emobench.runner.run import Job
@@ -40,6 +41,7 @@ class Local(Engine):
     name = "local"
 
     def __init__(self) -> None:
+        wait_gently()
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(preload())
         forkserver.ensure_running()  # it imports while this process does
