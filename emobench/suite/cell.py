@@ -32,6 +32,7 @@ class Cell:
     files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
     datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
+    small: dict[str, Any] | None = None  # the recipe for small faces, where its share is counted against that
 
     def fields(self) -> dict[str, Any]:
         """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths.
@@ -41,7 +42,7 @@ class Cell:
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("fit", "evaluation", "files", "setting_of")
+            if field.name not in ("fit", "evaluation", "files", "setting_of", "small")
         }
 
     @functools.cached_property
