@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from emobench.files import replacing
 from emobench.recipe import Augment, Recipe
 from emobench.runner.record import Card, Record, finished, read_record
 from emobench.runner.store import JUDGE, Store, intact, is_current, sha256_of
-from emobench.suite.catalog import SMALL_FACES, Kind, checked, classes, parameters, resolve, variants_of
+from emobench.suite.catalog import Kind, checked, classes, parameters, resolve
 from emobench.suite.cell import Cell
 from emobench.suite.keys import batch_of_one, datasets_in, name_of
 from emobench.suite.plugins import class_of
-from emobench.suite.rows import arguments_of, dataset_folder
+from emobench.suite.rows import dataset_folder
 
 
 def build_data(cell: Cell, data_root: Path) -> EmotionDataModule:
@@ -187,13 +187,16 @@ def _typed(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 def recipe_of(cell: Cell) -> Recipe:
     """The recipe of a cell's fit, as each of its processes follows it."""
     plain = cell.fit["recipe"]
+    return _recipe({**plain, "batch": batch_of_one(cell.fit, cell.trainer)})
+
+
+def own_recipe(cell: Cell) -> Recipe:
+    """The recipe that a cell's share is counted against: its class's, or the one for small faces if it takes that."""
+    own: Recipe = model_class(cell).recipe
+    return own if cell.small is None else _recipe(cell.small)
+
+
+def _recipe(plain: Mapping[str, Any]) -> Recipe:
+    """The recipe whose `plain` values these are."""
     augment = Augment(**{**plain["augment"], "blur": tuple(plain["augment"]["blur"])})
-    return Recipe(**{**plain, "augment": augment, "batch": batch_of_one(cell.fit, cell.trainer)})
-
-
-def own_recipe(cell: Cell) -> tuple[Recipe, str | None]:
-    """The recipe that a cell's share is counted against, and the name whose it is; None: the published one."""
-    cls = model_class(cell)
-    if not cell.model.endswith(SMALL_FACES):
-        return cls.recipe, None
-    return arguments_of(cell.model, cls, variants_of(cls)[cell.model])[1], cell.model
+    return Recipe(**{**plain, "augment": augment})

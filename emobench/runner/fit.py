@@ -109,7 +109,7 @@ def fit(
         epochs=len(history.rows),
         recipe_share=1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
         precision=str(trainer.precision),
-        recipe=own_recipe(cell)[1],
+        recipe=None if cell.small is None else cell.model,
     )
     judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
     made = Fit(
@@ -200,7 +200,7 @@ def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> fl
 
     On this dataset and one process. That is the class's, or the one for small faces where the row takes that.
     """
-    recipe, _ = own_recipe(cell)
+    recipe = own_recipe(cell)
     batches = data.steps_per_epoch(recipe)
     steps = recipe.steps
     if steps is None:

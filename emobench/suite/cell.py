@@ -33,6 +33,7 @@ class Cell:
     datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
     part: int | None = None  # of a cross-validation, from 0: which one this fit is without
+    small: dict[str, Any] | None = None  # the recipe for small faces, where its share is counted against that
 
     def fields(self) -> dict[str, Any]:
         """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths.
@@ -42,7 +43,7 @@ class Cell:
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("fit", "evaluation", "files", "setting_of", "part")
+            if field.name not in ("fit", "evaluation", "files", "setting_of", "part", "small")
         }
 
     @functools.cached_property

@@ -270,6 +270,8 @@ class _Builder:
         control: str | None = None,
         parts: Sequence[DataRow] = (),
     ) -> Cell:
+        from emobench.suite.catalog import plain
+
         trainer = {**self.trainer, **row.trainer}
         sources = list(parts) or [data]
         emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
@@ -313,6 +315,7 @@ class _Builder:
             sources=plugins.sources(*classes),
             datasets=datasets,
             setting_of="" if control else row.setting_of,
+            small=None if row.small is None else plain(row.small),
         )
         return self._judged(cell) if row.generates else cell
 

@@ -59,6 +59,7 @@ class ModelRow:
     on: list[str] | None  # datasets that it is run on; None: all
     train_on: list[str] | None  # datasets that one fit sees together, and on each of which it is evaluated
     seeds: list[int]  # of the suite's
+    small: Any = None  # the recipe for small faces, where the row takes that
     setting_of: str = ""  # the row whose settings are swept, where it is one of them
 
     @property
@@ -138,7 +139,7 @@ _KINDS = {str: "text", bool: "yes or no"}
 
 def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, datasets: list[str]) -> ModelRow:
     """Check a row's class, arguments, recipe, the names of its needs, and where and how often it is run."""
-    from emobench.suite.catalog import resolve
+    from emobench.suite.catalog import SMALL_FACES, resolve
 
     table = dict(table)
     where = f"{where}, [model.{name}]"
@@ -153,6 +154,7 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     if not cls.asked_for:
         raise SuiteError(f"{where}: {model} is what `cross_validate` makes of a row. Set it in [data.…]: docs/data.md")
     model = cls.name if is_reference(model) else model
+    small = arguments_of(where, cls, preset)[1] if model.endswith(SMALL_FACES) else None
     if table.keys() & {"epochs", "steps"}:  # a budget of the row's own replaces a preset one of either kind
         preset = {key: value for key, value in preset.items() if key not in ("epochs", "steps")}
     arguments, recipe = arguments_of(where, cls, {**preset, **table})
@@ -174,7 +176,7 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     if train_on is not None and on is not None:
         raise SuiteError(f"{where}: sets on and train_on; a row that is trained on several is evaluated on each")
     at = suite.seeds if seeds is None else [seed for seed in suite.seeds if seed in seeds]
-    return ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at)
+    return ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at, small)
 
 
 def _rows_of(where: str, role: str, given: Any) -> list[str]:
