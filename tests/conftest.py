@@ -1,5 +1,7 @@
 """What tests share: the real command in this process, whose cells start warm from one fork server."""
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import gc
