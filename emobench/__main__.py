@@ -1,6 +1,6 @@
 """`python -m emobench`: the same as the command `emobench`."""
 
-from emobench.cli import main
+from emobench.cli import command
 
 if __name__ == "__main__":
-    main()
+    command()

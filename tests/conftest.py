@@ -1,8 +1,13 @@
 """What tests share: the real command in this process, whose cells start warm from one fork server."""
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
+import gc
 import os
+
+gc.disable()  # until all tests are collected: what is imported stays
 
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     # One core a process, and before torch counts its threads: those of two processes on the same cores wait for each
@@ -157,6 +162,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.slow)
     if used & {"generated", "tiny_results"}:  # whoever is first makes what is shared, and the others wait for it
         item.add_marker(pytest.mark.timeout(1200))
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected again, but not looked for in what was imported."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """Else libraries report as leaked what is left when the process ends; those of pytest-xdist end at once."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        gc.unfreeze()
 
 
 def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +27,45 @@ if TYPE_CHECKING:
 DPI = 130
 _INK, _SOFT = "#1f2937", "#6b7280"
 _LINES = ("#1d4ed8", "#ea580c", "#059669", "#9333ea", "#ca8a04", "#0891b2")  # of one panel, in this order
+_KEPT = 256  # pictures, of some 20 KiB each
+
+_drawn: OrderedDict[bytes, bytes] = OrderedDict()  # SHA-256 of what a picture shows -> its file; the newest last
+P = ParamSpec("P")
 
 
+def _once(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Path, P], None]:
+    """Draw only what this process has not drawn before: a sweep writes its board after every cell, and most of its
+    pictures show what they showed then.
+    """
+
+    @functools.wraps(draw)
+    def drawn(path: Path, *args: P.args, **kwargs: P.kwargs) -> None:
+        inputs = pickle.dumps((draw.__name__, path.suffix, [_content(each) for each in args], _content(kwargs)))
+        shown = hashlib.sha256(inputs).digest()
+        if shown not in _drawn:
+            draw(path, *args, **kwargs)
+            _drawn[shown] = path.read_bytes()
+            if len(_drawn) > _KEPT:
+                _drawn.popitem(last=False)
+            return
+        _drawn.move_to_end(shown)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(_drawn[shown])
+
+    return drawn
+
+
+def _content(argument: Any) -> Any:
+    """An argument with the content of the files that it names, which may change under their names."""
+    if isinstance(argument, Path):
+        return argument.read_bytes()
+    if isinstance(argument, Mapping):
+        return [(name, _content(each)) for name, each in argument.items()]
+    return argument
+
+
+@_once
 def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str], title: str) -> None:
     """Draw a confusion matrix: of the faces of each emotion (row), the share read as each (column), in percent.
 
@@ -61,6 +102,7 @@ def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str],
     _save(figure, path)
 
 
+@_once
 def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | None]], floor: float | None) -> None:
     """Draw macro F1 of each model with its interval, best on top.
 
@@ -103,6 +145,7 @@ def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | N
     _save(figure, path)
 
 
+@_once
 def curves(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
     """Draw panel probability over the intensity asked for.
 
@@ -129,6 +172,7 @@ def curves(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]
     _save(figure, path)
 
 
+@_once
 def training(path: Path, title: str, runs: Sequence[Run]) -> None:
     """Draw how a row was trained, epoch by epoch: its losses, its validation scores and its learning rate.
 
@@ -181,6 +225,7 @@ def _plain(axes: Axes, heading: str) -> None:
         axes.spines[side].set_visible(False)
 
 
+@_once
 def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], sources: int = 4) -> None:
     """Draw the same sources, every emotion, every model: one line a source and model.
 
@@ -220,6 +265,7 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
     _save(figure, path)
 
 
+@_once
 def grid(path: Path, file: Path, lines: Sequence[str], columns: Sequence[str] = ()) -> None:
     """Draw a grid of faces with what its lines and columns are; the picture that a cell made stays as it is.
 

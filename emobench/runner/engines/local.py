@@ -96,4 +96,4 @@ def preload() -> list[str]:
     With all code loaded at the start, a sweep is not changed by edits that are made while it runs.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    return ["emobench.runner.engines._server", "emobench.runner.run", "emobench.runner.engines._warm", "albumentations"]
+    return ["emobench.runner.engines._server", "emobench.runner.run", "albumentations", "emobench.runner.engines._warm"]
