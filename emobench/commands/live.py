@@ -15,6 +15,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from emobench.errors import printable_name
+from emobench.files import heard_or_not, say
 from emobench.runner.store import Store
 from emobench.runner.sweep import Sweep, alike, like_seconds
 from emobench.suite.cell import Cell, Plan
@@ -42,14 +44,16 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live is not None:
-            self.live.__exit__(kind, error, trace)
+            with heard_or_not():
+                self.live.__exit__(kind, error, trace)
 
     def update(self, sweep: Sweep) -> None:
         """Show the sweep as it stands now."""
         show_again(sweep.again[self.again :])
         self.again = len(sweep.again)
         if self.live is not None:
-            self.live.update(self._table(sweep))
+            with heard_or_not():
+                self.live.update(self._table(sweep))
             return
         for number, cell in enumerate(sweep.cells, 1):
             state, reason = _state(sweep, cell)
@@ -57,10 +61,8 @@ class Display:
                 self.said[id(cell)] = state
                 seconds = None if state == "running" else sweep.took(cell)
                 took = f" in {_duration(seconds)}" if seconds is not None else ""
-                print(
-                    f"[{number}/{len(sweep.cells)}] {cell.label}: {state}{took}{': ' + reason if reason else ''}",
-                    flush=True,
-                )
+                label = printable_name(cell.label)
+                say(f"[{number}/{len(sweep.cells)}] {label}: {state}{took}{': ' + reason if reason else ''}")
 
     def _table(self, sweep: Sweep) -> Table:
         table = Table("cell", "state", "epoch", "val macro F1", "time", title=f"emobench bench {self.plan.suite}")
@@ -73,8 +75,8 @@ class Display:
             elif (seconds := sweep.took(cell)) is not None:
                 spent = _duration(seconds)
             style = _STYLES.get(state, "dim")
-            shown = f"[{style}]{state}[/]" + (f" {escape(reason[:60])}" if reason else "")
-            table.add_row(escape(cell.label), shown, epoch, score, spent)
+            shown = f"[{style}]{state}[/]" + (f" {escape(printable_name(reason[:60]))}" if reason else "")
+            table.add_row(escape(printable_name(cell.label)), shown, epoch, score, spent)
         return table
 
 
@@ -102,7 +104,7 @@ def _duration(seconds: float) -> str:
 def show_overrides(suite: Suite) -> None:
     """What is overridden, and so where the board lies."""
     if suite.overrides:
-        print(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
+        say(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
 
 
 def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
@@ -117,7 +119,8 @@ def show_plan(plan: Plan, cells: list[Cell], results: Path) -> None:
     for cell in plan.cells:
         state = "to run" if id(cell) in todo else "done"
         took = seconds[id(cell)]
-        print(f"  {cell.fit_key}  {state:6}  {'time unknown' if took is None else _duration(took):>12}  {cell.label}")
+        shown = "time unknown" if took is None else _duration(took)
+        print(f"  {cell.fit_key}  {state:6}  {shown:>12}  {printable_name(cell.label)}")
     print(f"Time: {_expected(expected)}")
     kept, running = sum(4 * cell.parameters for cell in cells), max((cell.disk_bytes for cell in cells), default=0)
     print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
@@ -140,16 +143,16 @@ def _expected(seconds: list[float | None]) -> str:
 def show_again(reasons: Iterable[str]) -> None:
     """Why cells that were finished run again."""
     for reason in reasons:
-        print(f"again: {reason}", flush=True)
+        say(f"again: {reason}")
 
 
 def show_notes(plan: Plan) -> None:
     """What the datasets' loaders say, and what is skipped and how to get it."""
     for name, notes in plan.data_notes.items():
         for note in notes:
-            print(f"{name}: {note}")
+            say(f"{printable_name(name)}: {note}")
     rows: dict[tuple[str, str], list[str]] = {}
     for skipped in plan.skipped:
         rows.setdefault((skipped.dataset, skipped.reason), []).append(skipped.row)
     for (dataset, reason), names in rows.items():
-        print(f"skipped on {dataset}: {', '.join(names)}: {reason}")
+        say(f"skipped on {dataset}: {', '.join(names)}: {reason}")
