@@ -98,7 +98,7 @@ def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
 def _upright(picture: Image.Image) -> Image.Image:
     """A picture as its orientation says; whatever else its metadata holds, and however broken they are, counts not."""
     try:
-        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         turn = None
     return picture if turn is None else picture.transpose(Image.Transpose[turn])
