@@ -30,7 +30,8 @@ HEADINGS = {  # and a word or two of every kind of fault that must stand below i
     ),
     "Training and sweeps": (
         "loss becomes NaN", "generated faces", "Too few samples", "out of memory", "SIGTERM", "Ctrl-C",
-        "connection goes", "SIGKILL", "newest checkpoint", "carries code", "same suite again", "same seed with 0",
+        "connection goes", "SIGKILL", "newest checkpoint", "moved while a fit is stopped", "carries code",
+        "same suite again", "same seed with 0",
         "Several devices", "Two sweeps", "DataParallel", "Float images", "plan that was kept",
     ),
     "Records and boards": (

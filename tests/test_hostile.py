@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import lzma
@@ -13,6 +14,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,13 +31,16 @@ from emobench.data.datasets.folder import Folder
 from emobench.data.readers.beside import names_beside
 from emobench.data.readers.images import read_face
 from emobench.data.readers.tables import read_rows, read_words
-from emobench.errors import DatasetError, RowError, StoreError, SuiteError, printable
+from emobench.errors import DatasetError, EmobenchError, Interrupted, RowError, StoreError, SuiteError, printable
 from emobench.files import heard_or_not, say
 from emobench.nn.styles import read_picture
 from emobench.report.written import read_board
+from emobench.runner import callbacks
+from emobench.runner.build import build_data
+from emobench.runner.fit import fit
 from emobench.runner.store import Store, intact
 from emobench.runner.sweep import Running, Sweep, _ended, _signals
-from emobench.suite.cell import Plan
+from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 from emobench.suite.plan_cache import plan_of
@@ -373,6 +378,45 @@ def test_a_pipe_that_is_closed_silences_the_display(
             assert stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)  # what it is given goes nowhere
     with pytest.raises(FileNotFoundError), heard_or_not():  # other errors are not swallowed
         (tmp_path / "gone").read_bytes()
+
+
+def fit_to_the_end(cell: Cell, results: Path, patch: pytest.MonkeyPatch, stop: tuple[int, int] | None = None) -> Path:
+    """Fit a cell, or up to an (epoch, batch); returns the folder of the fit."""
+
+    def interrupt(self: Any, trainer: Any, module: Any, images: Any, step: int) -> None:
+        if (trainer.current_epoch, step) == stop:
+            raise Interrupted(signal.SIGTERM)
+
+    store = Store(results)
+    store.fit_folder(cell.fit_key).mkdir(parents=True, exist_ok=True)
+    with patch.context() as inner, contextlib.suppress(Interrupted):
+        if stop is not None:
+            inner.setattr(callbacks.Guard, "on_train_batch_start", interrupt, raising=False)
+        fit(cell, store, build_data(cell, results.parent))
+    return store.fit_folder(cell.fit_key)
+
+
+@pytest.mark.slow
+def test_a_fit_goes_on_where_its_results_were_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a larger disk, say, after the best epoch: the best of the rest passed for it."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    cell = expand(load(tmp_path / "tiny.toml", ["model.resnet18.epochs=3"]), tmp_path).cells[0]
+    through = fit_to_the_end(cell, tmp_path / "through", monkeypatch)
+    scores = pd.read_csv(through / "history.csv")["val_macro_f1"]
+    assert scores.argmax() < 2, scores
+    fit_to_the_end(cell, tmp_path / "stopped", monkeypatch, stop=(2, 1))
+    (tmp_path / "stopped").rename(tmp_path / "moved")
+    moved = fit_to_the_end(cell, tmp_path / "moved", monkeypatch)
+    pd.testing.assert_frame_equal(pd.read_csv(moved / "history.csv"), pd.read_csv(through / "history.csv"))
+    assert (moved / "weights.safetensors").read_bytes() == (through / "weights.safetensors").read_bytes()
+
+    stopped = fit_to_the_end(cell, tmp_path / "damaged", monkeypatch, stop=(2, 1))
+    (best,) = (stopped / "checkpoints").glob("best-*.ckpt")
+    best.write_bytes(best.read_bytes()[:1000])
+    with pytest.raises(EmobenchError, match=rf"{best.name}, the weights of the best epoch, cannot be read"):
+        fit_to_the_end(cell, tmp_path / "damaged", monkeypatch)
+    again = fit_to_the_end(cell, tmp_path / "damaged", monkeypatch)  # from the beginning
+    assert (again / "weights.safetensors").read_bytes() == (through / "weights.safetensors").read_bytes()
 
 
 # ---- records and boards ----------------------------------------------------------------------------------------------
