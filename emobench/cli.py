@@ -336,9 +336,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print_anything(stream)
     try:
         code = app(arguments, standalone_mode=False)  # a command's typer.Exit comes back as its code
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except Exception as error:
         from emobench.errors import EmobenchError, shown
+        from emobench.files import silenced
 
+        if isinstance(error, OSError) and silenced():
+            print(f"emobench: what was to be printed could not be written ({error.strerror})", file=sys.stderr)
+            sys.exit(1)
         if isinstance(error, EmobenchError):
             print(f"emobench: {error}", file=sys.stderr)
             sys.exit(2)

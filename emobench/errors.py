@@ -23,6 +23,8 @@ from pathlib import Path
 
 _STRANGE = re.compile("[\udc80-\udcff]")  # bytes of a name that is no UTF-8, as Python hands them over (PEP 383)
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+# What moves a terminal's cursor, colours it or turns the direction of its text, a line's end and a tab aside.
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def shown(name: object) -> str:
@@ -32,6 +34,20 @@ def shown(name: object) -> str:
     'caf\\\\xe9.png'
     """
     return _STRANGE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", str(name))
+
+
+def printable(text: object) -> str:
+    r"""A text that may hold foreign names, for a terminal: what would steer it is shown as an escape, and does nothing.
+
+    >>> printable("a\x1b[2Jb.png")
+    'a\\x1b[2Jb.png'
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), shown(text))
+
+
+def printable_name(name: object) -> str:
+    """Likewise a name alone, which stays on one line."""
+    return printable(name).replace("\n", r"\n")
 
 
 def to_text(name: str) -> str:
@@ -52,7 +68,7 @@ class EmobenchError(Exception):
     """Base of all errors that emobench raises on purpose; `str(error)` is meant for the user, and can be printed."""
 
     def __str__(self) -> str:
-        return shown(super().__str__())
+        return printable(super().__str__())
 
 
 class SuiteError(EmobenchError):
@@ -80,7 +96,11 @@ class RowError(DatasetError):
 
     def __init__(self, file: Path | str, row: int | None, column: str | None, found: str, remedy: str) -> None:
         self.file, self.row, self.column, self.found, self.remedy = Path(file), row, column, found, remedy
-        place = str(file) + (f", row {row}" if row is not None else "") + (f", {column}" if column else "")
+        place = (
+            str(file).replace("\n", r"\n")
+            + (f", row {row}" if row is not None else "")
+            + (f", {column}" if column else "")
+        )
         super().__init__(f"{place}: {found}. {remedy}")
 
 

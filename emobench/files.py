@@ -6,12 +6,13 @@ import io
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emobench.errors import StoreError
+from emobench.errors import StoreError, printable
 
 _LARGEST = 64 * 2**20  # bytes of a JSON file
 SCHEMA_VERSION = 1  # of JSON files that are no records (see `emobench.runner.record`)
@@ -25,6 +26,58 @@ def print_anything(stream: object, encoding: str | None = None) -> None:
     """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print what happens in a sweep, which goes on though nobody may hear it: the terminal may be gone, or the disk
+    full behind a redirection.
+
+    Args:
+        text: may hold foreign names.
+        error: print it on stderr.
+    """
+    with heard_or_not():
+        print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+@contextmanager
+def heard_or_not() -> Iterator[None]:
+    """A block that prints, and whose end does not depend on whether that can be written."""
+    try:
+        yield
+    except OSError:
+        if not silenced():
+            raise
+
+
+def silenced() -> bool:
+    """Whether a stream of this process can no longer be written; from then on what it is given goes nowhere."""
+    lost = False
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            lost = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return lost
+
+
+def check_out(out: Path) -> None:
+    """Make the folder of a file, `--out`, that is written after all the work.
+
+    Raises:
+        StoreError: it cannot be written there.
+    """
+    if out.is_dir():
+        raise StoreError(f"--out {out}: a folder. Name a file in it, such as {out / 'faces.md'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"--out {out}: no folder can be made there ({error.strerror}). Choose another one") from error
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise StoreError(f"--out {out}: may not be written. Choose another place")
 
 
 @contextmanager

@@ -55,8 +55,8 @@ def test_folders_formats_and_what_cannot_be_read(
     table = capfd.readouterr().out
     assert "a.jpg" in table
     assert "contempt" in table
-    assert emobench(*run, "--format", "csv", "--out", tmp_path / "out.csv") == 0
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert emobench(*run, "--format", "csv", "--out", tmp_path / "new" / "deep" / "out.csv") == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "new" / "deep" / "out.csv").read_text())))
     assert list(rows[0]) == ["file", "emotion", *EMOTIONS]
     assert [Path(row["file"]).name for row in rows] == ["a.jpg", "=cmd()|<script>.png"]
     assert sum(float(rows[0][emotion]) for emotion in EMOTIONS) == pytest.approx(1, abs=1e-4)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+from emobench.files import say
 from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.choice import NOT_CHOSEN
@@ -93,7 +94,7 @@ def bench(
     if dry_run:
         return Outcome(board.path.parent, 0)
     if not cells and board.whole():
-        print(board.summary())
+        say(board.summary())
         return _outcome(board)
 
     runs_on = engine_of(engine) if cells else None
@@ -123,16 +124,16 @@ def bench(
         if not board.whole():
             board.write()
         if state.signal is not None:
-            print(f"stopped by signal {state.signal}; run the same command again to go on", file=sys.stderr)
+            say(f"stopped by signal {state.signal}; run the same command again to go on", error=True)
             return Outcome(board.path.parent, 128 + state.signal)
     if logged is not None and logged["mode"] == "offline":
         from emobench.runner.wandb import sync_command
 
-        print(f"Logged offline; to upload: {sync_command(results)}")
+        say(f"Logged offline; to upload: {sync_command(results)}")
     if board.problem is None:
-        print(f"The board is {board.path}")
+        say(f"The board is {board.path}")
     else:
-        print(f"emobench: {board.path} is not the board of these results: {board.problem}", file=sys.stderr)
+        say(f"emobench: {board.path} is not the board of these results: {board.problem}", error=True)
     return _outcome(board, [] if state is None else [found for found, _ in state.states.values()])
 
 
@@ -155,7 +156,7 @@ def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str] | N
     wanted = "offline" if offline else asked if asked is not None else options["mode"]
     mode, why = reachable_mode(wanted)
     if why is not None:
-        print(f"W&B logs offline: {why}", file=sys.stderr)
+        say(f"W&B logs offline: {why}", error=True)
     return {**options, "mode": mode, "group": suite.name}
 
 
@@ -205,7 +206,7 @@ class BoardFile:
         except Exception as error:
             reason = mark_unwritten(self.results, self.plan.suite, error)
             if reason != self.problem:
-                print(f"emobench: the board {self.path} could not be written: {reason}", file=sys.stderr, flush=True)
+                say(f"emobench: the board {self.path} could not be written: {reason}", error=True)
             self.problem = reason
         else:
             self.problem = None

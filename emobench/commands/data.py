@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,12 @@ import numpy as np
 from emobench.data.audit import FINDINGS
 from emobench.data.manifest import Manifest
 from emobench.errors import DatasetError, StoreError
-from emobench.files import write_text
+from emobench.files import check_out, write_text
 from emobench.report.markdown import code, escape, table
 from emobench.suite.overrides import apply, parsed
 from emobench.suite.rows import data_module
 
 _LISTED = 20  # faces of each finding that the report names
-
-
-def _writable(out: Path) -> None:
-    """Make the folder of a file that is written after all the work.
-
-    Raises:
-        StoreError: it cannot be written there.
-    """
-    if out.is_dir():
-        raise StoreError(f"--out {out}: a folder. Name a file in it, such as {out / 'faces.md'}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"--out {out}: no folder can be made there ({error.strerror}). Choose another one") from error
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise StoreError(f"--out {out}: may not be written. Choose another place")
 
 
 def check(name: str, data_root: Path, given: Sequence[str], *, pixels: bool, out: Path | None) -> int:
@@ -53,7 +36,7 @@ def check(name: str, data_root: Path, given: Sequence[str], *, pixels: bool, out
     """
     module, _ = data_module(f"data check {name}", name, _arguments(given), data_root)
     if out is not None:
-        _writable(out)
+        check_out(out)
     allowed, module.max_bad = module.max_bad, 1.0  # the report comes first
     manifest = module.examine(pixels=pixels)
     good = bool(manifest.audit["excluded"] <= allowed * manifest.audit["faces"])
@@ -136,7 +119,7 @@ def show(name: str, data_root: Path, given: Sequence[str], *, split: str, each: 
     from PIL import Image, ImageDraw, ImageFont
 
     module, _ = data_module(f"data show {name}", name, _arguments(given), data_root)
-    _writable(out)
+    check_out(out)
     if out.suffix.lower() not in Image.registered_extensions():
         raise StoreError(f"--out {out}: no kind of picture ends in '{out.suffix}'; choose .png or .jpg")
     module.prepare()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,9 +39,10 @@ def doctor(data_root: Path, results: Path) -> None:
     print(f"Hardware\n  {machine.cpu}, {machine.cores} cores, {machine.memory_gb} GiB")
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     print(f"  GPU: {', '.join(gpus) or 'none; `make bench` runs the demo suite'}")
-    print(f"Places\n  results {results.resolve()} ({'there' if results.is_dir() else 'made at the first run'})")
+    print(f"Places\n  results {os.path.realpath(results)} ({'there' if results.is_dir() else 'made at the first run'})")
     print(
-        f"  data root {data_root.resolve()} (--data or EMOBENCH_DATA; {'there' if data_root.is_dir() else 'not there'})"
+        f"  data root {os.path.realpath(data_root)} (--data or EMOBENCH_DATA; "
+        f"{'there' if data_root.is_dir() else 'not there'})"
     )
     print("Datasets")
     for name, cls in classes("dataset").items():

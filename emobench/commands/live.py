@@ -16,6 +16,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from emobench.errors import printable_name
+from emobench.files import heard_or_not, say
 from emobench.runner.duration import CORES, Durations, alike
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import Store
@@ -45,14 +47,16 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live is not None:
-            self.live.__exit__(kind, error, trace)
+            with heard_or_not():
+                self.live.__exit__(kind, error, trace)
 
     def update(self, sweep: Sweep) -> None:
         """Show the sweep as it stands now."""
         show_again(sweep.again[self.again :])
         self.again = len(sweep.again)
         if self.live is not None:
-            self.live.update(self._table(sweep))
+            with heard_or_not():
+                self.live.update(self._table(sweep))
             return
         for number, cell in enumerate(sweep.cells, 1):
             state, reason = _state(sweep, cell)
@@ -60,10 +64,8 @@ class Display:
                 self.said[id(cell)] = state
                 seconds = None if state == "running" else sweep.took(cell)
                 took = f" in {_duration(seconds)}" if seconds is not None else ""
-                print(
-                    f"[{number}/{len(sweep.cells)}] {cell.label}: {state}{took}{': ' + reason if reason else ''}",
-                    flush=True,
-                )
+                label = printable_name(cell.label)
+                say(f"[{number}/{len(sweep.cells)}] {label}: {state}{took}{': ' + reason if reason else ''}")
 
     def _table(self, sweep: Sweep) -> Table:
         table = Table("cell", "state", "epoch", "val macro F1", "time", title=f"emobench bench {self.plan.suite}")
@@ -76,8 +78,8 @@ class Display:
             elif (seconds := sweep.took(cell)) is not None:
                 spent = _duration(seconds)
             style = _STYLES.get(state, "dim")
-            shown = f"[{style}]{state}[/]" + (f" {escape(reason[:60])}" if reason else "")
-            table.add_row(escape(cell.label), shown, epoch, score, spent)
+            shown = f"[{style}]{state}[/]" + (f" {escape(printable_name(reason[:60]))}" if reason else "")
+            table.add_row(escape(printable_name(cell.label)), shown, epoch, score, spent)
         return table
 
 
@@ -105,7 +107,7 @@ def _duration(seconds: float) -> str:
 def show_overrides(suite: Suite) -> None:
     """What is overridden, and so where the board lies."""
     if suite.overrides:
-        print(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
+        say(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
 
 
 def show_plan(plan: Plan, cells: list[Cell], results: Path, redo: bool = False) -> None:
@@ -125,7 +127,7 @@ def show_plan(plan: Plan, cells: list[Cell], results: Path, redo: bool = False) 
         elif cell.trains:
             took = _time(cell, plan, known)
             times |= {cell.fit_key: took} if id(cell) in todo else {}
-        lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {cell.label}")
+        lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {printable_name(cell.label)}")
     expected = list(times.values())
     if sum(each.seconds for each in expected) > _LONG:
         sure = "takes" if all(each.measured for each in expected) else "may take"
@@ -179,16 +181,16 @@ def _expected(times: Sequence[_Time]) -> str:
 def show_again(reasons: Iterable[str]) -> None:
     """Why cells that were finished run again."""
     for reason in reasons:
-        print(f"again: {reason}", flush=True)
+        say(f"again: {reason}")
 
 
 def show_notes(plan: Plan) -> None:
     """What the datasets' loaders say, and what is skipped and how to get it."""
     for name, notes in plan.data_notes.items():
         for note in notes:
-            print(f"{name}: {note}")
+            say(f"{printable_name(name)}: {note}")
     rows: dict[tuple[str, str], list[str]] = {}
     for skipped in plan.skipped:
         rows.setdefault((skipped.dataset, skipped.reason), []).append(skipped.row)
     for (dataset, reason), names in rows.items():
-        print(f"skipped on {dataset}: {', '.join(names)}: {reason}")
+        say(f"skipped on {dataset}: {', '.join(names)}: {reason}")

@@ -21,7 +21,8 @@ from rich.text import Text
 
 from emobench.data.readers.images import is_picture, read_face, resized
 from emobench.data.readers.tree import LeftOut, visible
-from emobench.errors import DatasetError, RowError, StoreError, shown, unknown
+from emobench.errors import DatasetError, RowError, StoreError, printable, shown, unknown
+from emobench.files import check_out
 from emobench.report.markdown import csv_cell, one_line
 from emobench.report.readable import duration
 from emobench.runner.build import load_model
@@ -45,14 +46,16 @@ def predict(run: str, images: Iterable[Path], form: Form, out: Path | None, resu
         The exit code: 1 where a picture cannot be read; the others are answered.
 
     Raises:
-        StoreError: there is no such cell, it is not finished here, or its weights are gone.
+        StoreError: there is no such cell, it is not finished here, its weights are gone, or `out` cannot be written.
         DatasetError: a path does not exist, or there is no picture.
     """
+    if out is not None:
+        check_out(out)
     chosen = _chosen(results, run)
     files, notes = _pictures(images)
     table, errors = _read(results, chosen, files)
     for note in (f"read by {chosen.label}", *notes):
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     text = _written(table, form)
     if out is None:
         print(text, end="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -16,7 +17,7 @@ from annotated_types import Ge, Le
 from emobench.data.audit import by_name_and_size, copied, leaked
 from emobench.data.content import digest, listing
 from emobench.data.manifest import Manifest, checked
-from emobench.data.pack import alone, default_cache, read_copies, read_images, read_records, write_pack
+from emobench.data.pack import alone, default_cache, is_whole, read_copies, read_images, read_records, write_pack
 from emobench.data.readers.beside import files_beside
 from emobench.data.readers.files import let_read
 from emobench.data.readers.images import crop, is_archive, read_face
@@ -252,11 +253,17 @@ class Dataset(ABC):
         self.listings = {str(path.resolve()): listing(path) for path in (*sources, *beside)}
         key = digest([self.listings, self.settings, self._code(), pixels])
         folder = self.cache / "plans" / key
-        if not folder.is_dir():
+        found = Manifest.kept(folder)
+        if found is None:
             with alone(self.cache, f"plan-{key}", f"reading {self.name}"):
-                if not folder.is_dir():  # not made by another process meanwhile
+                found = Manifest.kept(folder)  # of another process meanwhile
+                if found is None:
+                    if folder.is_dir():
+                        print(f"{folder}: damaged, and made again", file=sys.stderr)
+                        shutil.rmtree(folder)
                     self._manifest(key, pixels).write(folder)
-        return folder, Manifest.read(folder)
+                    found = Manifest.read(folder)
+        return folder, found
 
     def _manifest(self, key: str, pixels: bool) -> Manifest:
         """The dataset indexed, audited and split; faces decoded for the audit are kept as the pack of that content.
@@ -326,7 +333,7 @@ class Dataset(ABC):
         if hasattr(self, "images"):
             return
         folder = self._pack(self.fingerprint)
-        if not folder.is_dir():
+        if not is_whole(folder, len(self.faces), self.size):
             write_pack(folder, self.read_many, self.faces, self.size, f"packing {self.name} at {self.size} px")
         if "hash" not in self.faces:
             self.faces["hash"] = read_records(folder)["hash"]

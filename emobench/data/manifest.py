@@ -169,6 +169,15 @@ class Manifest:
         rest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         return cls(faces=pd.read_parquet(folder / "faces.parquet"), **{**rest, "emotions": tuple(rest["emotions"])})
 
+    @classmethod
+    def kept(cls, folder: Path) -> Self | None:
+        """As `read`; None where there is none, or a damaged disk left one that cannot be read."""
+        try:
+            found = cls.read(folder)
+            return found if len(found.faces) == found.audit["faces"] else None
+        except (OSError, ValueError, KeyError, TypeError):  # whatever JSON and Parquet say of what is not theirs
+            return None
+
 
 def _twins(index: pd.DataFrame, together: Sequence[str]) -> np.ndarray:
     """(n,) a number for each row, equal where rows must not cross a split: where any of `together` is equal."""

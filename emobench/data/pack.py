@@ -120,8 +120,9 @@ def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int, title:
     - `images.npy`, uint8 (n, C, size, size). C is 1 where all faces are gray, else 3. A face
       that is not square is resized to the square as it is, by Pillow's antialiased bilinear.
 
-    All cores decode. What they have done stays when they are interrupted, and the next call goes on from there; a
-    second process that wants the same pack waits for the first.
+    A pack that is there stays; one that is damaged is made again, and that is said. All cores decode. What they have
+    done stays when they are interrupted, and the next call goes on from there; a second process that wants the same
+    pack waits for the first.
 
     Args:
         read: the faces of a part of the rows in their order, each uint8 (C, h, w), or the error that says why not.
@@ -135,8 +136,11 @@ def write_pack(folder: Path, read: Reader, rows: pd.DataFrame, size: int, title:
     with writable(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with alone(folder.parent.parent, folder.name, title):
-            if folder.is_dir():
+            if is_whole(folder, len(rows), size):
                 return
+            if folder.is_dir():
+                print(f"{folder}: damaged, and made again", file=sys.stderr)
+                shutil.rmtree(folder)
             partial = folder.with_name(f".{folder.name}.partial")
             partial.mkdir(exist_ok=True)
             channels = 3 if (partial / "3-channels").exists() else 1
@@ -286,6 +290,16 @@ def _gather(partial: Path) -> None:
     pd.DataFrame(columns).astype(_RECORD).to_parquet(partial / "records.parquet")
     for path in [*partial.glob("*.json"), partial / "3-channels"]:
         path.unlink(missing_ok=True)
+
+
+def is_whole(folder: Path, n: int, size: int) -> bool:
+    """Whether a pack of n faces of `size` px lies there and all of it can be read, which a damaged disk may prevent."""
+    try:
+        images, looks = read_images(folder), np.load(folder / "looks.npy", mmap_mode="r")
+        shapes = [((n, channels, size, size), (n, SIDE, SIDE)) for channels in (1, 3)]
+        return len(read_records(folder)) == n and (images.shape, looks.shape) in shapes
+    except (OSError, ValueError, EOFError, KeyError):  # whatever numpy and Parquet say of what is no file of theirs
+        return False
 
 
 def read_images(folder: Path) -> np.ndarray:

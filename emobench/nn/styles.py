@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from emobench.emotions import EMOTIONS, canonical, is_emotion
 from emobench.errors import SuiteError
@@ -23,6 +23,10 @@ Array = NDArray[Any]  # float32 fields (side, side), but for colours, which are 
 Palette = tuple[tuple[float, float, float], ...]  # RGB in 0..1
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no EPS: it starts another program
+_LARGEST, _MOST_PIXELS = 256 * 2**20, 64_000_000  # bytes and pixels: what is larger is never decoded
+_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE"}
+_TURNS[8] = "ROTATE_90"  # of an EXIF orientation: how the stored pixels come upright
 _FINER = 2  # drawn so many times finer than asked for, and averaged: strokes get soft edges
 
 
@@ -75,16 +79,29 @@ def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
         SuiteError: it cannot be read.
     """
     try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            raise OSError(f"no regular file of at most {_LARGEST >> 20} MiB")
+        with Image.open(path, formats=_FORMATS) as opened:
+            if opened.width * opened.height > _MOST_PIXELS:
+                raise OSError(f"{opened.width} x {opened.height} pixels, more than {_MOST_PIXELS // 10**6} million")
+            upright = _upright(opened).convert("RGBA")
         ground = Image.new("RGBA", upright.size, "white")
         flat = Image.alpha_composite(ground, upright).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise what they like
         raise SuiteError(
             f"{path}: this picture of {canonical(path.stem)} cannot be read ({error}). Replace it by an intact one"
         ) from None
     fitted = ImageOps.fit(flat, (size, size), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """A picture as its orientation says; whatever else its metadata holds, and however broken they are, counts not."""
+    try:
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        turn = None
+    return picture if turn is None else picture.transpose(Image.Transpose[turn])
 
 
 # What the built-in ones are drawn with

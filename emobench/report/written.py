@@ -39,7 +39,7 @@ def read_board(folder: Path) -> pd.DataFrame:
     """The numbers of a board's metrics.csv, a row a number; without a value it is NaN, and `reason` says why.
 
     Raises:
-        StoreError: there is no board.
+        StoreError: there is no board, or its table is damaged.
     """
     import pandas as pd  # the command, which needs it for nothing else, starts without it
 
@@ -47,9 +47,15 @@ def read_board(folder: Path) -> pd.DataFrame:
     floats, integers = ("value", "low", "high"), ("size", "seed", "n", "protocol")
     missing = {name: ["", "n/a"] for name in (*floats, *integers)}  # a name may look like a missing number
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(integers, "Int64"))
+        board = pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(integers, "Int64"))
+        if lacking := {"model", "metric", "reason", *missing} - set(board.columns):
+            raise ValueError(f"no column {', '.join(sorted(lacking))}")
+        return board
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such board; `emobench bench` writes it") from None
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{path}: cannot be read ({reason}). `emobench report` writes it again") from error
 
 
 def mark_unwritten(results: Path, suite: str, error: Exception) -> str:

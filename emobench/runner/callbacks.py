@@ -239,9 +239,26 @@ def by_step(checkpoints: Iterable[Path]) -> list[Path]:
     return sorted(checkpoints, key=lambda path: int(path.stem.rpartition("=")[2].partition("-")[0]), reverse=True)
 
 
+class InPlace(ModelCheckpoint):
+    """Whose files lie in its folder, wherever that is by now.
+
+    Lightning's forgets the best epoch where the results were moved while a fit was stopped: the best of the rest would
+    pass for it.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return os.path.join(str(self.dirpath), os.path.basename(path)) if path else path
+
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = {name: here(state_dict[name]) for name in names}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
+
+
 def best_epoch(checkpoints: Path, monitor: str) -> ModelCheckpoint:
     """Keeps the weights of the epoch that is best on validation."""
-    return ModelCheckpoint(
+    return InPlace(
         checkpoints,
         "best-{epoch}",
         monitor=f"val_{monitor}",
@@ -254,7 +271,7 @@ def best_epoch(checkpoints: Path, monitor: str) -> ModelCheckpoint:
 def within_epochs(checkpoints: Path) -> ModelCheckpoint:
     """The newest checkpoint within an epoch that takes long."""
     every = timedelta(minutes=CHECKPOINT_MINUTES)
-    return ModelCheckpoint(checkpoints, "within-{step}", monitor="step", mode="max", train_time_interval=every)
+    return InPlace(checkpoints, "within-{step}", monitor="step", mode="max", train_time_interval=every)
 
 
 def newest_whole(checkpoints: Path) -> Path | None:

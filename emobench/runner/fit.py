@@ -92,7 +92,7 @@ def fit(
     if best is None:
         state = model.state_dict()
     else:
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        state = _weights_of(Path(best.best_model_path))
         chosen = (min if best.mode == "min" else max)(history.rows, key=lambda row: row[f"val_{recipe.monitor}"])
         scores = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")}
         validation = Validation(**scores, epoch=chosen["epoch"])
@@ -152,6 +152,21 @@ def together(fits: Sequence[Record]) -> Fit:
         }
         validation = Validation(**{**means, "epoch": round(means["epoch"])})
     return Fit(cost=cost, validation=validation, versions=versions(), hardware=hardware())
+
+
+def _weights_of(best: Path) -> dict[str, torch.Tensor]:
+    """The weights of the best epoch.
+
+    Raises:
+        EmobenchError: a disk damaged them, so that the fit must begin anew; its checkpoints are gone then.
+    """
+    try:
+        state: dict[str, torch.Tensor] = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # whatever torch says of half a file
+        shutil.rmtree(best.parent, ignore_errors=True)
+        found = f"{best.name}, the weights of the best epoch, cannot be read ({type(error).__name__})"
+        raise EmobenchError(f"{found}. Run again: the fit begins anew") from error
+    return state
 
 
 def _made_with(folder: Path, networks: dict[str, str]) -> bool:

@@ -103,7 +103,7 @@ def intact(weights: Path) -> bool:
             header = json.loads(file.read(start - 8 if start <= size else 0))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return bool(size == start + max(ends, default=0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

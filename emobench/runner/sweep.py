@@ -393,17 +393,24 @@ def _ended(state: Sweep, running: Running, code: int) -> None:
     fitting = state.seconds.get(_place(cell), 0.0) if running.only == "evaluation" else 0.0
     state.seconds[_place(cell)] = fitting + time.monotonic() - running.since
     found = _outcome(state.store, cell)
-    if code != 0 and found[0] in ("pending", "done"):
+    if found[0] == "pending" or (code != 0 and found[0] == "done"):
         if code < 0:
-            name = signal.Signals(-code).name
+            name = _signal_name(-code)
             reason = f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")
         else:
             reason = f"ended with exit code {code}; see {state.store.fit_folder(cell.fit_key) / 'log.txt'}"
         _fail(state, cell, reason)
     elif code < 0 and found[0] == "interrupted":
-        _fail(state, cell, f"killed by {signal.Signals(-code).name}")
+        _fail(state, cell, f"killed by {_signal_name(-code)}")
     else:
         _note(state, cell)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of those without a meaning of their own, real-time signals
+        return f"signal {number}"
 
 
 def _note(state: Sweep, cell: Cell) -> None:
@@ -433,12 +440,17 @@ def _fail(state: Sweep, cell: Cell, reason: str) -> None:
 
 @contextmanager
 def _signals(state: Sweep) -> Iterator[None]:
-    """SIGINT and SIGTERM end the sweep in order: cells keep their state, the boards are written."""
+    """SIGINT, SIGTERM and SIGHUP end the sweep in order: cells keep their state, the boards are written.
+
+    SIGHUP comes where the terminal or the connection goes; under `nohup` it stays ignored.
+    """
 
     def stop(number: int, frame: object) -> None:
         state.signal = number
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else []
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from emobench.suite.overrides import apply, board_name, checked_name, parsed
 
 PACKAGED = Path(__file__).parents[1] / "suites"
 _OF_FILE = ("name", "file", "overrides")
+_LARGEST = 2**20  # bytes of a suite's file
 _MOST = 10_000_000  # faces: beyond it is a slip of the keyboard
 _EXAMPLES = {
     "seeds": "seeds = [0, 1, 2]",
@@ -137,13 +139,11 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
         example = files[0] if files else "my.toml"
         raise SuiteError(f"{unknown('suite', str(suite), packaged())}. A file is named by its path, such as {example}")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # an editor's mark of the encoding is no TOML
+        content = _content(path)
     except FileNotFoundError:
         others = sorted(path.parent.glob("*.toml")) if path.parent.is_dir() else []
         near = [str(other) for other in others if _is_suite(other)]
         raise SuiteError(f"{path}: there is no such suite. {unknown('suite', str(path), near)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
     apply(content, changes)
     _anchor(content, path.parent)
     try:
@@ -165,11 +165,31 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     return found
 
 
+def _content(path: Path) -> dict[str, Any]:
+    """What a TOML file says; an editor's mark of the encoding is no TOML.
+
+    Raises:
+        FileNotFoundError: there is none.
+        SuiteError: it is no regular file of a suite's size, or no TOML.
+    """
+    try:
+        state = path.stat()  # a device has no end, and a pipe waits for somebody to write
+        if not stat.S_ISREG(state.st_mode) or state.st_size > _LARGEST:
+            raise SuiteError(f"{path}: a suite is a text file of at most {_LARGEST >> 20} MiB, and this is none")
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise
+    except RecursionError:
+        raise SuiteError(f"{path}: cannot be read as TOML (lists in lists without end)") from None
+    except (ValueError, OSError) as error:  # no TOML, no UTF-8, a number of more digits than Python reads
+        raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
+
+
 def _is_suite(path: Path) -> bool:
     """Whether a TOML file may be a suite: it has tables of data and models, or cannot be read."""
     try:
-        return {"data", "model"} <= tomllib.loads(path.read_text(encoding="utf-8-sig")).keys()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
+        return {"data", "model"} <= _content(path).keys()
+    except (SuiteError, OSError):
         return True
 
 
@@ -203,7 +223,7 @@ def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -
 def _anchor(content: dict[str, Any], folder: Path) -> None:
     """Name the files of `plugins` and of `class = "my_models.py:Small"` by their whole paths."""
     if isinstance(content.get("plugins"), list):
-        content["plugins"] = [str((folder / Path(str(each)).expanduser()).resolve()) for each in content["plugins"]]
+        content["plugins"] = [os.path.realpath(folder / Path(str(each)).expanduser()) for each in content["plugins"]]
     for kind in ("data", "model"):
         tables = content.get(kind)
         for table in tables.values() if isinstance(tables, dict) else ():

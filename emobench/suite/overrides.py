@@ -66,7 +66,7 @@ def _keys(text: str) -> tuple[str, ...] | None:
     """`model."timm:x.y".lr` -> ("model", "timm:x.y", "lr"); None where it is no key."""
     try:
         table: Any = tomllib.loads(f"{text} = 0")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
     keys: list[str] = []
     while isinstance(table, dict) and len(table) == 1:
@@ -78,7 +78,7 @@ def _keys(text: str) -> tuple[str, ...] | None:
 def _value(text: str) -> Any:
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, more digits than Python reads, lists in lists without end
         return text
     return table["value"] if table.keys() == {"value"} else text
 

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from emobench.data.content import listing
 from emobench.errors import StoreError
@@ -37,22 +38,30 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
         "code": package_digest(),
         "libraries": [importlib.metadata.version(library) for library in _LIBRARIES],
         "plugins": [os.environ.get(plugins.VARIABLE), *plugins.stamps()],
-        "data": [str(data_root.resolve()), *datasets_of(suite, data_root)],
+        "data": [os.path.realpath(data_root), *datasets_of(suite, data_root)],
     }
     path = cells / "plans" / f"{key(made_of)}.json"
-    try:
-        found = read_json(path)
-        if all(listing(Path(source)) == digest for source, digest in found["listings"].items()):
-            planned = [Cell(**cell) for cell in found["cells"]]
-            rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces")}
-            return Plan(suite.name, planned, [], **rest)
-    except (FileNotFoundError, StoreError):
-        pass
+    found = _kept(path)
+    if found is not None and all(listing(Path(source)) == digest for source, digest in found["listings"].items()):
+        planned = [Cell(**cell) for cell in found["cells"]]
+        rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces")}
+        return Plan(suite.name, planned, [], **rest)
     plan = expand(suite, data_root)
     passed_over = broken("model", "dataset")
     for each in passed_over:
         print(f"emobench: passed over {each}", file=sys.stderr)
     if not plan.skipped and not plan.downloads and not passed_over:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(plan)})
+        content = asdict(plan)
+        write_json(path, {"schema_version": SCHEMA_VERSION, "plan": content, "digest": key(content)})
     return plan
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """A plan that was written before; None where there is none, or not the very one that was written."""
+    try:
+        found = read_json(path)
+        plan = found["plan"]
+        return plan if isinstance(plan, dict) and found["digest"] == key(plan) else None
+    except (FileNotFoundError, StoreError, KeyError, ValueError):  # NaN is no JSON
+        return None

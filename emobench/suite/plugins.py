@@ -70,7 +70,7 @@ def is_reference(name: str) -> bool:
 def anchored(name: str, folder: Path) -> str:
     """A reference whose file is named from a folder on, with the whole path of the file."""
     path, _, cls = name.rpartition(":")
-    return f"{(folder / Path(path).expanduser()).resolve()}:{cls}"
+    return f"{os.path.realpath(folder / Path(path).expanduser())}:{cls}"
 
 
 _of_suite: list[Path] = []  # the files that the suite at hand names
@@ -117,7 +117,7 @@ def use(named: Mapping[str, str | None]) -> None:
         SuiteError: one is missing, or cannot be imported.
         EmobenchError: one is another one by now.
     """
-    _of_suite[:] = [Path(path).resolve() for path in named]
+    _of_suite[:] = [Path(os.path.realpath(path)) for path in named]
     for path, sha256 in zip(_of_suite, named.values(), strict=True):
         wanted(path, "`plugins` names it from the suite's own folder on", sha256)
 
@@ -131,7 +131,7 @@ def files() -> list[Path]:
     """Those of the suite at hand and of `EMOBENCH_PLUGINS`; of a folder all but those that `_` or a dot begins."""
     found = list(_of_suite)
     for part in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        path = Path(part).expanduser().resolve()
+        path = Path(os.path.realpath(Path(part).expanduser()))  # also of links that lead back to themselves
         found += sorted(path.glob("[!_.]*.py")) if path.is_dir() else [path]
     return list(dict.fromkeys(found))
 
@@ -203,7 +203,7 @@ def load(path: Path, sha256: str | None = None) -> ModuleType:
         EmobenchError: it is another one by now.
         Exception: whatever the file raises.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     if (planned := _imported(path, sha256)) is not None:
         return planned
     source = path.read_bytes()
@@ -239,7 +239,7 @@ def _imported(path: Path, sha256: str | None) -> ModuleType | None:
 
 def _module_name(path: Path) -> str:
     """The same for the same path, and for no other one."""
-    return f"emobench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    return f"emobench_plugin_{path.stem}_{hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:8]}"
 
 
 def reference(cls: Any) -> str:

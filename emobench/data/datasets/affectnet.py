@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,6 +17,7 @@ from rich.progress import track
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import BOX, DataArguments
 from emobench.data.readers.beside import agreed_with_definition, names_beside
+from emobench.data.readers.files import read_small
 from emobench.data.readers.images import crop, is_picture
 from emobench.data.readers.labels import PROBLEM, Ids, agreed, questioned
 from emobench.data.readers.layouts import the_only
@@ -36,6 +38,7 @@ _TRAINING, _VALIDATION, _AUTOMATIC = map(table_names, ("training", "validation",
 _WRAPPERS = ("manually_annotated_file_lists", "automatically_annotated_file_list", "affectnet")
 _MANUAL_IMAGES = ("manually_annotated_images", "manually_annotated")
 _AUTOMATIC_IMAGES = ("automatically_annotated_images", "automatically_annotated")
+_LARGEST = 64 * 1024  # bytes of a .npy file that holds one value
 _SETS = {"train_set": "train", "val_set": "val"}
 
 
@@ -268,10 +271,11 @@ def _spelt(path: Path) -> str:
         RowError: it is something else than one value.
     """
     try:
-        values = np.load(path, allow_pickle=False).reshape(-1)  # never unpickled: a pickle may carry code
+        content = BytesIO(read_small(path, _LARGEST))
+        values = np.load(content, allow_pickle=False).reshape(-1)  # never unpickled: a pickle may carry code
     except (FileNotFoundError, EOFError):
         return ""  # not there, or empty
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # the last where a header promises more than there is room for
         if isinstance(error, ValueError) and "pickle" not in str(error):
             return ""  # cut off
         raise RowError(path, None, None, f"no number ({error})", "Unpack the annotations again.") from error

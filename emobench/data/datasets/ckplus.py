@@ -16,6 +16,7 @@ from annotated_types import Ge
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import DataArguments
 from emobench.data.readers.beside import agreed_with_definition
+from emobench.data.readers.files import read_small
 from emobench.data.readers.images import is_picture
 from emobench.data.readers.labels import Meaning
 from emobench.data.readers.layouts import the_only
@@ -28,6 +29,7 @@ from emobench.errors import DatasetError, RowError, to_text
 _SEQUENCE = re.compile(r"(S\d+)_(\d+)_(\d+)")  # subject, sequence, frame, as all its pictures are named
 _IMAGES, _LABELS = ("cohn-kanade-images",), ("emotion", "emotion_labels")
 _TABLES = table_names("ckextended")
+_LARGEST = 4096  # bytes of a sequence's label
 _Row = tuple[Path, str, str, str]  # path, label, subject, sequence
 _EXTENDED = {str(number): emotion for number, emotion in enumerate(ORDERS["ckextended"])}
 
@@ -177,7 +179,7 @@ def _label(folder: Path, meaning: Meaning) -> str | None:
         return None
     if len(files) > 1:
         raise DatasetError(f"{folder}: {len(files)} label files for one sequence. Keep one of them")
-    text = plain(files[0].read_text(encoding="utf-8", errors="replace"))
+    text = plain(read_small(files[0], _LARGEST).decode("utf-8", errors="replace"))
     order = {str(k): emotion for k, emotion in enumerate(ORDERS["ckplus"])}
     with suppress(ValueError):  # of what is no number, which `known` says
         whole = f"{float(text):.0f}" if float(text).is_integer() else text

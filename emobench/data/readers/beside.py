@@ -75,8 +75,8 @@ def _read(path: Path, read: Callable[[str], dict[int, str]]) -> dict[int, str]:
     """Id -> name; empty where the file says nothing of classes."""
     try:
         return read(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except Exception as error:  # parsers raise what they like, such as KeyError for `!!bool x`
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise RowError(path, None, None, f"cannot be read ({reason})", "Mend or remove the file.") from error
 
 
@@ -122,8 +122,17 @@ def _front_matter(text: str) -> dict[int, str]:
     return _of_column(dict(_class_labels(yaml.safe_load(parts[1]))))
 
 
-def _class_labels(content: Any, column: str = "") -> Iterator[tuple[str, Any]]:
-    """(column, names) of every ClassLabel in a description of features."""
+def _class_labels(content: Any, column: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """(column, names) of every ClassLabel in a description of features.
+
+    Args:
+        seen: what was looked into: an alias of YAML is the same object, and a few lines of them a tree of billions.
+    """
+    seen = set() if seen is None else seen
+    if isinstance(content, Mapping | list):
+        if id(content) in seen:
+            return
+        seen.add(id(content))
     if isinstance(content, Mapping):
         column = str(content.get("name", column))
         if content.get("_type") == "ClassLabel" and "names" in content:
@@ -132,10 +141,10 @@ def _class_labels(content: Any, column: str = "") -> Iterator[tuple[str, Any]]:
             if key == "class_label" and isinstance(value, Mapping):
                 yield column, value.get("names")
             else:
-                yield from _class_labels(value, column if key in ("dtype", "feature") else str(key))
+                yield from _class_labels(value, column if key in ("dtype", "feature") else str(key), seen)
     elif isinstance(content, list):
         for each in content:
-            yield from _class_labels(each, column)
+            yield from _class_labels(each, column, seen)
 
 
 def _of_column(labels: Mapping[str, Any]) -> dict[int, str]:

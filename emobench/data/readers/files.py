@@ -39,6 +39,24 @@ def read_whole(path: Path) -> bytes:
         raise cannot_open(path, error) from error
 
 
+def read_small(path: Path, most: int) -> bytes:
+    """The bytes of a label file that holds one value.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RowError: it is no regular file, has more than `most` bytes, or cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size <= most:
+            return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RowError(path, None, None, f"cannot be read ({error.strerror or error})", _MEND) from error
+    raise RowError(path, None, None, f"no file of at most {most:,} bytes, as one value has", _MEND)
+
+
 def regular(path: Path) -> int:
     """The size in bytes of a regular file; links are followed.
 

@@ -101,6 +101,8 @@ def _decoded(path: Path, data: bytes, upright: bool) -> np.ndarray:
         warnings.simplefilter("ignore")  # of decoders; our own limit of pixels is lower than Pillow's
         with Image.open(BytesIO(needed), formats=formats) as picture:
             _refuse_huge(path, picture.width, picture.height)
+            if picture.mode == "I" and picture.format == "TIFF":  # of other formats, 16 bits come as this mode too
+                raise RowError(path, None, None, "32-bit pixels have no fixed range", "Save it with 8 or 16 bits.")
             if picture.format in ("WEBP", "AVIF", "HEIF") and isinstance(exif := picture.info.get("exif"), bytes):
                 turn = orientation(exif)
             picture.load()

@@ -27,6 +27,7 @@ PACKED = ("", ".gz", ".xz")  # suffixes that may follow .csv
 _AGAIN = "Fetch the file again."
 _NOTHING = ("", "na", "n/a", "<na>", "null", "none")  # how tables write that there is no value
 _BYTES = re.compile(r"b(['\"])(.*)\1")  # bytes as Python prints them: b'3'
+_LONGEST = 2**20  # characters of a line; a row of 48 x 48 pixels has 9,216
 _NEAR = 0.75  # of difflib's ratio: from here on a column's name is taken for a misspelt one
 _NO_TABLES = {  # first bytes of what is no text -> (what it is, what to do)
     b"PK\x03\x04": ("a zip archive (or a spreadsheet)", "Unpack it first (unzip), or save the sheet as CSV."),
@@ -56,8 +57,11 @@ def _text(path: Path) -> Iterator[Any]:
     reached = [0]
 
     def lines(file: Any) -> Iterator[str]:
-        for line in file:
+        while line := file.readline(_LONGEST):  # a packed file may unpack to a line that fills the memory
             reached[0] += 1
+            if len(line) == _LONGEST:
+                found = f"a line of more than {_LONGEST:,} characters"
+                raise RowError(path, reached[0], None, found, _AGAIN)
             yield line
 
     try:
@@ -75,6 +79,8 @@ def _unpacker(path: Path) -> Any:
     Raises:
         RowError: it is an archive, a web page, a pointer of git-lfs and the like; says what to do.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise RowError(path, None, None, "no regular file", "Put the file itself there.")
     with path.open("rb") as file:
         head = file.read(HEAD)
     said = pointer(head)

@@ -55,6 +55,7 @@ CALIBRATED = (
     "Control, calibrated, is no share: the judges' own errors on real faces are taken off, so that real faces score 1, "
     "and faces that are easier to read than real ones more."
 )
+_COUNTED = ("face", "row", "person", "half", "level")  # columns that every face has a number in
 _WHAT = "calibrated control"  # what the panel's controls are checked by
 LEAST_SCORE = 1.05  # ES of real faces; a reader below it gives nearly the same answer to all
 _NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
@@ -110,6 +111,8 @@ def read(cell: MeasuredCell) -> JudgedFaces:
     """
     try:
         table = pd.read_parquet(cell.path)
+        if (wrong := _no_numbers(table)) is not None:
+            raise ValueError(f"{wrong} is missing, or holds no numbers")
         found = table[["asked", *(f"read_{place}" for place in range(len(cell.panel)))]].to_numpy()
     except FileNotFoundError:
         raise RawError(cell.path, "missing") from None
@@ -120,6 +123,17 @@ def read(cell: MeasuredCell) -> JudgedFaces:
     if not (table["kind"] == "real").any():
         raise RawError(cell.path, "no verdict on a real test face")
     return JudgedFaces(cell, table)
+
+
+def _no_numbers(table: pd.DataFrame) -> str | None:
+    """A column of verdicts that is missing or holds something else than numbers; None: all are as they should be."""
+    for name in ("kind", *_COUNTED, *(each for each in table.columns if each not in ("kind", *_COUNTED))):
+        if name not in table:
+            return name
+        numeric = name == "kind" or pd.api.types.is_numeric_dtype(table[name])
+        if not numeric or (name in _COUNTED and not np.isfinite(table[name]).all()):
+            return name
+    return None
 
 
 def units(part: pd.DataFrame) -> tuple[str, NDArray[np.int64]]:

@@ -175,7 +175,7 @@ class Recognition(Track):
 
     def read(self, cell: MeasuredCell) -> Predictions:
         try:
-            faces = pd.read_parquet(cell.path).sort_values("index", ignore_index=True)
+            faces = _named(pd.read_parquet(cell.path).sort_values("index", ignore_index=True))
             probabilities = faces[[f"p_{emotion}" for emotion in cell.emotions]].to_numpy(np.float64)
             predictions = faces["prediction"].to_numpy(np.int64)
             copied = faces.get("copied")  # predictions of before have none
@@ -288,6 +288,22 @@ class Recognition(Track):
         apart = {"leaked": faces.faces["leaked"], "copied": faces.faces.get("copied")}
         table = tally(certain, faces.faces["label"], **apart)
         return Predictions(faces.cell, faces.faces.assign(prediction=certain.argmax(1)), table)
+
+
+def _named(faces: pd.DataFrame) -> pd.DataFrame:
+    """Predictions whose faces and people have names, and whose marks are yes or no.
+
+    Raises:
+        KeyError, ValueError: a column is missing, or holds something else.
+    """
+    marks = [name for name in ("leaked", "copied") if name in faces]
+    if other := [name for name in marks if faces[name].dtype != bool]:
+        raise ValueError(f"{other[0]} is not yes or no")
+    for name in ("id", "subject"):
+        known = faces[name] if name == "id" else faces[name].dropna()
+        if not known.map(lambda each: isinstance(each, str)).all():
+            raise ValueError(f"{name} is no name")
+    return faces
 
 
 def _copied(faces: Predictions) -> int:
