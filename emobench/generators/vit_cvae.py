@@ -57,7 +57,7 @@ class ViTCVAE(ConditionalVAE):
         "ssim": 0.0,
         "perceptual": "none",
         "beta": 3e-4,
-        "epochs": 12,
+        "epochs": 24,
     }
 
     def __init__(
