@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,37 @@ def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> No
     assert "Usage" in shown
     if command:
         assert f"Example: emobench {' '.join(command)}" in shown
+
+
+ENDING = """
+import atexit, sys
+from emobench import cli
+
+def main():
+    atexit.register(print, "what a library does last")
+    print("said")
+    sys.exit({code!r})
+
+cli.main = main
+cli.command()
+"""
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(0, 0), (3, 3), (None, 0), ("why", 1)])
+def test_the_command_ends_at_once_and_in_order(code: object, exit_code: int) -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDING.format(code=code)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (exit_code, "said\nwhat a library does last\n")
+    assert ended.stderr == ("why\n" if code == "why" else "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_what_could_not_be_printed_is_said_at_the_end() -> None:
+    with open("/dev/full", "w") as full:
+        program = [sys.executable, "-c", ENDING.format(code=0)]
+        buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+        ended = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert ended.returncode == 120
+    assert "No space left on device" in ended.stderr
 
 
 def test_lists_and_details(emobench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,6 +44,19 @@ def test_a_cell_that_fails_there_is_kept(tiny: Path, tmp_path: Path, here: Path,
         == 1
     )
     assert "diverged" in next(results.glob("tiny*/leaderboard.md")).read_text()
+
+
+def of_garbage(said: Any) -> None:
+    said.send((gc.isenabled(), gc.get_freeze_count()))
+
+
+def test_a_cell_collects_no_garbage_among_what_the_server_imported() -> None:
+    """Going through it copied most of the memory that the two share."""
+    here, there = multiprocessing.Pipe()
+    Local().context.Process(target=of_garbage, args=(there,)).start()
+    enabled, frozen = here.recv()
+    assert enabled
+    assert frozen > 500_000  # objects
 
 
 def test_engines_are_found_by_name_or_by_file(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

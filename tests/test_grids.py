@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from emobench.cli import main
@@ -45,6 +47,40 @@ def test_every_face_keeps_its_pixels_beside_the_names(tmp_path: Path) -> None:
     top = other[: -pixels.shape[0], -pixels.shape[1] :]
     assert all(part.min() < 120 for part in np.split(top, 5, 1))  # and above every column
     assert (tmp_path / "made.webp").read_bytes() == before
+
+
+def test_a_picture_is_drawn_again_where_what_it_shows_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep writes its board after every cell, and most of its pictures show what they showed before."""
+    times: list[object] = []
+    save = Figure.savefig
+
+    def counted(figure: Figure, *args: Any, **options: Any) -> None:
+        times.append(args)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", counted)
+    path, made = tmp_path / "a.webp", tmp_path / "made.webp"
+    faces(made, 3, 5)
+
+    def write(shares: list[float], lines: list[str], sign: str) -> tuple[bytes, ...]:
+        matrix = np.array(shares).reshape(2, 2)
+        figures.confusion(tmp_path / "new" / f"{sign}.webp", matrix, ["happy", "sad"], "vit")
+        figures.grid(path, made, lines)
+        return (tmp_path / "new" / f"{sign}.webp").read_bytes(), path.read_bytes()
+
+    names = ["happy", "sad", "fear"]
+    first = write([0.25, 0.75, 1, 0], names, "here")
+    assert len(times) == 2
+    path.unlink()
+    assert write([0.25, 0.75, 1, 0], names, "there") == first
+    assert len(times) == 2
+    other = write([0.5, 0.5, 1, 0], [*names[:2], "anger"], "there")
+    assert len(times) == 4
+    assert all(one != another for one, another in zip(first, other, strict=True))
+    Image.open(made).transpose(Image.Transpose.ROTATE_180).save(made, "WEBP", lossless=True)
+    assert write([0.25, 0.75, 1, 0], names, "here")[0] == first[0]
+    assert len(times) == 5  # the faces changed under their file's name
+    assert path.read_bytes() != first[1]
 
 
 @pytest.mark.parametrize(("lines", "columns"), [(4, 0), (3, 4), (0, 0)])
