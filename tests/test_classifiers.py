@@ -66,7 +66,7 @@ def build(name, seed=0, **changes):
     cls = classes("model")[name]
     options = dict(SMALL.get(name, {"size": (cls.recipe and cls.recipe.size) or 48}))
     if cls.needs:
-        options = {"size": 32, "members": [build("resnet18", 1), build("cnn21", 2)]}
+        options = {"size": 32, next(iter(cls.needs)): [build("resnet18", 1), build("cnn21", 2)]}
     return cls(emotions=EMOTIONS, **{**options, **changes})
 
 
@@ -237,7 +237,7 @@ def test_hparams_are_plain_and_build_the_same_model_again(name):
     model = build(name).eval()
     plain = dict(model.hparams)
     assert json.loads(json.dumps(plain)) == plain
-    needs = {"members": model.members} if name == "ensemble" else {}
+    needs = {role: model.members for role in type(model).needs}
     again = rebuilt(model, **needs)
     assert dict(again.hparams) == plain
     assert not again.training

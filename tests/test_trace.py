@@ -39,6 +39,10 @@ test = 24
 [data.mine]
 class = "folder:mine"
 size = 32
+[data.crossed]
+class = "folder:mine"
+size = 32
+cross_validate = 2
 [model.resnet18]
 width = 0.0625
 batch = 16
