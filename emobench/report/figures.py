@@ -9,7 +9,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def _once(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Pa
         with replacing(path) as temporary:
             temporary.write_bytes(_drawn[shown])
 
-    return drawn
+    return cast(Callable[Concatenate[Path, P], None], drawn)
 
 
 def _content(argument: Any) -> Any:

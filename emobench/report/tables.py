@@ -10,6 +10,7 @@ import numpy as np
 
 from emobench.evaluation.tracks.recognition import cannot_fail
 from emobench.evaluation.tracks.track import Check, Column, Key, Name, Ranking
+from emobench.metrics import intervals
 from emobench.report.board import AT_CHANCE, Board, Entry, Number, Section
 from emobench.report.page import (
     Block,
@@ -540,10 +541,10 @@ def _few_faces(section: Section) -> Iterator[Text]:
     scores = [entry.numbers[key] for entry in section.measured if key in entry.numbers] if key is not None else []
     if section.track.name != "recognition" or not scores or max(score.n or 0 for score in scores) >= FEW:
         return
-    pairs = section.comparisons.get(section.track.rankings[0].name, [])
-    widths = [each.high - each.low for each in pairs if each.low is not None and each.high is not None]
-    if not widths:  # of one row alone: against another like it, that errs for itself
-        widths = [math.sqrt(2) * (each.high - each.low) for each in scores if None not in (each.low, each.high)]
+    pairs: Sequence[Number | intervals.Comparison] = section.comparisons.get(section.track.rankings[0].name, [])
+    of_one = 1.0 if pairs else math.sqrt(2)  # of one row alone: against another like it, that errs for itself
+    given = [(each.low, each.high) for each in pairs or scores]
+    widths = [of_one * (high - low) for low, high in given if low is not None and high is not None]
     if not widths:
         return
     least = _FOUND * float(np.median(widths)) / (2 * 1.96)

@@ -81,7 +81,7 @@ def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule) -> Eva
     predictions, speed = recognition.measure(model, data, metrics_of("recognition"))
     write_table(store.eval_folder(cell.fit_key, cell.eval_key) / "predictions.parquet", predictions)
     values, per_emotion = summary(predictions, data.emotions)
-    network = model.members[0] if isinstance(model, CrossValidated) else model  # by which its size is known
+    network: Any = model.members[0] if isinstance(model, CrossValidated) else model  # by which its size is known
     return Evaluation(
         dataset=_described(cell, data),
         tracks={"recognition": TrackValues(values=values, per_emotion=per_emotion, faces_per_s=speed)},

@@ -147,10 +147,12 @@ def together(fits: Sequence[Record]) -> Fit:
             }
         )
     if scores and len(scores) == len(fits):
-        means = {
-            name: fmean(getattr(each, name) for each in scores) for name in ("macro_f1", "accuracy", "loss", "epoch")
-        }
-        validation = Validation(**{**means, "epoch": round(means["epoch"])})
+        validation = Validation(
+            macro_f1=fmean(each.macro_f1 for each in scores),
+            accuracy=fmean(each.accuracy for each in scores),
+            loss=fmean(each.loss for each in scores),
+            epoch=round(fmean(each.epoch for each in scores)),
+        )
     return Fit(cost=cost, validation=validation, versions=versions(), hardware=hardware())
 
 
