@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_a_picture_is_drawn_again_where_what_it_shows_changed(tmp_path: Path, mo
         save(figure, *args, **options)
 
     monkeypatch.setattr(Figure, "savefig", counted)
+    monkeypatch.setattr(figures, "_drawn", OrderedDict())  # whatever other tests drew in this process
     path, made = tmp_path / "a.webp", tmp_path / "made.webp"
     faces(made, 3, 5)
 
