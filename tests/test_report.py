@@ -545,7 +545,7 @@ def test_the_first_table_has_seven_columns_and_unbroken_intervals(results: Resul
     start = next(k for k, line in enumerate(lines) if line.startswith("| rank: macro F1 |"))
     assert lines[start] == "| rank: macro F1 | model | macro F1 | behind the first | accuracy | weighted F1 | flags |"
     (good,) = (line for line in lines[start:] if line.startswith("| 1 | good |"))
-    assert re.search(r"\| 0\.\d{3}\u00a0\(0\.\d{3}–", good)
+    assert re.search(r"\| 0\.\d{3}\u00a0\(0\.\d{3}–\u2060\d", good)
     further = next(line for line in lines[start:] if line.startswith("| model | ECE |"))
     assert further.endswith("| of the recipe | seeds | hardware |")
 

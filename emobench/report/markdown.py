@@ -118,8 +118,9 @@ def _block(block: Block) -> Iterator[str]:
 
 
 def _unbroken(cell: str) -> str:
-    """A number and its interval stay on one line of a cell: the blank between them is one that does not break."""
-    return re.sub(r"(?<=\d) \((?=[−\d])", "\u00a0(", cell)
+    """A number and its interval stay on one line of a cell: neither the blank nor the dash between them breaks it."""
+    cell = re.sub(r"(?<=\d) \((?=[−\d])", "\u00a0(", cell)
+    return re.sub(r"(\(−?[\d.,]+)–(?=[−\d])", "\\1–\u2060", cell)
 
 
 def written(text: Text) -> str:
