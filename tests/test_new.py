@@ -35,21 +35,34 @@ def elsewhere(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], str]:
+    """A file of each kind; what the command said; and what came of their tests, all in one run, verbosely."""
+    place = tmp_path_factory.mktemp("written")
+    said = {}
+    for kind in KINDS:
+        made = elsewhere(place, "emobench", "new", kind, "my-own_one", "--out", f"{kind}/my_{kind}.py")
+        assert made.returncode == 0, made.stderr
+        said[kind] = made.stdout
+    files = [f"{kind}/test_my_{kind}.py" for kind in KINDS]
+    tested = elsewhere(place, "pytest", "-v", "-p", "no:cacheprovider", *files)
+    return place, said, tested.stdout + tested.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_written_test_passes(kind: str, tmp_path: Path) -> None:
+def test_the_written_test_passes(kind: str, written: tuple[Path, dict[str, str], str]) -> None:
     """The very files, tested as their own command says, which trains a suite with them."""
-    made = elsewhere(tmp_path, "emobench", "new", kind, "my-own_one", "--out", "sub/mine.py")
-    assert made.returncode == 0, made.stderr
-    assert "python -m pytest sub/test_mine.py" in made.stdout
-    assert "emobench bench sub/try-my-own_one.toml" in made.stdout
-    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["mine.py", "test_mine.py"]
-    tested = elsewhere(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "sub/test_mine.py")
-    assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert re.search(r"^[2-9] passed", tested.stdout, re.MULTILINE)
+    place, said, tested = written
+    assert f"python -m pytest {kind}/test_my_{kind}.py" in said[kind]
+    assert f"emobench bench {kind}/try-my-own_one.toml" in said[kind]
+    assert sorted(path.name for path in (place / kind).glob("*.py")) == [f"my_{kind}.py", f"test_my_{kind}.py"]
+    ended = re.findall(rf"^{kind}/test_my_{kind}\.py::\S+ (\w+)", tested, re.MULTILINE)
+    assert len(ended) >= 2, tested
+    assert set(ended) == {"PASSED"}, tested
     for command in (("check", "--select", "E,F,I,UP,B"), ("format", "--diff")):
-        linted = elsewhere(tmp_path / "sub", "ruff", command[0], "--isolated", *command[1:], "--line-length=120", ".")
+        linted = elsewhere(place / kind, "ruff", command[0], "--isolated", *command[1:], "--line-length=120", ".")
         assert linted.returncode == 0, linted.stdout
 
 
