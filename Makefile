@@ -24,7 +24,7 @@ smoke: $(READY)  ## the whole way in about a minute
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-quick: $(READY)  ## those that take no training, for the working loop
+test-quick: $(READY)  ## those that neither train nor take seconds, for the working loop
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 lint: $(READY)  ## ruff, mypy, and hadolint for the Dockerfile

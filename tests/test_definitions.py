@@ -665,6 +665,7 @@ def digests_of_the_package(python: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_package_itself_has_the_same_digests_on_every_python() -> None:
     found = digests_of_the_package(sys.executable)
     assert found["piece"] == REAL_DIGEST

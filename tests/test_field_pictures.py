@@ -321,6 +321,7 @@ for pixels in (False, True):
 """
 
 
+@pytest.mark.slow
 def test_devices_pipes_and_huge_files_cost_neither_memory_nor_the_run(tmp_path: Path) -> None:
     place = tree(tmp_path / "faces")
     (place / "sad" / "z.png").symlink_to("/dev/zero")
@@ -546,6 +547,7 @@ def test_what_is_published_follows_the_umask(tmp_path: Path, mask: int, file: in
         assert mode == (directory if path.is_dir() else file), (path, oct(mode))
 
 
+@pytest.mark.slow
 def test_weights_and_records_of_a_cell_follow_the_umask(tiny: Path, tmp_path: Path) -> None:
     one = ["--set", "model.resnet18.epochs=1", "--results", str(tmp_path / "results")]
     command = [sys.executable, "-m", "emobench", "bench", str(tiny), *one]

@@ -38,6 +38,7 @@ def peak(folder: Path) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_faces_of_all_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell more takes its ranks' resamples, 16 kB, and its numbers; its faces alone took 5 MB."""
     monkeypatch.setattr(board, "AT_ONCE", 4)

@@ -87,6 +87,7 @@ def test_the_doctor_sees_that_downloads_are_allowed(
     assert "Downloads are allowed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"])
 def test_a_run_that_is_offline_by_any_spelling_tells_other_libraries_so(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -149,6 +150,7 @@ def test_predict_of_a_board_without_weights_names_the_command(
         assert "trained in" in said
 
 
+@pytest.mark.slow
 def test_an_account_without_a_home_is_told_what_to_set(tmp_path: Path) -> None:
     suite = tmp_path / "tiny.toml"
     suite.write_text(TINY)

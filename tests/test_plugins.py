@@ -150,6 +150,7 @@ def test_classes_found_in_three_ways_run_as_any_other(
     assert package.load(results, "mine", "from_folder").name == "from_folder"
 
 
+@pytest.mark.slow
 def test_a_cell_that_starts_cold_finds_its_classes(three_ways: Path, tmp_path: Path) -> None:
     cell = next(cell for cell in expand(load(three_ways), tmp_path).cells if cell.row == "small")
     write_json(tmp_path / "job.json", {"schema_version": 1, **Job(cell, tmp_path / "results", tmp_path).plain()})
@@ -251,6 +252,7 @@ def test_files_and_classes_that_are_not_there_are_refused(tiny: Path, tmp_path: 
         expand(load(tiny, ["data.x.class='good.py:Good'"]), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_broken_file_of_the_package_costs_only_its_own_class(tiny: Path, tmp_path: Path) -> None:
     """A copy of the package with an edit that went wrong; the fork server imports the same files."""
     shutil.copytree(Path(package.__file__).parent, tmp_path / "copy" / "emobench")

@@ -82,6 +82,7 @@ def share(cell: Cell, folder: Path) -> float:
 OWN = 15 * 64  # faces of ResNet18's recipe: 15 epochs of two batches of 32, of 80 faces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "faces"),
     [

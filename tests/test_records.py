@@ -97,6 +97,7 @@ def test_every_field_of_a_real_record_refuses_what_does_not_fit(kind: str, tmp_p
     assert [each for each, refused in tried.items() if not refused] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COMMITTED)
 def test_every_field_of_a_record_of_version_1_is_checked_too(kind: str, tmp_path: Path) -> None:
     """As far as it is taken over; what it holds twice is passed over."""

@@ -157,6 +157,7 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
     assert_same(outcome(through), outcome(killed))
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_ends_the_sweep_in_order(pausing: Path, tmp_path: Path) -> None:
     pause(pausing)
     command = [sys.executable, "-m", "emobench", "bench", str(pausing), "--results", str(tmp_path / "results")]

@@ -287,6 +287,7 @@ def test_a_judge_with_other_weights_judges_again(
     assert fed != former
 
 
+@pytest.mark.slow
 def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
     made_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

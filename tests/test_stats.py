@@ -324,6 +324,7 @@ def test_coverage_of_macro_f1_and_control() -> None:
     assert SIMULATION["control_intervals"](0.5, 3, 150, 200).covered >= 0.91
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 @pytest.mark.parametrize("regime", ["face", "seed", "face × seed"])
 def test_coverage(regime: str, seeds: int) -> None:

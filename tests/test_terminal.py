@@ -57,6 +57,7 @@ def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[byt
     return subprocess.run(line, capture_output=True, cwd=folder, env={**os.environ, **ASCII})
 
 
+@pytest.mark.slow
 def test_the_command_in_the_c_locale(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(SUITE, encoding="utf-8")
     ran = command("bench", "tiny.toml", folder=tmp_path)

@@ -43,6 +43,7 @@ def test_what_the_user_says_stays(
     assert {name: os.environ[name] for name in WAITING if name in os.environ} == expected
 
 
+@pytest.mark.slow
 def test_the_fork_server_is_started_with_it_and_a_cold_cell_loads_torch_after_it(
     environment: pytest.MonkeyPatch,
 ) -> None:

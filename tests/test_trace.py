@@ -21,7 +21,7 @@ from emobench.suite.expand import expand
 from emobench.suite.file import load
 from emobench.suite.keys import datasets_in, name_of
 
-pytestmark = pytest.mark.timeout(1200)  # the trace slows every call down
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # the trace slows every call down
 
 SUITE = """
 seeds = [0]

@@ -87,6 +87,7 @@ def test_the_wheel_holds_the_whole_package(wheel: Path) -> None:
     assert {"emobench/py.typed", *(f"emobench/suites/{name}.toml" for name in ("smoke", "demo", "full"))} <= held
 
 
+@pytest.mark.slow
 def test_smoke_runs_from_an_empty_folder_where_the_checkout_is_not(environment: Path, tmp_path: Path) -> None:
     (site,) = environment.glob("lib/python*/site-packages")
     where = json.loads(run(environment / "bin" / "python", "-c", WHERE, cwd=tmp_path))
