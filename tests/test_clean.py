@@ -21,16 +21,16 @@ from conftest import TINY
 from test_report import Results
 
 import emobench as package
-from emobench.files import write_json
 from emobench.runner import store as storing
 from emobench.runner.build import build_data
 from emobench.runner.record import Record
 from emobench.runner.store import Origin, Store
 from emobench.runner.sweep import write_suite
 from emobench.runner.usage import delete, sweeping, unused
-from emobench.suite.cell import Cell, Plan
+from emobench.suite.cell import Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
+from emobench.suite.plan_cache import keep
 
 Emobench = Callable[..., int]
 HOLD = (
@@ -222,12 +222,8 @@ def test_a_plan_goes_with_its_cells(results: Results, tmp_path: Path) -> None:
     plan = planned(tmp_path)
     origin = Origin.of(load(tmp_path / "tiny.toml"), results.folder)
     write_suite(results.folder, plan, origin)
-    cells = [vars(replace(cell)) for cell in plan.cells]
-    names = {field for field in Cell.__dataclass_fields__}
-    content = {"schema_version": 1, "cells": [{name: cell[name] for name in names} for cell in cells]}
     path = results.folder / "cells" / "plans" / "mine.json"
-    path.parent.mkdir()
-    write_json(path, content)
+    keep(path, plan)
     assert path not in listed(results.folder)
     write_suite(results.folder, replace(plan, cells=plan.cells[:1]), origin)
     assert path in listed(results.folder)

@@ -42,7 +42,6 @@ class VGG16(EmotionClassifier):
     channels_last = True
     # Di Iorio's comparison, as for ResNet18: the ViT's balance, batch and epochs, but plain cross-entropy.
     recipe = Recipe(batch=32, epochs=15, patience=3, oversample=2.0, undersample=0.4)
-    # The document gives no rate for SGD; 0.01 ends the range that it explored. Weight decay as for its ViT.
     small_faces: ClassVar[Mapping[str, Any]] = {
         "width": 0.25,
         "stem": "small",
@@ -60,6 +59,7 @@ class VGG16(EmotionClassifier):
         "weight_decay": 1e-2,
         "schedule": "onecycle",
     }
+    # The document gives no rate for SGD; 0.01 ends the range that it explored. Weight decay as for its ViT.
     defaults: ClassVar[TrainingArguments] = {"optimizer": "sgd", "lr": 0.01, "schedule": "step"}
 
     def __init__(

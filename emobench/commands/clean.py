@@ -47,12 +47,11 @@ def clean(results: Path, *, dry_run: bool, yes: bool) -> int:
 
 def _list(items: Sequence[Unused]) -> str:
     """Print what is not in use; returns its size in all."""
-    sizes = [item.size for item in items]
     if not items:
         print("Nothing is unused.")
-    for item, size in zip(items, sizes, strict=True):
-        print(f"{_bytes(size):>10}  {shown(item.what)}: {shown(item.path)}")
-    total = _bytes(sum(sizes))
+    for item in items:
+        print(f"{_bytes(item.size):>10}  {shown(item.what)}: {shown(item.path)}")
+    total = _bytes(sum(item.size for item in items))
     if items:
         print(f"{total:>10}  in all, which no board and no running sweep uses")
     return total

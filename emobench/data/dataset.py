@@ -53,9 +53,6 @@ DEFAULTS = DataArguments(
 )
 
 
-_PARTS = ("cross_validate", "held_out")
-
-
 class Dataset(ABC):
     """Faces with emotions: listed, audited, split, and packed at one size. The user's folder is only read.
 
@@ -97,6 +94,7 @@ class Dataset(ABC):
     family: ClassVar[str | None] = None  # the argument that follows `name` and a colon; None: there is none
     expects: ClassVar[str] = ""  # how the files must lie below the folder; "": needs none
     classes: ClassVar[tuple[str, ...] | None] = None  # K classes by definition; None: those that occur
+    unless_none: ClassVar[tuple[str, ...]] = ("cross_validate", "held_out")  # in settings and keys where they are given
     together: ClassVar[tuple[str, ...]] = ("hash",)  # columns of which equal values never cross a split drawn here
 
     emotions: tuple[str, ...]
@@ -120,7 +118,8 @@ class Dataset(ABC):
                 f"{self.name}: held_out = {held_out}, but cross_validate = {folds or 'none'}. Parts are counted from 0"
             )
         self.cross = None if folds is None else (held_out, folds)
-        told = {name: each for name in ("labels", "ignore", *_PARTS) if (each := given.get(name)) or each == 0}
+        told = {name: each for name in ("labels", "ignore") if (each := given.get(name))}
+        told |= {name: given[name] for name in self.unless_none if given[name] is not None}
         self.settings = {"class": type(self).__qualname__, **settings, **told}
         self.fold: tuple[int, int] | None = None  # (k, n): the k-th of n parts by subject is the test split
         self.notes: list[str] = []

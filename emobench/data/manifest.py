@@ -134,11 +134,12 @@ class Manifest:
             try:
                 drawn = cross is not None or bool(index["split"].isna().all())  # copies in official splits are counted
                 twins = _twins(index[good], (*together, "copy") if drawn else together)
-                split, more = complete(index[good].assign(twin=twins), place, fold, cross)
+                whole = index[good].assign(twin=twins)
+                split, more = complete(whole, place, fold, cross)
                 faces.loc[good, "split"] = split
                 if cross is not None and cross[0] is None:
                     faces[PART] = NO_LABEL
-                    faces.loc[good, PART] = parts(index[good].assign(twin=twins), cross[1])
+                    faces.loc[good, PART] = parts(whole, cross[1])
                     notes += more
                 else:
                     notes += more + _absent(faces, emotions)

@@ -66,7 +66,10 @@ def complete(
         if named or not by_subject:
             remedy = "Leave `folds` out, or use a layout that names subjects"
             raise DatasetError(f"{place}: folds are by subject, and no subjects are known here. {remedy}")
-        split = pd.Series(_folds(index["label"], groups, *fold), index=index.index)
+        test, folds = fold
+        mine = parts(index, folds)
+        places = [mine == test, mine == (test + 1) % folds]
+        split = pd.Series(np.select(places, ["test", "val"], "train").astype(object), index=index.index)
         notes.append(f"fold {fold[0]} of {fold[1]} by subject is the test split, the next one validation")
         drawn = index.index
     elif named <= {"train"}:
@@ -91,7 +94,7 @@ def complete(
 
 
 def parts(index: pd.DataFrame, folds: int) -> np.ndarray:
-    """(n,) of a cross-validation the part of every face, from 0: stratified, people and copies together."""
+    """(n,) the part of every face, of `folds`, from 0: stratified, people and copies together."""
     groups, _ = _groups(index)
     return assign(index["label"], groups, {str(k): 1 / folds for k in range(folds)}).astype(int)
 
@@ -116,11 +119,6 @@ def _check_cross(
     if groups.nunique() < folds:
         what = "people" if by_subject else "faces that are no copies of each other"
         raise DatasetError(f"{place}: cross_validate = {folds}, but there are {groups.nunique()} {what}. Take fewer")
-
-
-def _folds(labels: pd.Series, groups: pd.Series, fold: int, folds: int) -> np.ndarray:
-    parts = assign(labels, groups, {str(k): 1 / folds for k in range(folds)}).astype(int)
-    return np.select([parts == fold, parts == (fold + 1) % folds], ["test", "val"], "train").astype(object)
 
 
 def assign(labels: pd.Series, groups: pd.Series, shares: Mapping[str, float]) -> np.ndarray:

@@ -113,9 +113,7 @@ def moved(section: Section, entry: Entry, key: Key) -> Spread | None:
         return Spread(deviation(values, relative), len(values) - 1, relative)
     trained = "yes" if "under-trained" in entry.flags else "no"
     wanted = (section.track.name, entry.cells[0].model, trained, key.metric, key.emotion)
-    found = [
-        each for each in table() if (each.track, each.model, each.under_trained, each.metric, each.emotion) == wanted
-    ]
+    found = [each for each in table() if each.row == wanted]
     same = [each for each in found if (each.dataset, each.size) == (section.dataset, section.size)]
     if not found:
         return None

@@ -13,6 +13,7 @@ Whatever cannot be read is never deleted. Imports no torch.
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import re
@@ -54,9 +55,9 @@ class Unused:
     fit_key: str = ""
     lock: Path | None = None
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
-        """Bytes of its files."""
+        """Bytes of its files, counted once."""
         return size_of(self.path)
 
 
@@ -247,6 +248,12 @@ def unused(results: Path, cache: Path | None) -> tuple[list[Unused], dict[Path, 
         cache: of the datasets; None: not looked at. It is shared by all results folders, and what it loses is made
             again when it is wanted.
     """
+    found, of = _found(results, cache)
+    return sorted(found, key=lambda each: -each.size), of.problems
+
+
+def _found(results: Path, cache: Path | None) -> tuple[list[Unused], Used]:
+    """As `unused`, in no order, so that no size is asked for; and what is in use."""
     of, store = used(results), Store(results)
     found: list[Unused] = []
     if of.unknown:
@@ -255,7 +262,7 @@ def unused(results: Path, cache: Path | None) -> tuple[list[Unused], dict[Path, 
         found += _of_store(of, store)
     if cache is not None and of.boards and not of.unknown:
         found += _of_cache(of, cache)
-    return sorted(found, key=lambda each: -each.size), of.problems
+    return found, of
 
 
 def _of_store(of: Used, store: Store) -> Iterator[Unused]:
@@ -324,14 +331,14 @@ def _evaluations(of: Used, folder: Path) -> Iterator[Unused]:
 
 
 def _is_unused_plan(of: Used, path: Path) -> bool:
-    try:
-        cells = [Cell(**cell) for cell in read_json(path)["cells"]]
-        return not all(cell.eval_key in of.cells.get(cell.fit_key, ()) for cell in cells)
-    except FileNotFoundError:
+    from emobench.suite.plan_cache import kept  # with all that plans are made of
+
+    if (plan := kept(path)) is None:
+        if path.exists():
+            of.problems[path] = "no plan that can be read"
         return False
-    except (StoreError, KeyError, TypeError, ValueError) as error:
-        of.problems[path] = f"no plan that can be read ({error})"
-        return False
+    cells = [Cell(**cell) for cell in plan["cells"]]
+    return not all(cell.eval_key in of.cells.get(cell.fit_key, ()) for cell in cells)
 
 
 def _of_cache(of: Used, cache: Path) -> Iterator[Unused]:
@@ -409,7 +416,7 @@ def delete(results: Path, items: Iterable[Unused], cache: Path | None) -> Iterat
 
     A cell is deleted while its lock is held, under another name: whoever comes meanwhile finds none and makes it again.
     """
-    now = {each.path for each in unused(results, cache)[0]}
+    now = {each.path for each in _found(results, cache)[0]}
     for item in items:
         try:
             why = _delete(Store(results), item) if item.path in now else "in use by now, or gone"

@@ -380,13 +380,10 @@ def _data_entry(data: DataRow) -> dict[str, Any]:
     """What a fit's key holds of a dataset."""
     from emobench.suite.catalog import plain
 
+    unsaid = {"max_bad", *(name for name in data.cls.unless_none if data.arguments.get(name) is None)}
     return {
         "dataset": data.cls.name,
-        "arguments": {
-            name: value
-            for name, value in plain(data.arguments).items()
-            if name != "max_bad" and not (value is None and name in ("cross_validate", "held_out"))
-        },
+        "arguments": {name: value for name, value in plain(data.arguments).items() if name not in unsaid},
         "fingerprint": data.module.fingerprint,
     }
 

@@ -41,7 +41,7 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
         "data": [os.path.realpath(data_root), *datasets_of(suite, data_root)],
     }
     path = cells / "plans" / f"{key(made_of)}.json"
-    found = _kept(path)
+    found = kept(path)
     if found is not None and all(listing(Path(source)) == digest for source, digest in found["listings"].items()):
         planned = [Cell(**cell) for cell in found["cells"]]
         rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces")}
@@ -51,13 +51,18 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
     for each in passed_over:
         print(f"emobench: passed over {each}", file=sys.stderr)
     if not plan.skipped and not plan.downloads and not passed_over:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = asdict(plan)
-        write_json(path, {"schema_version": SCHEMA_VERSION, "plan": content, "digest": key(content)})
+        keep(path, plan)
     return plan
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
+def keep(path: Path, plan: Plan) -> None:
+    """Write a plan with the digest by which `kept` knows it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = asdict(plan)
+    write_json(path, {"schema_version": SCHEMA_VERSION, "plan": content, "digest": key(content)})
+
+
+def kept(path: Path) -> dict[str, Any] | None:
     """A plan that was written before; None where there is none, or not the very one that was written."""
     try:
         found = read_json(path)
