@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from emobench.data.augment import active
+from emobench.data.balance import Balance
 from emobench.data.dataset import SOFT, DataArguments, Dataset
 from emobench.data.loaders import (
-    Balance,
     Batch,
     PackedFaces,
     TrainBatches,

@@ -152,10 +152,12 @@ def _best(section: Section, ranking: Ranking) -> Text:
     first = ranked[0]
     leads: Text = (Name(first.name), " leads with ", *_scored(ranking, first, key), _unfit(first))
     if whole:
-        return (*leads, "; of the rows that had at least half of their recipe ", *_winner(section, ranking, whole))
+        among = "that had at least half of their recipe" if _short(first) else "that are better"
+        return (*leads, f"; of the rows {among} ", *_winner(section, ranking, whole))
     if all(AT_CHANCE in entry.flags for entry in ranked):
         return (*leads, "; nor is any other row, so there is no winner" if len(ranked) > 1 else "; there is no winner")
-    return (*leads, "; no row had half of its recipe, so there is no winner")
+    which = "no row" if all(_short(entry) for entry in ranked) else "no row that is better"
+    return (*leads, f"; {which} had half of its recipe, so there is no winner")
 
 
 def _scored(ranking: Ranking, entry: Entry, key: Key) -> Text:

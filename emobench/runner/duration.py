@@ -10,11 +10,14 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from emobench.data.balance import Balance
 from emobench.errors import StoreError
 from emobench.runner.record import Record, read_record
 from emobench.runner.store import Store
@@ -100,15 +103,8 @@ def faces(cell: Cell, plan: Plan) -> float:
     there: Counter[str] = Counter()
     for dataset in plan.faces if "joint" in cell.fit["data"] else [cell.dataset]:
         there.update(plan.faces[dataset])
-    return float(recipe["epochs"] * sum(_seen(recipe, [n for n in there.values() if n])))
-
-
-def _seen(recipe: Mapping[str, Any], available: Sequence[int]) -> list[float]:
-    """Faces of each emotion in an epoch, as `emobench.data.loaders.Balance` counts them."""
-    share = 1.0 if recipe["undersample"] is None else recipe["undersample"]
-    cap = max(share * max(available, default=0), min(available, default=0))
-    seen = (min(n * max(1.0, recipe["oversample"]), cap) for n in available)
-    return [max(each, recipe["rotate_to"] or 0) for each in seen]
+    balance = Balance(recipe["oversample"], recipe["undersample"], recipe["rotate_to"])
+    return float(recipe["epochs"] * balance.counts(np.array(list(there.values()))).sum())
 
 
 def _side(recipe: Mapping[str, Any], size: int) -> int:
