@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import subprocess
 
 gc.disable()  # until all tests are collected: what is imported stays
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -290,3 +291,16 @@ def _made(suite: Path) -> Path:
             assert not stop.value.code, logs
             (folder / "done").touch()
     return folder / "results"
+
+
+@pytest.fixture
+def committed_boards() -> list[Path]:
+    """The folders of the boards that are committed."""
+    import spread  # of benchmarks/
+
+    if not (spread.RESULTS / "reference-recognition").exists():
+        pytest.skip("the reference boards are not here")
+    try:
+        return spread.committed()
+    except subprocess.CalledProcessError:
+        pytest.skip("not a clone of the repository")

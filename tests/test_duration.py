@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rates as script
-import spread
 from conftest import TINY
 
-from emobench.data.loaders import Balance
+from emobench.data.balance import Balance
 from emobench.runner import duration
 from emobench.runner.duration import Durations, faces
 from emobench.runner.record import Record, read_record
@@ -38,14 +36,8 @@ def with_recipe(cell: Cell, **changes: Any) -> Cell:
     return replace(cell, fit={**cell.fit, "recipe": {**cell.fit["recipe"], **changes}})
 
 
-def test_the_packaged_rates_are_what_the_script_makes_of_the_committed_boards() -> None:
-    if not (RESULTS / "demo").exists():
-        pytest.skip("the reference boards are not here")
-    try:
-        boards = spread.committed()
-    except subprocess.CalledProcessError:
-        pytest.skip("not a clone of the repository")
-    assert duration.TABLE.read_text() == script.written(boards), (
+def test_the_packaged_rates_are_what_the_script_makes_of_the_committed_boards(committed_boards: list[Path]) -> None:
+    assert duration.TABLE.read_text() == script.written(committed_boards), (
         "committed boards have new fits: run benchmarks/rates.py"
     )
     rates = duration.packaged()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from emobench.metrics.intervals import half_width
 from emobench.report import spread
 from emobench.report.board import Board as Written
 from emobench.report.board import Number
-
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 @pytest.fixture
@@ -45,6 +42,19 @@ def verdict(board: Written) -> str:
     return board.path.read_text().splitlines()[2]
 
 
+def good_and_bad(known: Path, results: Results, *, spread_of_good: float, freedom: int) -> Written:
+    """The board of two rows of one seed, whose spreads are known; that of the second is 0.02."""
+    known.write_text(
+        lines(
+            f"recognition,faces,48,good,no,macro_f1,,linear,{spread_of_good},{freedom},reference",
+            f"recognition,faces,48,bad,no,macro_f1,,linear,0.02,{freedom},reference",
+        )
+    )
+    results.cell("good", 0, 3.5)
+    results.cell("bad", 0, 1.0)
+    return results.write()
+
+
 def first_table(board: Written) -> list[list[str]]:
     page = board.path.read_text().splitlines()
     start = next(place for place, line in enumerate(page) if line.startswith("| rank"))
@@ -55,16 +65,10 @@ def first_table(board: Written) -> list[list[str]]:
 # ---- the table -----------------------------------------------------------------------------------------------------
 
 
-def test_the_packaged_table_is_what_the_script_makes_of_the_committed_boards() -> None:
-    if not (RESULTS / "reference-recognition").exists():
-        pytest.skip("the reference boards are not here")
-    try:
-        boards = script.committed()
-    except subprocess.CalledProcessError:
-        pytest.skip("not a clone of the repository")
-    made = script.written(script.pooled(boards))
+def test_the_packaged_table_is_what_the_script_makes_of_the_committed_boards(committed_boards: list[Path]) -> None:
+    made = script.written(script.pooled(committed_boards))
     assert spread.TABLE.read_text() == made, "a committed board has changed: run benchmarks/spread.py"
-    numbers = pd.read_csv(RESULTS / "reference-recognition" / "metrics.csv", keep_default_na=False)
+    numbers = pd.read_csv(script.RESULTS / "reference-recognition" / "metrics.csv", keep_default_na=False)
     mine = numbers[(numbers.model == "vgg16") & (numbers.metric == "macro_f1") & (numbers.seed != "")]
     (found,) = (
         each
@@ -109,15 +113,7 @@ def test_spreads_of_several_rows_and_boards_are_pooled_and_few_seeds_left_out(tm
 def test_a_winner_by_more_than_another_training_moves_is_one_and_the_spread_stands_beside(
     known: Path, results: Results
 ) -> None:
-    known.write_text(
-        lines(
-            "recognition,faces,48,good,no,macro_f1,,linear,0.012,4,reference",
-            "recognition,faces,48,bad,no,macro_f1,,linear,0.02,4,reference",
-        )
-    )
-    results.cell("good", 0, 3.5)
-    results.cell("bad", 0, 1.0)
-    board = results.write()
+    board = good_and_bad(known, results, spread_of_good=0.012, freedom=4)
     assert verdict(board).endswith(
         "above bad; **certain**, also of other seeds: another training moves good by about ±0.012 and bad by about "
         "±0.020, too little to put another first."
@@ -132,15 +128,7 @@ def test_a_winner_by_more_than_another_training_moves_is_one_and_the_spread_stan
 def test_a_winner_by_less_than_another_training_moves_is_one_of_these_networks_only(
     known: Path, results: Results
 ) -> None:
-    known.write_text(
-        lines(
-            "recognition,faces,48,good,no,macro_f1,,linear,0.3,2,reference",
-            "recognition,faces,48,bad,no,macro_f1,,linear,0.02,2,reference",
-        )
-    )
-    results.cell("good", 0, 3.5)
-    results.cell("bad", 0, 1.0)
-    said = verdict(results.write())
+    said = verdict(good_and_bad(known, results, spread_of_good=0.3, freedom=2))
     assert said.endswith(
         "**certain for these trained networks only**: another training moves good by about ±0.300 and bad by about "
         "±0.020, so that bad could be first."

@@ -119,7 +119,7 @@ class Dataset(ABC):
             )
         self.cross = None if folds is None else (held_out, folds)
         told = {name: each for name in ("labels", "ignore") if (each := given.get(name))}
-        told |= {name: given[name] for name in self.unless_none if given[name] is not None}
+        told |= {name: each for name in self.unless_none if (each := given.get(name)) is not None}
         self.settings = {"class": type(self).__qualname__, **settings, **told}
         self.fold: tuple[int, int] | None = None  # (k, n): the k-th of n parts by subject is the test split
         self.notes: list[str] = []
