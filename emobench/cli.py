@@ -146,7 +146,7 @@ class Format(StrEnum):
     json = "json"
 
 
-@app.command(epilog="Example: emobench predict best:demo/synthetic photo.jpg --format csv --out emotions.csv")
+@app.command(epilog="Example: emobench predict best:demo/synthetic-plain photo.jpg --format csv --out emotions.csv")
 def predict(
     run: Annotated[
         str,
@@ -168,7 +168,7 @@ def predict(
     raise typer.Exit(predict(run, images, format_.value, out, results))
 
 
-@app.command(epilog="Example: emobench history demo/synthetic/cnn21")
+@app.command(epilog="Example: emobench history demo/synthetic-plain/cnn21")
 def history(
     run: Annotated[
         str, typer.Argument(help="best:BOARD/DATASET (by validation), BOARD/DATASET/ROW, or the key of a cell.")

@@ -36,8 +36,8 @@ class EmotionModel(L.LightningModule):
     keeps_files: ClassVar[bool] = False  # whether a trained one still reads them
     source: ClassVar[str]  # where it is described: author, year, section
     recipe: ClassVar[Recipe | None]  # how it is trained by default; None: nothing is trained
-    # What `<name>-small-faces` presets: a network and a recipe for faces of 64 px and less, whose budget is enough for
-    # drawn faces (benchmarks/small_faces.py shows it), where the published one is for large faces and long training.
+    # What `<name>-small-faces` presets: a network and a recipe for faces of 64 px and less, where the published one is
+    # for large faces and long training. `benchmarks/small_faces.py` checks that its budget is enough for drawn faces.
     small_faces: ClassVar[Mapping[str, Any]] = {}
 
     def __new__(cls, **arguments: Any) -> Self:
