@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, TINY_DATA
+from test_cross_validation import faces
 from test_report import Results
 
 import emobench as package
@@ -315,6 +316,22 @@ def test_packs_of_no_board_go_and_are_made_again_by_who_wants_them(
     assert {*cache.rglob("*")} == before - {features}
     build_data(planned(tmp_path, TINY.replace("size = 32", "size = 33")).cells[0], tmp_path).prepare()
     assert all(path.exists() for path in others)
+
+
+def test_a_part_of_a_cross_validation_keeps_the_pack_of_the_whole(tmp_path: Path, cache: Path) -> None:
+    faces(tmp_path / "data" / "mine", 12)
+    mine = '\nseeds = [0]\n\n[data."folder:mine"]\nsize = 32\ncross_validate = 2\nheld_out = 0\n'
+    plan = planned(tmp_path, TINY.replace(TINY_DATA, mine))
+    results = tmp_path / "results"
+    write_suite(results, plan, Origin.of(load(tmp_path / "tiny.toml"), results))
+    for cell in plan.cells:
+        Store(results).keep_failure(Record.of(cell, "failed", "made up"))
+    build_data(plan.cells[0], tmp_path / "data").prepare()
+    (pack,) = (cache / "packs").iterdir()
+    assert pack not in listed(results, cache)
+    for manifest in [*(cache / "plans").iterdir()]:
+        shutil.rmtree(manifest)
+    assert pack in listed(results, cache)  # whoever wants these faces would read them again
 
 
 def test_no_pack_goes_while_a_dataset_in_use_is_not_known(packed: tuple[Path, set[Path]], cache: Path) -> None:

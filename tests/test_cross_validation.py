@@ -123,6 +123,33 @@ def test_copies_are_held_out_together(tmp_path: Path) -> None:
     assert whole.counts()["test"] == whole.counts()["train"] == {"happy": 12, "sad": 12}
 
 
+def test_the_parts_share_one_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces(tmp_path / "mine", 12)
+    read = Folder.read
+    reads: list[str] = []
+
+    def counted(self: Folder, row: Any) -> np.ndarray:
+        reads.append(row.id)
+        return read(self, row)
+
+    monkeypatch.setattr(Folder, "read", counted)
+    place: dict[str, Any] = {"dataset": "mine", "folder": tmp_path / "mine", "cache": tmp_path / "cache"}
+    parts = [Folder(**place, cross_validate=3, held_out=k) for k in range(3)]
+    whole = Folder(**place, cross_validate=3)
+    for data in (*parts, whole):
+        data.prepare()
+    assert sorted(reads) == sorted(set(reads)) == sorted(whole.faces["id"])
+    assert len([*(tmp_path / "cache" / "packs").iterdir()]) == 1
+    assert len({data.fingerprint for data in (*parts, whole)}) == 4
+    for k, data in enumerate(parts):
+        assert (data.faces["split"] == "test").tolist() == (whole.faces["part"] == k).tolist()
+        assert data.audit["sizes"] == whole.audit["sizes"]
+        pd.testing.assert_frame_equal(
+            data.faces.drop(columns="split"), whole.faces.drop(columns=["split", "part"]), check_dtype=False
+        )
+        assert np.array_equal(data.images, whole.images)
+
+
 OTHER = 'data."folder:other"={ size = 32 }'
 PANEL = 'panel=["resnet18", "cnn21"]'
 READER = 'model.reader={ class = "resnet18", width = 0.125 }'

@@ -6,6 +6,7 @@ import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypedDict, Unpack
@@ -229,7 +230,7 @@ class Dataset(ABC):
             shutil.rmtree(folder)
             return self.plan(pixels=pixels)
         self.faces, self.emotions, self.notes = manifest.faces, manifest.emotions, manifest.notes
-        self.audit, self.fingerprint = manifest.audit, manifest.fingerprint
+        self.audit, self.fingerprint, self._undivided = manifest.audit, manifest.fingerprint, manifest.undivided
         return self
 
     def examine(self, *, pixels: bool = True) -> Manifest:
@@ -275,12 +276,14 @@ class Dataset(ABC):
         index = self._labelled(self.index())
         index, told = checked(index, self.classes, place, self.expects, self.meaning)
         problems = index.pop(PROBLEM) if PROBLEM in index else None
-        decoded = self.cache / "packs" / f"{key}-{self.size}"
+        whole = self._whole() if self.expects and pixels else None
+        decoded = self.cache / "packs" / f"{key}-{self.size}" if whole is None else self._pack(whole.undivided)
         if not self.expects:
             records = pd.DataFrame(index=index.index)
         elif pixels:
             write_pack(decoded, self.read_many, index, self.size, f"reading {self.name}")
-            records = read_records(decoded).assign(copy=read_copies(decoded))
+            records = read_records(decoded)
+            records["copy"] = read_copies(decoded) if whole is None else whole.faces["copy"]
         else:
             records = by_name_and_size(self.located(), index["source"])
         if problems is not None:
@@ -299,10 +302,20 @@ class Dataset(ABC):
             together=self.together,
         )
         manifest.notes[:0] = [*self.notes, *told]
-        pack = self._pack(manifest.fingerprint)
+        pack = self._pack(manifest.undivided)
         if decoded.is_dir() and manifest.usable and manifest.refused is None and not pack.is_dir():
             decoded.rename(pack)
         return manifest
+
+    def _whole(self) -> Manifest | None:
+        """The manifest of the cross-validation of which this dataset is a part; None: of none, or files changed."""
+        if self.cross is None or self.pooled:
+            return None
+        whole = copy(self)
+        whole.cross, whole.notes = (None, self.cross[1]), []
+        whole.settings = {name: value for name, value in self.settings.items() if name != "held_out"}
+        manifest = whole.examine()
+        return manifest if whole.listings == self.listings else None
 
     def _labelled(self, index: pd.DataFrame) -> pd.DataFrame:
         """The index, where at most `max_bad` of its faces have no usable label."""
@@ -331,7 +344,7 @@ class Dataset(ABC):
         self.plan()
         if hasattr(self, "images"):
             return
-        folder = self._pack(self.fingerprint)
+        folder = self._pack(self._undivided)
         if not is_whole(folder, len(self.faces), self.size):
             write_pack(folder, self.read_many, self.faces, self.size, f"packing {self.name} at {self.size} px")
         if "hash" not in self.faces:
@@ -342,9 +355,9 @@ class Dataset(ABC):
         self.images = read_images(folder)
         self._free_parsed()
 
-    def _pack(self, fingerprint: str) -> Path:
+    def _pack(self, undivided: str) -> Path:
         """The folder of the faces of this content, packed at `size`."""
-        return self.cache / "packs" / digest([fingerprint, self.size, self._code()])
+        return self.cache / "packs" / digest([undivided, self.size, self._code()])
 
     def _free_parsed(self) -> None:
         """Frees what only `index` and `read` needed, such as a parsed table of all faces: cached properties."""

@@ -73,6 +73,7 @@ class Manifest:
         emotions: the K classes.
         notes: what was decided or left out, in sentences.
         fingerprint: SHA-256 of the faces, the settings and the emotions.
+        undivided: the same without the split: equal for all parts of a cross-validation, which share their pixels.
         audit: see `audit.findings`.
         usable: whether few enough faces were unreadable; else there is no split.
         refused: why there is no split for another reason, such as too few faces; the audit stands all the same.
@@ -82,6 +83,7 @@ class Manifest:
     emotions: tuple[str, ...]
     notes: list[str]
     fingerprint: str
+    undivided: str
     audit: dict[str, Any]
     usable: bool
     refused: str | None
@@ -149,8 +151,12 @@ class Manifest:
             faces.loc[good, "split"] = UNSPLIT
         found = findings(faces, emotions, dict(zip(index.loc[~good, "id"], problems[~good], strict=True)))
         faces = faces.drop(columns=["constant", "px_wide", "px_high"], errors="ignore")
-        content = _content(faces.drop(columns="copy", errors="ignore"))  # follows from the pixels
-        return cls(faces, emotions, notes, digest([content, settings, emotions]), found, usable, refused)
+        content = faces.drop(columns="copy", errors="ignore")  # follows from the pixels
+        fingerprint = undivided = digest([_content(content), settings, emotions])
+        if cross is not None:
+            shared = {name: value for name, value in settings.items() if name != "held_out"}
+            undivided = digest([_content(content.drop(columns=["split", PART], errors="ignore")), shared, emotions])
+        return cls(faces, emotions, notes, fingerprint, undivided, found, usable, refused)
 
     @property
     def unreadable(self) -> float:

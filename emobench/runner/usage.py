@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -342,25 +342,32 @@ def _is_unused_plan(of: Used, path: Path) -> bool:
 
 
 def _of_cache(of: Used, cache: Path) -> Iterator[Unused]:
-    packs, fingerprints = _packs(of, cache), {part.get("fingerprint") for part in of.data}
+    fingerprints, manifests = {part.get("fingerprint") for part in of.data}, _manifests(of, cache)
+    packs = _packs(of, cache, manifests.values())
     for path in _inside(cache / "packs") if packs is not None else ():
         if path.name.removeprefix(".").removesuffix(".partial") not in (packs or ()):
             yield from _cached(of, path, "faces of a dataset")
     for path in _inside(cache / "plans"):
-        if path.name.startswith(".") or _fingerprint(of, path) not in {*fingerprints, None}:
+        if path.name.startswith(".") or (path in manifests and manifests[path][0] not in fingerprints):
             yield from _cached(of, path, "the index of a dataset")
     for path in _inside(cache / "features") if not of.inception else ():
         if path.suffix == ".npz":
             yield Unused(path, "Inception's features of real faces")
 
 
-def _fingerprint(of: Used, folder: Path) -> str | None:
-    """That of the dataset whose manifest lies there; None where none can be read, which is noted."""
-    try:
-        return str(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        of.problems[folder] = f"no manifest of a dataset that can be read ({error})"
-        return None
+def _manifests(of: Used, cache: Path) -> dict[Path, tuple[str, str]]:
+    """The fingerprint of each manifest in the cache, and what names its pack; one that cannot be read is noted."""
+    found = {}
+    for folder in _inside(cache / "plans"):
+        if folder.name.startswith("."):  # half made
+            continue
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            fingerprint = str(manifest["fingerprint"])
+            found[folder] = fingerprint, manifest.get("undivided", fingerprint)  # none in those of earlier versions
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            of.problems[folder] = f"no manifest of a dataset that can be read ({error})"
+    return found
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -380,10 +387,13 @@ def _cached(of: Used, path: Path, what: str) -> Iterator[Unused]:
         yield Unused(path, f"{'half of ' if half else ''}{what}", lock=mine)
 
 
-def _packs(of: Used, cache: Path) -> set[str] | None:
+def _packs(of: Used, cache: Path, manifests: Collection[tuple[str, str]]) -> set[str] | None:
     """The packs of the datasets in use, as today's code names them; None: of one that is not known.
 
     No file is imported because a record names it: a record is data.
+
+    Args:
+        manifests: see `_manifests`; a pack without one would not be found by who wants its faces.
     """
     from emobench.suite.catalog import classes
 
@@ -391,7 +401,9 @@ def _packs(of: Used, cache: Path) -> set[str] | None:
     parts = {digest(part): part for part in of.data}
     for part in parts.values():
         try:
-            found.add(digest([part["fingerprint"], part["arguments"]["size"], known[name_of(part)]._code()]))
+            size, code = part["arguments"]["size"], known[name_of(part)]._code()
+            named = [undivided for fingerprint, undivided in manifests if fingerprint == part["fingerprint"]]
+            found.update(digest([undivided, size, code]) for undivided in named)
         except (KeyError, TypeError) as error:
             of.problems[cache / "packs"] = (
                 f"kept as a whole, since a dataset in use is not known ({error}). Name its file in EMOBENCH_PLUGINS"
