@@ -188,10 +188,11 @@ def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Packs are made once for all tests, and never in the user's own cache."""
+    """Packs are made once for all tests, and never in the user's own cache; nor are their files trusted outside."""
     folder = of_all_processes(tmp_path_factory) / "cache"
     folder.mkdir(exist_ok=True)
     os.environ["EMOBENCH_CACHE"] = str(folder)
+    os.environ["XDG_STATE_HOME"] = str(of_all_processes(tmp_path_factory) / "state")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -148,6 +149,62 @@ def test_classes_found_in_three_ways_run_as_any_other(
         package.load(results, "mine", "from_folder")
     monkeypatch.setenv("EMOBENCH_PLUGINS", str(tmp_path / "moved" / "more.py"))
     assert package.load(results, "mine", "from_folder").name == "from_folder"
+    as_a_stranger(monkeypatch, tmp_path)
+    with pytest.raises(StoreError, match=r"models\.py: a record names this file .* name it in EMOBENCH_PLUGINS"):
+        package.load(results, "mine", "small")
+    assert not [name for name in sys.modules if name.startswith("emobench_plugin_models_")]
+    monkeypatch.setenv("EMOBENCH_PLUGINS", str(tmp_path / "mine" / "models.py"))
+    assert package.load(results, "mine", "small").name == "small"
+
+
+def as_a_stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From now on no file has been named by this account."""
+    monkeypatch.delenv("EMOBENCH_PLUGINS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of a stranger"))
+    monkeypatch.setattr(plugins, "_named", set())
+    monkeypatch.setattr(plugins, "_of_suite", [])
+    for name in [name for name in sys.modules if name.startswith("emobench_plugin_")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_no_code_runs_because_a_record_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_a_stranger(monkeypatch, tmp_path)
+    path = tmp_path / "theirs.py"
+    path.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Theirs:\n    name = 'theirs'\n")
+    named = {"theirs.py:Theirs": {"path": str(path), "sha256": "0" * 64}}
+    with pytest.raises(StoreError, match="a record names this file of code"):
+        plugins.class_of("theirs.py:Theirs", named)
+    assert not (tmp_path / "ran").exists()
+    for name, places in (("os:system", {}), ("os:system", {"os:system": {"path": os.__file__, "sha256": ""}})):
+        with pytest.raises(StoreError):
+            plugins.class_of(name, places)
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(StoreError, match="not found"):
+        plugins.class_of("pipe.py:Theirs", {"pipe.py:Theirs": {"path": str(tmp_path / "pipe.py"), "sha256": ""}})
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    with pytest.raises(StoreError, match="a record names this file of code"):
+        plugins.class_of("theirs.py:Theirs", named)
+    plugins.load(path)  # the user names it; nothing can be remembered, and this process goes on
+    assert plugins.class_of("theirs.py:Theirs", named).name == "theirs"
+
+
+def test_a_board_runs_no_file_that_it_alone_names(
+    tiny_results: Path,
+    tmp_path: Path,
+    emobench: Emobench,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    as_a_stranger(monkeypatch, tmp_path)
+    results = tmp_path / "results"
+    shutil.copytree(tiny_results, results)
+    suite = json.loads((results / "tiny" / "suite.json").read_text())
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (results / "tiny" / "suite.json").write_text(json.dumps({**suite, "plugins": ["theirs.py"]}))
+    assert emobench("report", "tiny", "--results", results) == 0
+    page = (results / "tiny" / "leaderboard.md").read_text()
+    assert "a record names this file of code" in page
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow

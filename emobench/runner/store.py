@@ -18,7 +18,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -283,12 +283,17 @@ class Origin:
         return results.resolve().parent / self.file if is_file(self.file) else None
 
     def use_plugins(self, results: Path) -> None:
-        """Import the files of the user's own that the suite names.
+        """Import the files of the user's own that the suite names, if the user did: a board may be a stranger's.
 
         Raises:
             SuiteError: one is missing, or cannot be imported.
+            StoreError: one is not trusted.
         """
-        plugins.use({str(results.resolve().parent / each): None for each in self.plugins})
+        paths = [results.resolve().parent / each for each in self.plugins]
+        for path in paths:
+            with suppress(FileNotFoundError):  # which `use` says
+                plugins.check_trusted(path)
+        plugins.use(dict.fromkeys(map(str, paths)))
 
     def command(self, board: str) -> str:
         """The command that runs it again, from the folder that holds the results; quoted for a shell."""

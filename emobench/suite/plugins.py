@@ -4,6 +4,9 @@ they are imported.
 There are three ways to name one: in a suite, from the suite's folder on, as `class = "my_models.py:Small"` or among
 `plugins = ["my_track.py"]`; by `EMOBENCH_PLUGINS`, files and folders of files; and by the entry-point group
 `emobench.plugins`, modules of installed packages, or packages that show what their modules define.
+
+A record names files too: that of a class, those of a board. It is data, perhaps a stranger's, so such a file runs only
+where the user has named it in one of these ways, now or before on this account (`is_trusted`).
 """
 
 from __future__ import annotations
@@ -74,6 +77,7 @@ def anchored(name: str, folder: Path) -> str:
 
 
 _of_suite: list[Path] = []  # the files that the suite at hand names
+_named: set[Path] = set()  # every file that the user has named since this process began
 
 
 def wanted(path: Path, missing: str, sha256: str | None = None) -> ModuleType:
@@ -193,7 +197,7 @@ def _spec(module: str) -> ModuleSpec | None:
 def load(path: Path, sha256: str | None = None) -> ModuleType:
     """Import a file by its path; it may import what lies beside it.
 
-    It is imported once, and again where it has changed.
+    It is imported once, and again where it has changed; records may name it from now on.
 
     Args:
         sha256: of the file when a sweep was planned; then one that was imported before it changed is good.
@@ -212,6 +216,7 @@ def load(path: Path, sha256: str | None = None) -> ModuleType:
         raise EmobenchError(f"{path} changed while the sweep ran. Run the same command again")
     if (same := _imported(path, digest)) is not None:
         return same
+    _trust(path)
     name = _module_name(path)
     loaded = sys.modules.get(name)
     if str(path.parent) not in sys.path:
@@ -274,17 +279,64 @@ def class_of(name: str, places: Mapping[str, Mapping[str, str]]) -> Any:
         places: as `sources` gives it.
 
     Raises:
-        StoreError: the file of a class is gone, or no longer has it.
+        StoreError: the file of a class is gone, no longer has it, or is not trusted.
     """
-    module, _, qualname = name.partition(":")
-    if not module.endswith(".py"):
-        return getattr(importlib.import_module(module), qualname)
+    file, _, qualname = name.partition(":")
     place = places.get(name, {})
     paths = [Path(place["path"])] if place else []
-    for path in [*paths, *(path for path in files() if path.name == module)]:
+    for path in [*paths, *(path for path in files() if path.name == file)]:
         with contextlib.suppress(FileNotFoundError):
-            found = getattr(_imported(path, place.get("sha256")) or load(path), qualname, None)
-            if found is not None:
+            if (module := _imported(path, place.get("sha256"))) is None:
+                check_trusted(path)
+                module = load(path)
+            found = getattr(module, qualname, None)
+            if inspect.isclass(found):
                 return found
     looked_for = ", ".join(map(str, paths)) or "no known place"
     raise StoreError(f"{name}: not found at {looked_for}. Put the file back, or name it in {VARIABLE}")
+
+
+# ---- files that records name -----------------------------------------------------------------------------------------
+
+
+def check_trusted(path: Path) -> None:
+    """A file that a record names may be imported.
+
+    Raises:
+        StoreError: the user has not named it.
+        FileNotFoundError: there is none.
+    """
+    if not path.is_file():  # nor a pipe, whose end never comes
+        raise FileNotFoundError(path)
+    if not is_trusted(path):
+        raise StoreError(
+            f"{path}: a record names this file of code, and no suite that was run from this account does. If you "
+            f"trust it, name it in {VARIABLE}"
+        )
+
+
+def is_trusted(path: Path) -> bool:
+    """Whether the user has named a file."""
+    path = Path(os.path.realpath(path))
+    if path in _named or path in files():
+        return True
+    with contextlib.suppress(OSError, RuntimeError):  # no home, or none that may be read
+        return _mark(path).exists()
+    return False
+
+
+def _trust(path: Path) -> None:
+    """Remember a file that the user has named; where nothing can be written, as long as this process runs."""
+    if path in _named:
+        return
+    _named.add(path)
+    with contextlib.suppress(OSError, RuntimeError):
+        mark = _mark(path)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(f"{path}\n", encoding="utf-8", errors="surrogateescape")
+
+
+def _mark(path: Path) -> Path:
+    """What remembers a file; in the home of the user alone, since a cache may be shared."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return state / "emobench" / "trusted" / hashlib.sha256(os.fsencode(path)).hexdigest()
