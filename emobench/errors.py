@@ -17,6 +17,7 @@ EmobenchError
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -174,3 +175,12 @@ def guess(name: str, words: Iterable[str]) -> str:
     """The question for the word that is nearest to a name; "" where none is near."""
     near = [each for each in difflib.get_close_matches(name, list(words), n=2) if each != name]
     return f"did you mean '{near[0]}'?" if near else ""
+
+
+WRITE_REMEDIES = {  # what to do where a file cannot be written
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EACCES: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
+    errno.EPERM: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
+    errno.EROFS: "Make it writable",
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import html
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from emobench.evaluation.tracks import recognition
+from emobench.report.written import mark_unwritten
 from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
@@ -64,6 +67,15 @@ def test_what_breaks_a_board_is_said_once_and_the_other_cells_go_on(
     assert "could not be written" not in page.read_text()
     assert emobench("bench", tiny, "--results", results) == 0
     assert "3 of 3 cells are done; the board is" in capsys.readouterr().out
+
+
+def test_who_may_not_write_a_board_hears_whom_to_ask(tiny_results: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_results / "tiny", tmp_path / "tiny")
+    path = str(tmp_path / "tiny" / "figures" / ".a.webp.tmp")
+    said = mark_unwritten(tmp_path, "tiny", PermissionError(errno.EACCES, "Permission denied", path))
+    assert said.startswith(f"{tmp_path / 'tiny' / 'figures'}: Permission denied. Ask its owner for the right")
+    page = html.unescape((tmp_path / "tiny" / "leaderboard.md").read_text()).replace("\\", "")
+    assert "Ask its owner for the right to write there (`chmod -R g+w` for a group)" in page
 
 
 @pytest.mark.parametrize("obstacle", ["page", "folder"])

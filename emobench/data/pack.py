@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import hashlib
 import json
 import os
@@ -29,18 +28,10 @@ from rich.progress import track
 
 from emobench.data.copies import SIDE, copy_groups
 from emobench.data.readers.images import resized
-from emobench.errors import DatasetError, RowError
+from emobench.errors import WRITE_REMEDIES, DatasetError, RowError
 
 CHUNK = 1024  # faces that a process decodes at a time, and at most lost when a pack is interrupted, times the processes
 _RECORD = {"hash": object, "constant": bool, "px_wide": np.int64, "px_high": np.int64, "problem": object}
-
-_WRITE_REMEDIES = {
-    errno.ENOSPC: "Free some space",
-    errno.EDQUOT: "Free some space",
-    errno.EACCES: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
-    errno.EPERM: "Ask its owner for the right to write there (`chmod -R g+w` for a group)",
-    errno.EROFS: "Make it writable",
-}
 
 Reader = Callable[[pd.DataFrame], Iterator[np.ndarray | RowError]]
 
@@ -102,7 +93,7 @@ def writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        first = _WRITE_REMEDIES.get(error.errno or 0, "See that it can be written")
+        first = WRITE_REMEDIES.get(error.errno or 0, "See that it can be written")
         place = error.filename or folder
         remedy = f"{first}, or set EMOBENCH_CACHE to another folder that can be written"
         raise DatasetError(f"cannot write {place} ({error.strerror or error}). {remedy}") from error

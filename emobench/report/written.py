@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emobench.errors import EmobenchError, StoreError
+from emobench.errors import WRITE_REMEDIES, EmobenchError, StoreError
 from emobench.files import replacing
 from emobench.runner.store import StoredCell, load_board
 
@@ -67,6 +67,8 @@ def mark_unwritten(results: Path, suite: str, error: Exception) -> str:
     known = isinstance(error, EmobenchError | OSError) and str(error)
     reason = str(error) if known else f"{type(error).__name__}: {error}{place}"
     path = results / suite / PAGE
+    if isinstance(error, OSError) and error.errno in WRITE_REMEDIES:
+        reason = f"{Path(error.filename or path).parent}: {error.strerror}. {WRITE_REMEDIES[error.errno]}"
     lines = [f"# Leaderboard: {escape(suite)}", "", f"> **This board could not be written**: {escape(reason)}.", ">"]
     lines += ["> What was measured is kept; the board is tried again after the next cell and by `emobench report`.", ""]
     try:
