@@ -394,6 +394,9 @@ def test_rows_of_another_panel_are_not_compared(board: Board) -> None:
     assert "other" not in {rank["row"] for rank in board.json["ranks"]}
 
 
+UNRANKED = "> **Nobody is ranked by control** on `faces`: the panel cannot judge these faces"
+
+
 def test_an_emotion_that_no_judge_tells_apart_is_not_available(board: Board) -> None:
     folder = board.generator("good", 0.9)
     table = pd.read_parquet(folder / "verdicts.parquet")
@@ -405,7 +408,9 @@ def test_an_emotion_that_no_judge_tells_apart_is_not_available(board: Board) -> 
     assert board.one(model="good", metric="control_calibrated", emotion="macro").value == "n/a"
     assert float(board.one(model="good", metric="control_calibrated", emotion="happy").value) > 0.5
     assert float(board.one(model="good", metric="control_corrected", emotion="macro").value) > 0.3
-    assert "**nobody is ranked by control**: the panel cannot judge these faces: no judge tells fear" in board.text
+    assert f"{UNRANKED}: no judge tells fear apart. Train the judges longer, or name others." in board.text
+    assert "trust no number" not in board.text  # what its controls lack follows from that
+    assert not board.json["controls_pass"]
     assert not [rank for rank in board.json["ranks"] if rank["by"] == "control"]
 
 
@@ -422,7 +427,10 @@ def test_edits_of_too_few_people_rank_nobody(board: Board) -> None:
     assert f"**A control fails: trust no number of this board**: {failing}" in board.text
     assert board.text.index("A control fails") < board.text.index("Generation on `faces`")
     editing = next(line for line in board.text.splitlines() if line.startswith("- Editing on `faces`"))
-    assert "**nobody is ranked by control**: the panel cannot judge these faces: control:source" in editing
+    assert "**nobody is ranked by control**, as said above" in editing
+    assert (
+        "> **Nobody is ranked by control** on `faces`: the panel cannot judge these faces: control:source" in board.text
+    )
     assert "obeys best" not in editing
 
 
@@ -440,9 +448,14 @@ def test_a_blind_panel_crowns_nobody(
     board.generator("good", 0.9, fed=2.0)
     board.generator("poor", 0.3, fed=9.0)
     board.write()
-    verdict = next(line for line in board.text.splitlines() if line.startswith("Generation on `faces`"))
-    assert f"**nobody is ranked by control**: the panel cannot judge these faces: {said}" in verdict
-    assert "Train the judges longer, or name others" in verdict
+    lines = board.text.splitlines()
+    assert lines[2].startswith(
+        f"> **Nobody is ranked by control** on `faces`: the panel cannot judge these faces: {said}"
+    )
+    assert lines[2].endswith(". Train the judges longer, or name others.")
+    assert "trust no number" not in board.text  # its controls cannot be computed, which follows
+    verdict = next(line for line in lines if line.startswith("Generation on `faces`"))
+    assert "**nobody is ranked by control**, as said above" in verdict
     assert "obeys best" not in board.text
     assert "**good** is nearest to real faces, FED" in verdict  # the reader is not blind
     assert {rank["by"] for rank in board.json["ranks"]} == {"fidelity"}
@@ -457,7 +470,10 @@ def test_a_blind_reader_takes_the_distance_that_it_measures(board: Board) -> Non
     board.write()
     verdict = next(line for line in board.text.splitlines() if line.startswith("Generation on `faces`"))
     assert "obeys best" in verdict
-    assert "**nobody is ranked by distance**: the reader cannot read these faces: its ES of real" in verdict
+    assert "**nobody is ranked by distance**, as said above" in verdict
+    assert (
+        "**Nobody is ranked by distance** on `faces`: the reader cannot read these faces: its ES of real" in board.text
+    )
     for row, fid in (("near", 30.0), ("far", 20.0)):  # with FID there is a distance that needs no reader
         paths = board.folder.glob("cells/*/*/result.json")
         path = next(path for path in paths if f'"row": "{row}"' in path.read_text())

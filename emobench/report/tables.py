@@ -73,11 +73,10 @@ def verdict(section: Section) -> Text:
     where: Text = (f"{section.track.name.capitalize()} on ", Code(section.dataset))
     parts: list[Text] = []
     for place, ranking in enumerate(section.track.rankings):
-        reason = next((section.blind[key.metric] for key in ranking.metrics if key.metric in section.blind), None)
         if section.compared.get(ranking.name):
             parts.append(_best(section, ranking) if place == 0 else _nearest(section, ranking))
-        elif reason is not None and section.measured:
-            parts.append((Strong(f"nobody is ranked by {ranking.heading}"), ": ", Name(reason)))
+        elif _blind(section, ranking) is not None:
+            parts.append((Strong(f"nobody is ranked by {ranking.heading}"), ", as said above"))
     if not parts:
         return (*where, ": nothing is measured yet.")
     first = section.compared.get(section.track.rankings[0].name, [])
@@ -87,6 +86,13 @@ def verdict(section: Section) -> Text:
         parts.append((*joined(Name(entry.name) for entry in short), f" {are} under-trained"))
     said = [part for text in parts for part in ("; ", *text)]
     return (*where, ": ", *said[1:], ".")
+
+
+def _blind(section: Section, ranking: Ranking) -> str | None:
+    """Why nobody is ranked by it: nobody can read the faces; None: somebody is, or nothing is measured."""
+    if section.compared.get(ranking.name) or not section.measured:
+        return None
+    return next((section.blind[key.metric] for key in ranking.metrics if key.metric in section.blind), None)
 
 
 def _short(entry: Entry) -> bool:
@@ -207,10 +213,25 @@ def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
 
 
 def _failures(board: Board) -> list[Block]:
-    """The controls that fail, before anything else is said."""
-    failing = [check for check in board.checks if not check.passed]
-    said = [(Name(check.name), f", seed {check.seed}: ", Name(check.found)) for check in failing]
-    return [Warning((_FAILS, ": ", *each, ". ", _CAUSES)) for each in said]
+    """Before anything else is said: who cannot be ranked because nobody can read the faces, and controls that fail."""
+    blind: dict[tuple[str, str], list[str]] = {}  # dataset and reason -> by what nobody is ranked there
+    for section in board.sections:
+        for ranking in section.track.rankings:
+            if (reason := _blind(section, ranking)) is not None:
+                by = blind.setdefault((section.dataset, reason), [])
+                by += [ranking.heading] if ranking.heading not in by else []
+    said: list[Block] = [
+        Warning((f"**Nobody is ranked by {' and '.join(by)}** on ", Code(dataset), ": ", Name(reason), "."))
+        for (dataset, reason), by in blind.items()
+    ]
+    failing = [check for check in board.checks if not check.passed and not check.follows]
+    by_finding: dict[tuple[int, str], list[Part]] = {}
+    for check in failing:
+        by_finding.setdefault((check.seed, check.found), []).append(Name(check.name))
+    return said + [
+        Warning((_FAILS, ": ", *joined(names), f", seed {seed}: ", Name(found), ". ", _CAUSES))
+        for (seed, found), names in by_finding.items()
+    ]
 
 
 _FAILS = "**A control fails: trust no number of this board**"

@@ -6,7 +6,7 @@ Shapes: R bootstrap replicates, J judges, K emotions, N faces, G groups of faces
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -186,8 +186,9 @@ class PanelTrack(Track):
 
     def blind(self, faces: JudgedFaces, checks: Sequence[Check]) -> dict[str, str]:
         """By what a blind panel or a blind reader says nobody is ranked; FID needs neither."""
-        failing = [f"{check.name}: {check.found}" for check in checks if check.what == _WHAT and not check.passed]
-        panel = [*blind_judges(faces), *failing]
+        failing = [check for check in checks if check.what == _WHAT and not check.passed and not check.follows]
+        by_finding = {check.found: [each.name for each in failing if each.found == check.found] for check in failing}
+        panel = [*blind_judges(faces), *(f"{_all_of(names)}: {found}" for found, names in by_finding.items())]
         found: dict[str, str] = {}
         if panel:
             remedy = "Train the judges longer, or name others"
@@ -420,7 +421,8 @@ def blind_judges(faces: JudgedFaces) -> list[str]:
     skill = hits(known) - false_rates(known)  # (J, K)
     told = [bool(np.any(skill[:, k] >= LEAST_SKILL)) for k in range(classes)]
     unread = [faces.emotions[k] for k in np.unique(calibrating.asked) if not told[k]]
-    return [*found, *([f"no judge tells {' or '.join(unread)} apart"] if unread else [])]
+    which = "any emotion" if not any(told) else " or ".join(unread)
+    return [*found, *([f"no judge tells {which} apart"] if unread else [])]
 
 
 # Controls of a panel: faces of which it is known what the judges must say
@@ -490,7 +492,11 @@ def checked(faces: JudgedFaces, known: Sequence[Known]) -> list[ControlRow]:
         if copied is not None:
             checks.append(Check(each.name, faces.cell.seed, "memorisation", copied, MEMORISED, 1.0))
         rows.append(ControlRow(each.name, [each.estimates], values, checks))
-    return rows
+    empty = any(check.value is None for row in rows for check in row.checks)
+    if not empty or not blind_judges(faces):
+        return rows
+    follow = [[replace(check, follows=check.value is None) for check in row.checks] for row in rows]
+    return [replace(row, checks=checks) for row, checks in zip(rows, follow, strict=True)]
 
 
 def _check(faces: JudgedFaces, known: Known) -> Check:

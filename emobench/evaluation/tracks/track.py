@@ -127,6 +127,7 @@ class Check:
     reason: str | None = None
     possible: bool = True  # whether its faces are there, so that it ought to have a value
     chance: float | None = None  # what it would be of answers that know nothing
+    follows: bool = False  # whether it has no value because nobody can read the faces, which `Track.blind` says
 
     @property
     def passed(self) -> bool:
