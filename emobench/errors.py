@@ -173,8 +173,14 @@ def unknown(kind: str, name: str, known: Iterable[str], words: Iterable[str] | N
 
 def guess(name: str, words: Iterable[str]) -> str:
     """The question for the word that is nearest to a name; "" where none is near."""
+    near = nearest(name, words)
+    return "" if near is None else f"did you mean '{near}'?"
+
+
+def nearest(name: str, words: Iterable[str]) -> str | None:
+    """The other word that is nearest to a name; None where none is near."""
     near = [each for each in difflib.get_close_matches(name, list(words), n=2) if each != name]
-    return f"did you mean '{near[0]}'?" if near else ""
+    return near[0] if near else None
 
 
 WRITE_REMEDIES = {  # what to do where a file cannot be written

@@ -181,7 +181,7 @@ def test_eight_folders_with_labels_csv(tmp_path: Path) -> None:
     (place / "labels.csv").write_text("\n".join(["pth,label,relFCs", *lines]))
     data = affectnet(place).plan()
     assert sizes(data) == {"train": 64, "val": 8, "test": 8}
-    assert data.notes[0].startswith("1 files that are no faces are left out: 1 .csv")
+    assert data.notes[0].startswith("1 file that is no face is left out: 1 .csv")
     assert "labels.csv names another emotion than the folder for 1 of 80 pictures" in data.notes
 
 

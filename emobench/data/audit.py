@@ -113,7 +113,7 @@ def _reasons(problems: dict[str, str]) -> dict[str, int]:
     for face, problem in problems.items():
         source = face.partition("#")[0]
         said = problem.partition(f"{source}: ")[2] if f"{source}: " in problem else problem.partition(": ")[2]
-        counts[re.sub(r"\d[\d,.]*", "…", said or problem)] += 1
+        counts[re.sub(r"\b(?!0 bytes)\d[\d,.]*", "…", said or problem)] += 1
     return dict(counts.most_common(LISTED))
 
 

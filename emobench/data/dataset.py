@@ -330,7 +330,8 @@ class Dataset(ABC):
         bad, n = manifest.audit["excluded"], manifest.audit["faces"]
         some = list(manifest.audit["excluded_faces"].values())[:10]
         lines = "\n".join(f"  {problem}" for problem in some) + ("\n  …" if bad > len(some) else "")
-        remedy = f"Mend or remove them, or set max_bad above {self.max_bad:g}; `emobench data check` lists them"
+        limit = f"set max_bad above {self.max_bad:g} in the suite's table of the dataset"
+        remedy = f"Mend or remove them, or {limit}; `emobench data check` lists them"
         return f"{self.folder}: {bad:,} of {n:,} faces cannot be read, more than max_bad allows. {remedy}:\n{lines}"
 
     # ---- pack ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from emobench.emotions import ORDERS, SPELLINGS, canonical, is_emotion
-from emobench.errors import DatasetError, SuiteError, guess
+from emobench.errors import DatasetError, SuiteError, guess, nearest
 
 PROBLEM = "problem"  # column of an index: the RowError of a face without a usable label, or None; it is excluded
 Labels = dict[str, str | list[str]]  # emotion -> the dataset's own names, or ids, for it
@@ -134,7 +134,9 @@ def unexplained(names: Sequence[str], meaning: Meaning) -> str:
     """The sentence for names that mean nothing, with the nearest ones that do, and what to do."""
     near = {name: guess(name.strip().lower(), meaning.words) for name in names}
     listed = ", ".join(f"{name} ({question})" if question else name for name, question in near.items())
-    means, left_out = f'labels = {{ happy = "{names[0]}" }}', f'ignore = ["{names[0]}"]'
+    word = nearest(names[0].strip().lower(), SPELLINGS)
+    emotion = "happy" if word is None else canonical(word)
+    means, left_out = f'labels = {{ {emotion} = "{names[0]}" }}', f'ignore = ["{names[0]}"]'
     remedy = f"Rename or remove them, say what they mean, as in {means}, or leave them out, as in {left_out}"
     return f"no emotions: {listed}. {remedy}"
 

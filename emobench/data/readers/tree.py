@@ -86,7 +86,9 @@ class LeftOut:
         """What was left out, in sentences."""
         found = []
         if self.others:
-            found.append(f"{self.others.total()} files that are no faces are left out: {_listed(self.others)}")
+            n = self.others.total()
+            which = "1 file that is no face is" if n == 1 else f"{n:,} files that are no faces are"
+            found.append(f"{which} left out: {_listed(self.others)}")
         if self.clutter:
             found.append(f"thumbnails, trash and the like are ignored: {_listed(self.clutter)}")
         return found
