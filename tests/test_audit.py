@@ -203,6 +203,7 @@ def test_copies_survive_what_eyes_do_not_see() -> None:
 # ---- real rows, and a million ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real FER-2013 rows are not here")
 def test_the_known_defects_of_fer2013_are_found(tmp_path: Path) -> None:
     found = FER2013(folder=REAL, cache=tmp_path).plan().audit

@@ -37,6 +37,7 @@ def smooth(n: int, side: int = 48) -> np.ndarray:
     return np.uint8(127 + 60 * np.sin(5 * x + phase[:, :1]) + 60 * np.cos(4 * y + phase[:, 1:]))
 
 
+@pytest.mark.slow
 def test_nothing_to_do_needs_no_albumentations() -> None:
     assert not active(Augment.none())
     code = "import sys, emobench.data.augment as a; print('albumentations' in sys.modules or 'cv2' in sys.modules)"

@@ -176,6 +176,7 @@ def rebuilt(model, **needs):
     return again.eval()
 
 
+@pytest.mark.slow
 def test_files_of_vgg_keep_torchvisions_names():
     """Alone, within an ensemble, and in the order in which they were written before."""
     model = build("vgg16", stem="imagenet", width=1.0, pool=7, head=4096, batch_norm=False)
@@ -648,6 +649,7 @@ def test_timm_head_is_new_even_where_the_file_has_as_many_classes(caches):
     assert not torch.equal(model.backbone.fc.weight, theirs.fc.weight)
 
 
+@pytest.mark.slow
 def test_missing_weights_are_known_before_anything_starts(caches, monkeypatch):
     for cls, arguments, place in [
         (ResNet18, {"weights": "IMAGENET1K_V1"}, URLS["resnet18"]),
@@ -784,6 +786,7 @@ def test_vit_takes_whole_patches():
 # timm, ensemble
 
 
+@pytest.mark.slow
 def test_timm_sizes():
     with pytest.raises(SizeError, match=r"timm:vit_tiny_patch16_224 cannot take 8 px \(.*it takes 32, 48, 64"):
         TimmBackbone.check_size(8, {"backbone": "vit_tiny_patch16_224"})

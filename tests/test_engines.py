@@ -29,6 +29,7 @@ def numbers(board: pd.DataFrame) -> pd.DataFrame:
     return board[~board.metric.isin(COSTS)].reset_index(drop=True)
 
 
+@pytest.mark.slow
 def test_a_toy_engine_gives_the_local_engines_numbers(tiny: Path, tmp_path: Path, here: Path) -> None:
     data = tmp_path / "data"
     local = package.bench(tiny, results=tmp_path / "local", data=data)

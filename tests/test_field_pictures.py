@@ -749,6 +749,7 @@ print(len(set(groups)), time.process_time() - began, peak / 2**20)
 """
 
 
+@pytest.mark.slow
 def test_many_frames_of_one_scene_are_one_group_in_bounded_time_and_memory() -> None:
     one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     said = subprocess.run([sys.executable, "-c", FRAMES], capture_output=True, text=True, check=True, env=one)

@@ -93,6 +93,7 @@ def test_another_grid_is_refused(tmp_path: Path, lines: int, columns: int) -> No
     assert not (tmp_path / "a.webp").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (RESULTS / "reference-style").exists(), reason="the reference boards are not here")
 def test_a_board_shows_the_named_pictures(tmp_path: Path) -> None:
     for name in ("reference-style", "judges"):

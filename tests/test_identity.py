@@ -53,6 +53,7 @@ def network(path: Path, *shape: int | str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_ssim_and_psnr_of_equal_and_of_worse_faces(faces: np.ndarray) -> None:
     noise = np.random.default_rng(0).normal(0, 1, faces.shape)
     slightly, much = (np.clip(faces + sigma * noise, 0, 255).astype(np.uint8) for sigma in (4, 30))
@@ -104,6 +105,7 @@ def test_lpips_is_torchmetrics(faces: np.ndarray, tmp_path: Path) -> None:
     assert ours(one, one) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_lpips_without_its_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not found"):
         Lpips(str(tmp_path / "vgg16.pth"), torch.device("cpu"))

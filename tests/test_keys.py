@@ -137,6 +137,7 @@ def test_a_copy_elsewhere_has_the_same_keys(copy: Path, today: dict[str, str]) -
     assert digests(copy) == today
 
 
+@pytest.mark.slow
 def test_moving_modules_changes_no_key(tmp_path: Path, today: dict[str, str]) -> None:
     """Losses, the fit, the store, the base of all classifiers and a track in other rooms, under other names."""
     copy = Path(shutil.copytree(PACKAGE, tmp_path / "emobench", ignore=shutil.ignore_patterns("__pycache__")))

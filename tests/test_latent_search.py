@@ -143,6 +143,7 @@ def test_mean_start_and_a_w_for_each_layer(stylegan: StyleGAN2) -> None:
     assert light(made)[0] > light(made)[1]
 
 
+@pytest.mark.slow
 def test_a_projection_finds_a_face_that_the_generator_makes(space: Space) -> None:
     noise = Noise(torch.arange(3))
     w = space.mean + 0.5 * (space.random(noise, asked(0, 1, 2)) - space.mean)
@@ -155,6 +156,7 @@ def test_a_projection_finds_a_face_that_the_generator_makes(space: Space) -> Non
     assert (error < 0.2 * before).all()
 
 
+@pytest.mark.slow
 def test_an_edit_is_a_projection_that_moves(stylegan: StyleGAN2) -> None:
     model = searching(stylegan, keep_mean=0.0, keep_start=0.0)
     faces = stylegan.sample(asked(0, 1, 2, 3), torch.arange(4))
@@ -170,6 +172,7 @@ def test_difference_is_each_faces_own() -> None:
     assert float(all_of_them[0]) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_fusion_makes_the_cvaes_face_and_keeps_its_emotion(stylegan: StyleGAN2) -> None:
     torch.manual_seed(0)
     cvae = CVAE(emotions=EMOTIONS, size=32, latent=4, width=4).eval().requires_grad_(False)

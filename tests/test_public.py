@@ -18,6 +18,7 @@ def test_the_package_shows_what_is_meant_to_be_used_and_nothing_else() -> None:
     assert (Path(emobench.__file__).parent / "py.typed").exists()
 
 
+@pytest.mark.slow
 def test_a_suite_from_python(tiny: Path, tmp_path: Path) -> None:
     """Twice, since the first call imports whatever could hide the function."""
     suite = {"name": "mine", **tomllib.loads(tiny.read_text())}

@@ -286,9 +286,10 @@ def test_a_suite_without_a_list_of_cells_is_refused_by_name(tmp_path: Path, fiel
     ],
 )
 def test_a_board_whose_origin_is_damaged_says_so_and_is_written(
-    tmp_path: Path, field: str, value: Any, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: Any, said: str
 ) -> None:
     (tmp_path / "notes.txt").write_text("these are notes, and no Python\n")
+    monkeypatch.setenv("EMOBENCH_PLUGINS", str(tmp_path / "notes.txt"))  # else it is not even read
     made, _ = board_of_two(tmp_path / "results")
     made.write()
     path = tmp_path / "results" / "demo" / "suite.json"

@@ -319,6 +319,7 @@ def test_coverage_for_few_people(people: int, each: int, accuracy: float, seeds:
     assert found.covered > found.plain
 
 
+@pytest.mark.slow
 def test_coverage_of_macro_f1_and_control() -> None:
     assert 0.91 <= SIMULATION["macro_f1_intervals"](1, 300, 200, easy=1.8, people=40, each=16).covered <= 0.99
     assert SIMULATION["control_intervals"](0.5, 3, 150, 200).covered >= 0.91

@@ -104,6 +104,7 @@ def test_what_is_wrong_is_said_with_an_example(suite: Path, override: str, said:
         expand(load(suite, [override], name="mine"), suite.parent)
 
 
+@pytest.mark.slow
 def test_lightnings_own_options_are_taken(suite: Path) -> None:
     for override in (
         "trainer.devices=-1", 'trainer.devices="auto"', "trainer.devices=[0, 1]", "trainer.precision=16",
