@@ -165,6 +165,41 @@ def test_verdict_state_and_ranks(whole: Results) -> None:
     assert any("`emobench bench demo`" in line for line in page)
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        # row -> how good it is, and its share of its recipe
+        ({"lost": (0.0, 1.0)}, "which is no better than the majority class by its interval; there is no winner."),
+        ({"lost": (0.0, 1.0), "too": (0.0, 1.0)}, "by its interval; nor is any other row, so there is no winner."),
+        ({"short": (3.0, 0.04), "lost": (0.0, 1.0)}, "4 % of its recipe; no row that is better had half of its recipe"),
+        ({"short": (3.0, 0.04), "near": (2.0, 0.1)}, "4 % of its recipe; no row had half of its recipe, so there is"),
+        ({"short": (3.0, 0.04), "good": (2.0, 1.0)}, "of the rows that had at least half of their recipe **good** is"),
+        ({"good": (2.0, 1.0), "near": (1.0, 0.1)}, "(the only one that had half of its recipe)"),
+        ({"good": (2.0, 1.0), "lost": (0.0, 1.0)}, "(the only one better than the majority class)."),
+        (
+            {"good": (2.0, 1.0), "near": (1.0, 0.1), "lost": (0.0, 1.0)},
+            "(the only one better than the majority class that had half of its recipe)",
+        ),
+    ],
+)
+def test_a_row_that_has_learned_nothing_or_little_wins_nothing(
+    results: Results, rows: dict[str, tuple[float, float]], said: str
+) -> None:
+    for row, (quality, share) in rows.items():
+        results.cell(row, 0, quality, recipe_share=share)
+    results.write()
+    page = (results.folder / "demo" / "leaderboard.md").read_text()
+    verdict = page.splitlines()[2]
+    assert said in verdict, verdict
+    flagged = {row: f"| {row} |" in page and "no better than the majority" in line(page, row) for row in rows}
+    assert flagged == {row: quality == 0 for row, (quality, _) in rows.items()}
+
+
+def line(page: str, row: str) -> str:
+    """The first line of a table that is about a row."""
+    return next(each for each in page.splitlines() if f"| {row} |" in each)
+
+
 def test_csv_holds_what_the_predictions_say(whole: Results) -> None:
     text = (whole.folder / "demo" / "metrics.csv").read_text()
     assert text.splitlines()[0] == COLUMNS

@@ -172,6 +172,16 @@ def _scored(ranking: Ranking, entry: Entry, key: Key) -> Text:
     return (Score(entry.numbers[key]), *(() if scale is None else (f" where {scale}",)))
 
 
+def _only(others: Sequence[Entry]) -> str:
+    """What a row alone is, where none of the others can win."""
+    had, better = "that had half of its recipe", "better than the majority class"
+    if not others:
+        return "measured"
+    if all(_short(entry) for entry in others):
+        return had
+    return better if not any(_short(entry) for entry in others) else f"{better} {had}"
+
+
 def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
     """The first of some rows, how far above the next it is, and whether that is certain."""
     ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
@@ -180,10 +190,7 @@ def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
     compared = section.comparisons.get(ranking.name, [])
     pairs = [pair for pair in compared if pair.first == places[0] and pair.second in places]
     if not pairs:
-        return (
-            *best,
-            " (the only one measured)" if len(ranked) == 1 else " (the only one that had half of its recipe)",
-        )
+        return (*best, f" (the only one {_only([entry for entry in ranked if entry is not first])})")
     nearest = next(pair for pair in pairs if pair.second == places[1])
     said: Text = (*best, ", ", nearest, " above ", Name(ranked[places[1]].name))
     known = all(pair.seeds_known for pair in pairs)
