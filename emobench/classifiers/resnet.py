@@ -43,7 +43,7 @@ class ResNet18(EmotionClassifier):
     small_faces: ClassVar[Mapping[str, Any]] = {
         "width": 0.25,
         "batch": 64,
-        "epochs": 12,
+        "epochs": 16,
         "patience": "none",
         "oversample": 1.0,
         "undersample": "none",

@@ -57,7 +57,9 @@ class ViTCVAE(ConditionalVAE):
         "ssim": 0.0,
         "perceptual": "none",
         "beta": 3e-4,
-        "epochs": 24,
+        "lr": 2e-3,
+        "ema": 0.995,
+        "epochs": 48,
     }
 
     def __init__(
