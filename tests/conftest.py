@@ -186,6 +186,13 @@ def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What reads the networks of a module's fixture is as slow as the first that wants them."""
+    for item in items:
+        if {"pair_once", "swept_once"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Packs are made once for all tests, and never in the user's own cache; nor are their files trusted outside."""

@@ -51,6 +51,7 @@ def of_garbage(said: Any) -> None:
     said.send((gc.isenabled(), gc.get_freeze_count()))
 
 
+@pytest.mark.slow
 def test_a_cell_collects_no_garbage_among_what_the_server_imported() -> None:
     """Going through it copied most of the memory that the two share."""
     here, there = multiprocessing.Pipe()

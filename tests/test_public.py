@@ -35,6 +35,7 @@ def test_a_suite_from_python(tiny: Path, tmp_path: Path) -> None:
     assert list(emobench.load(results, "mine", "resnet18").emotions) == emotions
 
 
+@pytest.mark.slow
 def test_cells_that_fail_raise_nothing(tiny: Path, tmp_path: Path) -> None:
     there = {"results": tmp_path / "results", "data": tmp_path / "data"}
     board = emobench.bench(tiny, overrides=["model.resnet18.lr=1e30"], **there)

@@ -562,6 +562,7 @@ def test_code_span_cannot_be_left() -> None:
     assert code("a`b\n|<c>") == "`a'b ¦‹c›`"
 
 
+@pytest.mark.slow
 def test_the_report_needs_no_torch(whole: Results) -> None:
     program = (
         "import sys; from pathlib import Path; from emobench.report.write import write\n"

@@ -194,6 +194,7 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
     assert read_record(folder / "fit.json").state == "done"
 
 
+@pytest.mark.slow
 def test_a_long_epoch_is_resumed_from_within(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every step stands for one every ten minutes; the fit is stopped in the middle of an epoch."""
     from emobench.errors import Interrupted

@@ -95,7 +95,6 @@ def lose_evaluation(results: Path, suite: str, row: StoredCell) -> None:
     shutil.rmtree(results / suite / "cells", ignore_errors=True)
 
 
-@pytest.mark.slow
 def test_records_name_the_networks_behind_them(pair: tuple[Path, Path]) -> None:
     _, results = pair
     board = rows(results, "tiny")

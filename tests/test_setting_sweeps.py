@@ -338,7 +338,6 @@ def best_of(results: Path) -> tuple[str, str]:
     return (LOW, HIGH) if means[LOW] >= means[HIGH] else (HIGH, LOW)
 
 
-@pytest.mark.slow
 def test_only_the_chosen_setting_reads_the_test_split(swept: tuple[Path, Path]) -> None:
     _, results = swept
     best, other = best_of(results)

@@ -349,6 +349,7 @@ def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_vgg16_is_read_from_a_file_when_it_is_first_used(vgg_file: Path) -> None:
     model = build(perceptual="vgg16", weights=str(vgg_file))
     found = StyleTransfer.weight_file({"perceptual": "vgg16", "weights": str(vgg_file)})
