@@ -142,6 +142,7 @@ def _seconds(cell: StoredCell) -> float:
 
 def page(lines: list[str]) -> str:
     machine = hardware()
+    cores = "one core" if machine.cores == 1 else f"{machine.cores} cores"
     return "\n".join(
         [
             "# Are the recipes for small faces long enough?",
@@ -149,7 +150,7 @@ def page(lines: list[str]) -> str:
             f"Every `<class>{SMALL_FACES}` on `{DATA}`, 32 px, seed 0, with its budget → with twice that, read on the "
             "1,000 validation faces: macro F1 of a classifier; of a generator control (calibrated, "
             f"{PER_EMOTION} faces an emotion) and FED. Enough: the doubled budget gains less than 0.02 in macro F1 or "
-            f"control, or its FED is less than a tenth lower. {machine.cpu}, {machine.cores} core{'s' if machine.cores > 1 else ''}. Repeat: "
+            f"control, or its FED is less than a tenth lower. {machine.cpu}, {cores}. Repeat: "
             "`python benchmarks/small_faces.py --work DIR`.",
             "",
             "| class | budget | macro F1 | control | FED ↓ | training | enough |",
