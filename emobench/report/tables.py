@@ -501,8 +501,8 @@ def _recipes(section: Section) -> Iterator[Text]:
         if any(fit.cost is not None and fit.cost.recipe is not None for fit in fits):
             named.append(Name(entry.name))
     if named:
-        recipe = " is counted against the recipe for faces of 64 px and less, "
-        yield ("Of the recipe: ", *joined(named), recipe, Code("<class>-small-faces"), "; else the published one.")
+        recipe = " against the recipe for faces of 64 px and less, "
+        yield ("'Of the recipe' counts ", *joined(named), recipe, Code("…-small-faces"), "; others against the published.")
 
 
 def _all_shown(section: Section) -> Iterator[Text]:
