@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS ?= results
-# Of pytest: one more than cores, since tests wait for other processes a third of their time.
-WORKERS ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: bench test test-quick smoke lint report perf doctor clean
 .DEFAULT_GOAL := bench
@@ -24,10 +22,10 @@ smoke: $(READY)  ## the whole way in about a minute
 	$(BIN)/emobench bench smoke --results $(RESULTS) $(ARGS)
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-quick: $(READY)  ## those that neither train nor take seconds, for the working loop
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 lint: $(READY)  ## ruff, mypy, and hadolint for the Dockerfile
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
 RESULTS = Path(__file__).parents[1] / "results"
-COMMITTED = {"classifier": ("demo", "cnn21"), "generator": ("demo", "cvae")}
+COMMITTED = {"classifier": ("reference-generation", "cnn21"), "generator": ("reference-generation", "cvae")}
 Place = tuple[str | int, ...]
 
 # Wrong wherever they stand; what holds a number refuses text too.

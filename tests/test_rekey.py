@@ -93,8 +93,8 @@ def test_tables_name_classes_whatever_the_suite_called_them() -> None:
     rows = suite_of(rows_of(REPOSITORY / "results", "reference-recognition"))["model"]
     assert {name: table["class"] for name, table in rows.items() if table["class"] != name} == {}
     assert rows["timm:resnet10t"]["backbone"] == "resnet10t"
-    judge = suite_of(rows_of(REPOSITORY / "results", "demo"))["model"]["judge-vit"]
-    assert (judge["class"], judge["strategy"]) == ("vit", "full")
+    small = suite_of(rows_of(REPOSITORY / "results", "demo"))["model"]["resnet18"]  # of resnet18-small-faces
+    assert (small["class"], small["width"]) == ("resnet18", 0.25)
 
 
 @needs_results
@@ -102,13 +102,18 @@ def test_a_shortened_suite_keeps_all_but_faces_and_epochs(tmp_path: Path) -> Non
     rows = rows_of(REPOSITORY / "results", "demo")
     whole = suite_of(rows)
     short = shortened(whole)
-    assert short["data"]["synthetic"] == {**whole["data"]["synthetic"], "train": 256, "val": 64, "test": 640}
+    assert short["data"]["synthetic-plain"] == {
+        **whole["data"]["synthetic-plain"],
+        "train": 256,
+        "val": 64,
+        "test": 640,
+    }
     assert short["evaluation"]["per_emotion"] == 2
     assert short["evaluation"]["fidelity"] == 640
     assert shortened(whole, costly=True)["evaluation"]["fidelity"] == 32
     for name, table in whole["model"].items():
         changed = {key for key in table if table[key] != short["model"][name][key]}
-        assert changed <= {"epochs"}
+        assert changed <= {"epochs", "steps"}
         assert short["model"][name].keys() == table.keys()
     assert short["model"]["latent_search"]["steps"] == 30  # of its search, which is no fit
     planned(short, tmp_path / "short.toml")

@@ -502,7 +502,13 @@ def _recipes(section: Section) -> Iterator[Text]:
             named.append(Name(entry.name))
     if named:
         recipe = " against the recipe for faces of 64 px and less, "
-        yield ("'Of the recipe' counts ", *joined(named), recipe, Code("…-small-faces"), "; others against the published.")
+        yield (
+            "'Of the recipe' counts ",
+            *joined(named),
+            recipe,
+            Code("…-small-faces"),
+            "; others against the published.",
+        )
 
 
 def _all_shown(section: Section) -> Iterator[Text]:
