@@ -54,4 +54,4 @@ def significant(value: float) -> str:
 def gap(pair: Comparison) -> str:
     if pair.low is None or pair.high is None:
         return f"{pair.difference:.3f} (no interval: too few faces to resample)"
-    return f"{pair.difference:.3f} ({signed(pair.low)} to {signed(pair.high)})"
+    return f"{pair.difference:.3f} ({signed(pair.low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{signed(pair.high)})"
