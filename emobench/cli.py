@@ -96,6 +96,12 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(help="Loader processes per cell. [default: 0 on a CPU, else up to 8]")
     ] = None,
+    per_node: Annotated[
+        int | None,
+        typer.Option(
+            help="Cells side by side on this machine, which share its cores. [default: one a GPU, else up to 4]"
+        ),
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never download pre-trained weights; W&B logs offline.")
     ] = False,
@@ -120,6 +126,7 @@ def bench(
         engine=engine,
         on_existing=on_existing.value,
         workers=workers,
+        per_node=per_node,
         offline=offline,
         wandb=None if wandb is None else wandb.value,
         weights_dir=weights_dir,

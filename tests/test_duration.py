@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +47,7 @@ def test_the_packaged_rates_are_what_the_script_makes_of_the_committed_boards(co
     pixels = (record.made_of.fit["recipe"]["size"] or record.cell.size) ** 2
     seen = record.fit.cost.fit_faces_per_s * record.fit.cost.fit_seconds
     own = record.fit.cost.fit_seconds / (record.cell.parameters * seen * pixels)
+    own *= min(2, record.fit.hardware.threads or record.fit.hardware.cores)
     assert duration.rate(record) == pytest.approx(own)
     assert own <= 1.01 * rates[record.cell.model.partition("-")[0]] < 1e-10
 
@@ -78,16 +78,17 @@ def test_steps_and_joint_fits_are_counted(plan: Plan) -> None:
 
 def test_the_rate_is_that_of_these_results_else_of_the_class_else_the_slowest(plan: Plan) -> None:
     cell = plan.cells[0]
-    cores = max(1.0, duration.CORES / len(os.sched_getaffinity(0)))
     work = cell.parameters * faces(cell, plan) * cell.size**2
     steps = faces(cell, plan) / cell.fit["recipe"]["batch"]
     other = replace(cell, fit={**cell.fit, "model": "of my own"})
     known = Durations({}, {}, {"resnet18": 1e-9, "vit": 3e-9})
-    assert known.at_most(cell, plan) == pytest.approx(10 + 0.01 * steps + 1e-9 * work * cores)
-    assert known.at_most(other, plan) == pytest.approx(10 + 0.01 * steps + 3e-9 * work * cores)
+    assert known.at_most(cell, plan, 1) == pytest.approx(10 + 0.01 * steps + 1e-9 * work)
+    assert known.at_most(other, plan, 1) == pytest.approx(10 + 0.01 * steps + 3e-9 * work)
+    for threads in (2, 64):
+        assert known.at_most(other, plan, threads) == pytest.approx(10 + 0.01 * steps + 1.5e-9 * work)
     known = replace(known, own={"resnet18": 2e-9})
-    assert known.at_most(cell, plan) == pytest.approx(10 + 0.01 * steps + 2e-9 * work)
-    assert known.at_most(with_recipe(cell, size=64), plan) == pytest.approx(10 + 0.01 * steps + 8e-9 * work)
+    assert known.at_most(cell, plan, 1) == pytest.approx(10 + 0.01 * steps + 2e-9 * work)
+    assert known.at_most(with_recipe(cell, size=64), plan, 1) == pytest.approx(10 + 0.01 * steps + 8e-9 * work)
 
 
 def test_what_a_store_has_measured_is_found(plan: Plan, tiny_results: Path, tmp_path: Path) -> None:
@@ -101,8 +102,24 @@ def test_what_a_store_has_measured_is_found(plan: Plan, tiny_results: Path, tmp_
     ]
     assert len(records) == 2
     assert known.own == {"resnet18": max(duration.rate(each) or 0 for each in records)}
-    assert list(known.like) == [duration.alike(plan.cells[0].fit)]
+    assert list(known.like) == [duration.alike(plan.cells[0].fit, 1)]
     for record in records:
         assert record.fit is not None
         assert record.fit.cost is not None
-        assert record.fit.cost.fit_seconds <= known.at_most(plan.cells[0], plan)
+        assert record.fit.cost.fit_seconds <= known.at_most(plan.cells[0], plan, 1)
+
+
+def test_the_time_until_all_are_done_counts_what_runs_side_by_side_and_what_waits(plan: Plan) -> None:
+    def cell(name: str, *needs: Cell) -> Cell:
+        made = replace(plan.cells[0], fit={**plan.cells[0].fit, "model": name})
+        return replace(made, needs={"guide": [each.fit_key for each in needs]})
+
+    first, second, third = cell("first"), cell("second"), cell("third")
+    last = cell("last", first, third)
+    cells = [first, second, last, third, third]
+    seconds = {first.fit_key: 2.0, second.fit_key: 5.0, third.fit_key: 4.0, last.fit_key: 1.0}
+    assert duration.elapsed(cells, seconds, 1) == 12
+    assert duration.elapsed(cells, seconds, 2) == 7  # first and second, third from 2 to 6, last until 7
+    assert duration.elapsed(cells, seconds, 4) == 5
+    assert duration.elapsed(cells, {name: 1.0 for name in (second.fit_key, last.fit_key)}, 1) == 2
+    assert duration.elapsed([], {}, 1) == 0

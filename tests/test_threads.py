@@ -1,16 +1,24 @@
-"""Threads of a cell give their core up soon where they wait, unless the user said how they wait."""
+"""How cells share the cores of a machine, and how the threads of one wait for each other."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import torch
+from conftest import TINY
+from threadpoolctl import threadpool_info
 
+from emobench.errors import EmobenchError
+from emobench.runner import threads as sharing
 from emobench.runner.engines import local
-from emobench.runner.threads import wait_gently
+from emobench.runner.machine import hardware
+from emobench.runner.record import read_record
+from emobench.runner.threads import Packing, threads, wait_gently
 
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
@@ -60,3 +68,86 @@ def test_the_fork_server_is_started_with_it_and_a_cold_cell_loads_torch_after_it
         "    print(os.environ.get('GOMP_SPINCOUNT'))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "1000"
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "gpus", "cells", "expected"),
+    [
+        (2, None, 0, 13, Packing(2, 1)),
+        (2, 1, 0, 13, Packing(1, 2)),
+        (2, None, 0, 1, Packing(1, 2)),
+        (3, 2, 0, 13, Packing(2, 1)),
+        (1, None, 0, 13, Packing(1, 1)),
+        (16, None, 0, 13, Packing(4, 4)),
+        (16, 16, 0, 13, Packing(16, 1)),
+        (16, None, 8, 13, Packing(8, 2)),
+        (1, None, 8, 13, Packing(8, 1)),  # a batch system's careless limit
+    ],
+)
+def test_cells_share_cores_by_the_plan(
+    monkeypatch: pytest.MonkeyPatch, there: int, asked: int | None, gpus: int, cells: int, expected: Packing
+) -> None:
+    monkeypatch.setattr(sharing, "cores", lambda: there)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**23}[name])  # 32 GiB
+    assert Packing.here(asked, gpus, cells) == expected
+
+
+def test_memory_bounds_how_many_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "cores", lambda: 16)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**21}[name])  # 8 GiB
+    assert Packing.here(None, 0, 13) == Packing(2, 8)
+    assert Packing.here(3, 0, 13) == Packing(3, 5)
+
+
+@pytest.mark.parametrize("asked", [0, -1, 3])
+def test_more_cells_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch, asked: int) -> None:
+    monkeypatch.setattr(sharing, "cores", lambda: 2)
+    with pytest.raises(EmobenchError, match=rf"--per-node {asked}: this machine has 2 cores.*from 1 to 2"):
+        Packing.here(asked, 0, 13)
+
+
+def test_the_processes_of_a_cell_on_several_devices_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "cores", lambda: 16)
+    packing = Packing(8, 2)
+    assert [packing.threads_of(each) for each in (1, 2, 8, None, 99)] == [2, 8, 2, 2, 1]
+
+
+def test_torch_and_blas_compute_with_so_many_threads_and_then_with_as_many_as_before() -> None:
+    def blas() -> set[int]:
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    before = torch.get_num_threads(), blas()
+    for number in (3, 1):
+        with threads(number):
+            assert (torch.get_num_threads(), blas(), hardware().threads) == (number, {number}, number)
+    assert (torch.get_num_threads(), blas()) == before
+
+
+@pytest.mark.slow
+def test_cells_side_by_side_equal_cells_alone_bit_for_bit(
+    emobench: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY.replace("seeds = [0]", "seeds = [0, 1]"))
+
+    def sweep(name: str, *arguments: str) -> tuple[dict[str, tuple[bytes, bytes, int | None]], str]:
+        results = tmp_path / name
+        assert emobench("bench", tmp_path / "tiny.toml", "--results", results, *arguments) == 0
+        found = {}
+        for path in results.glob("cells/*/*/result.json"):
+            record = read_record(path)
+            weights = path.parents[1] / "weights.safetensors"
+            predictions = next(path.parent.glob("*.parquet"))
+            assert record.hardware is not None
+            found[record.eval_key] = (weights.read_bytes(), predictions.read_bytes(), record.hardware.threads)
+        return found, capsys.readouterr().out
+
+    monkeypatch.setattr(sharing, "cores", lambda: 1)
+    alone, said = sweep("alone")
+    lines = [line for line in said.splitlines() if line.startswith("[")]
+    assert [line.endswith("running") for line in lines] == [True, False] * 3  # two seeds, and the control
+    assert [threads for _, _, threads in alone.values()] == [1] * 3
+    monkeypatch.setattr(sharing, "cores", lambda: 2)
+    packed, said = sweep("packed", "--per-node", "2")
+    lines = [line for line in said.splitlines() if line.startswith("[")]
+    assert all(line.endswith("running") for line in lines[:2])
+    assert packed == alone

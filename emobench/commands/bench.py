@@ -20,6 +20,7 @@ from emobench.runner.engines import engine_of
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
+from emobench.runner.threads import Packing, cores
 from emobench.suite.cell import Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
@@ -52,6 +53,7 @@ def bench(
     engine: str = "local",
     on_existing: Literal["skip", "redo", "trust"] = "skip",
     workers: int | None = None,
+    per_node: int | None = None,
     offline: bool = False,
     wandb: Literal["online", "offline"] | None = None,
     weights_dir: Path | None = None,
@@ -65,6 +67,7 @@ def bench(
         engine: where cells run: the name of an engine, or `my_engine.py:Mine`.
         on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
         workers: loader processes of each cell; None: as the hardware suggests.
+        per_node: cells side by side on this machine; None: as the hardware suggests.
 
     Raises:
         EmobenchError: the suite cannot be read or planned, or the results cannot be written.
@@ -85,8 +88,9 @@ def bench(
         plan = trusting(results, plan)
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
+    packing = Packing.here(per_node, _gpus() if cells else 0, len(plan.cells))
     if dry_run:
-        show_plan(plan, cells, results, on_existing == "redo")
+        show_plan(plan, cells, results, packing, on_existing == "redo")
     else:
         show_notes(plan)
     show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
@@ -114,6 +118,7 @@ def bench(
                 results,
                 data,
                 engine=runs_on(),
+                packing=packing,
                 workers=_workers() if workers is None else workers,
                 redo=on_existing == "redo",
                 wandb=logged,
@@ -172,9 +177,13 @@ def _outcome(board: BoardFile, ended: Sequence[str] = ()) -> Outcome:
 
 def _workers() -> int:
     """Loader processes per cell: on a CPU they would only take cores from the training."""
-    import torch
+    return min(8, cores() - 1) if _gpus() else 0
 
-    return min(8, len(os.sched_getaffinity(0)) - 1) if torch.cuda.is_available() else 0
+
+def _gpus() -> int:
+    from emobench.runner.run import visible_gpus
+
+    return len(visible_gpus())
 
 
 class BoardFile:

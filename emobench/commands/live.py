@@ -18,10 +18,11 @@ from rich.table import Table
 
 from emobench.errors import printable_name
 from emobench.files import heard_or_not, say
-from emobench.runner.duration import CORES, Durations, alike
+from emobench.runner.duration import Durations, alike, elapsed
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import Store
 from emobench.runner.sweep import Sweep
+from emobench.runner.threads import Packing, cores
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
 
@@ -110,10 +111,11 @@ def show_overrides(suite: Suite) -> None:
         say(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
 
 
-def show_plan(plan: Plan, cells: list[Cell], results: Path, redo: bool = False) -> None:
+def show_plan(plan: Plan, cells: list[Cell], results: Path, packing: Packing, redo: bool = False) -> None:
     """What a suite would do: cells, how long their fits take, disk, downloads, what is skipped.
 
     Args:
+        packing: how many cells run side by side.
         redo: cells that are fitted are fitted again.
     """
     known, reuse = Durations.of(Store(results)), Reuse(Store(results))
@@ -125,20 +127,25 @@ def show_plan(plan: Plan, cells: list[Cell], results: Path, redo: bool = False) 
         if cell.trains and id(cell) in todo and not redo and reuse.fitted(cell) and reuse.lost(cell) is None:
             took = _Time("fitted")  # to be evaluated, or a setting that waits for the others
         elif cell.trains:
-            took = _time(cell, plan, known)
+            took = _time(cell, plan, known, packing.threads)
             times |= {cell.fit_key: took} if id(cell) in todo else {}
         lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {printable_name(cell.label)}")
     expected = list(times.values())
-    if sum(each.seconds for each in expected) > _LONG:
+    until = elapsed(cells, {fit_key: took.seconds for fit_key, took in times.items()}, packing.per_node)
+    if until > _LONG:
         sure = "takes" if all(each.measured for each in expected) else "may take"
         print(f"This {sure} more than an hour: {_expected(expected)}")
     print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
     print("\n".join(lines))
     print(f"Time: {_expected(expected)}")
+    if packing.per_node > 1 and times:
+        sure = "about" if all(each.measured for each in expected) else "at most about"
+        share = f"{packing.per_node} cells side by side, {packing.threads} of {cores()} cores each"
+        print(f"  {share}: {sure} {_duration(until)}")
     if not all(each.measured for each in expected):
         print(
             "  (at most: parameters x faces x pixels, at the rate of the slowest fit of the class in these results, or "
-            f"else on a committed board, of {CORES} cores without a GPU)"
+            "else on a committed board without a GPU)"
         )
     kept, running = sum(4 * cell.parameters for cell in cells), max((cell.disk_bytes for cell in cells), default=0)
     print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
@@ -155,11 +162,11 @@ class _Time:
     measured: bool = True
 
 
-def _time(cell: Cell, plan: Plan, known: Durations) -> _Time:
-    seconds = known.like.get(alike(cell.fit))
+def _time(cell: Cell, plan: Plan, known: Durations, threads: int) -> _Time:
+    seconds = known.like.get(alike(cell.fit, threads))
     if seconds is not None:
         return _Time(_duration(seconds), seconds)
-    bound = known.at_most(cell, plan)
+    bound = known.at_most(cell, plan, threads)
     return _Time(f"at most {_duration(bound)}", bound, False)
 
 

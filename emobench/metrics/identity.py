@@ -46,8 +46,10 @@ class Embedding:
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
+        import torch
 
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()  # it would take all cores
         options.log_severity_level = 3
         try:
             self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,14 +1,13 @@
 """How long fits take: as long as like ones took in this store, else at most about what their size and steps allow.
 
 The bound is parameters × faces × pixels × a rate, and a little for each step. The rate is that of the slowest fit of
-the class in this store, else on a committed board, on two cores without a GPU (`benchmarks/rates.py` writes that
-table); of a class that neither has, the slowest of all.
+the class in this store, else on a committed board without a GPU (`benchmarks/rates.py` writes that table); of a class
+that neither has, the slowest of all. It is that of one thread; a second halves it at best, and of more none is sure.
 """
 
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,23 +24,31 @@ from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import in_todays_form, key, name_of
 
 TABLE = Path(__file__).with_name("rates.csv")
-CORES = 2  # of the machines that the table is of
+THREADS = 2  # up to which a fit gets faster with each
 _START, _STEP = 10.0, 0.01  # seconds that the smallest network takes too, for a fit and for a step
 
 
-def alike(fit: dict[str, Any]) -> str:
+def alike(fit: dict[str, Any], threads: int) -> str:
     """What two fits have in common that should take the same time."""
     fit = in_todays_form(fit)
     data = {name: value for name, value in fit["data"].items() if name != "fingerprint"}
-    return key({name: fit[name] for name in ("model", "arguments", "recipe", "trainer")} | {"data": data})
+    same = {name: fit[name] for name in ("model", "arguments", "recipe", "trainer")}
+    return key(same | {"data": data, "threads": threads})
 
 
 def rate(record: Record) -> float | None:
-    """Seconds for each parameter, face and pixel of a fit; None: it was none."""
+    """Seconds of one thread for each parameter, face and pixel of a fit; None: it was none."""
     cost, recipe = (None if record.fit is None else record.fit.cost), record.made_of.fit["recipe"]
     if cost is None or recipe is None or cost.fit_faces_per_s <= 0 or not record.cell.parameters:
         return None
-    return 1 / cost.fit_faces_per_s / record.cell.parameters / _side(recipe, record.cell.size) ** 2
+    seconds = min(_threads(record), THREADS) / cost.fit_faces_per_s
+    return seconds / record.cell.parameters / _side(recipe, record.cell.size) ** 2
+
+
+def _threads(record: Record) -> int:
+    """Those that a fit was made with; older records, which do not say, had one a core."""
+    machine = record.hardware if record.fit is None else record.fit.hardware
+    return 1 if machine is None else machine.threads or machine.cores
 
 
 def slowest(records: Iterable[Record]) -> dict[str, float]:
@@ -81,15 +88,14 @@ class Durations:
         like: dict[str, list[float]] = {}
         for record in records:
             if record.fit is not None and record.fit.cost is not None:
-                like.setdefault(alike(record.made_of.fit), []).append(record.fit.cost.fit_seconds)
+                name = alike(record.made_of.fit, _threads(record))
+                like.setdefault(name, []).append(record.fit.cost.fit_seconds)
         return cls({name: sum(each) / len(each) for name, each in like.items()}, slowest(records), packaged())
 
-    def at_most(self, cell: Cell, plan: Plan) -> float:
-        """Seconds that a fit may take."""
-        name, cores = name_of(cell.fit), len(os.sched_getaffinity(0))
-        found = self.own.get(name)
-        if found is None:
-            found = self.others.get(name, max(self.others.values())) * max(1.0, CORES / cores)
+    def at_most(self, cell: Cell, plan: Plan, threads: int) -> float:
+        """Seconds that a fit may take with so many threads."""
+        name = name_of(cell.fit)
+        found = self.own.get(name, self.others.get(name, max(self.others.values()))) / min(threads, THREADS)
         recipe, seen = cell.fit["recipe"], faces(cell, plan)
         computed: float = found * cell.parameters * seen * _side(recipe, cell.size) ** 2
         return _START + _STEP * seen / float(recipe["batch"]) + computed
@@ -105,6 +111,27 @@ def faces(cell: Cell, plan: Plan) -> float:
         there.update(plan.faces[dataset])
     balance = Balance(recipe["oversample"], recipe["undersample"], recipe["rotate_to"])
     return float(recipe["epochs"] * balance.counts(np.array(list(there.values()))).sum())
+
+
+def elapsed(cells: Iterable[Cell], seconds: Mapping[str, float], per_node: int) -> float:
+    """Seconds until all are done, some side by side, each when those that it needs are done and one has ended.
+
+    Args:
+        cells: in the plan's order.
+        seconds: fit_key -> of a fit; what has none takes no time.
+    """
+    waiting = list({cell.fit_key: cell for cell in cells if cell.fit_key in seconds}.values())
+    running: dict[str, float] = {}  # fit_key -> when it ends
+    now = 0.0
+    while waiting or running:
+        under_way = {*running, *(cell.fit_key for cell in waiting)}
+        for cell in list(waiting):
+            if len(running) < per_node and not under_way & {*cell.awaits} - {cell.fit_key}:
+                running[cell.fit_key] = now + seconds[cell.fit_key]
+                waiting.remove(cell)
+        now = min(running.values())
+        running = {name: end for name, end in running.items() if end > now}
+    return now
 
 
 def _side(recipe: Mapping[str, Any], size: int) -> int:

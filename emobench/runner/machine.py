@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emobench.runner.record import Hardware, Record, State, Versions
+from emobench.runner.threads import cores
 from emobench.suite.cell import Cell
 
 
@@ -49,16 +50,22 @@ def _git() -> tuple[str | None, bool | None]:
         return None, None
 
 
-@functools.cache
 def hardware() -> Hardware:
-    """The machine as results name it. `device` is "cpu" or "cuda"; memory in GiB."""
+    """The machine as results name it, and with how many threads this process computes now."""
+    import torch
+
+    return _machine().model_copy(update={"threads": torch.get_num_threads()})
+
+
+@functools.cache
+def _machine() -> Hardware:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return Hardware(
         device="cuda" if gpu else "cpu",
         cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=cores(),
         gpu=gpu,
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
     )

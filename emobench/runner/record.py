@@ -78,11 +78,13 @@ class Hardware(Part):
     cores: Count
     gpu: str | None
     memory_gb: Amount  # GiB
+    threads: Count | None = None  # that a process of the cell computed with; None: an older emobench, one a core
 
     @property
     def named(self) -> str:
         """One line, as boards name it."""
-        return self.gpu or f"{self.cpu or 'CPU'}, {self.cores} cores"
+        some = "" if self.threads in (None, self.cores) else f"{self.threads} of "
+        return self.gpu or f"{self.cpu or 'CPU'}, {some}{self.cores} cores"
 
 
 class Validation(Part):

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from emobench.runner.machine import record_of
 from emobench.runner.record import State, finished, read_record
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
+from emobench.runner.threads import threads
 from emobench.runner.wandb import log_result, wandb_logger
 from emobench.suite import plugins
 from emobench.suite.cell import Cell
@@ -42,6 +43,8 @@ class Job:
     results: Path
     data_root: Path
     workers: int = 0
+    per_node: int = 1  # how many jobs run side by side on a machine at most
+    threads: int = 1  # of each of its processes
     redo: bool = False
     plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
     wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
@@ -50,15 +53,17 @@ class Job:
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
         places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
-        others = ("workers", "redo", "plugins", "wandb", "only")
-        return {"cell": asdict(self.cell), **places, **{name: getattr(self, name) for name in others}}
+        return {"cell": asdict(self.cell), **places, **{name: getattr(self, name) for name in self._others()}}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Job:
         """The job whose `plain` values these are."""
         results, data_root = Path(plain["results"]), Path(plain["data_root"])
-        others = {name: plain[name] for name in ("workers", "redo", "plugins", "wandb", "only")}
-        return cls(Cell(**plain["cell"]), results, data_root, **others)
+        return cls(Cell(**plain["cell"]), results, data_root, **{name: plain[name] for name in cls._others()})
+
+    @classmethod
+    def _others(cls) -> list[str]:
+        return [each.name for each in fields(cls) if each.name not in ("cell", "results", "data_root")]
 
 
 def start(job: Job, gpu: int | None = None) -> None:
@@ -118,7 +123,8 @@ def execute(job: Job) -> int:
             if not mine:
                 return HELD
             try:
-                run(job, store, helper)
+                with threads(job.threads):
+                    run(job, store, helper)
             finally:
                 (store.fit_folder(job.cell.fit_key) / "progress.json").unlink(missing_ok=True)
         return 0
@@ -170,7 +176,6 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     for source in cell.sources.values():
         plugins.load(Path(source["path"]), source["sha256"])
     plugins.use(job.plugins)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     data = build_data(cell, job.data_root)
     data.prepare()
     lost = None if helper else Reuse(store).lost(cell)

@@ -27,10 +27,11 @@ from emobench.runner.store import (
     committed_judge,
     intact,
 )
+from emobench.runner.threads import Packing
 from emobench.runner.usage import sweeping
 from emobench.suite import plugins
 from emobench.suite.cell import Cell, Plan
-from emobench.suite.keys import PROTOCOL, in_todays_form, key
+from emobench.suite.keys import PROTOCOL, in_todays_form, key, processes
 
 if TYPE_CHECKING:
     from emobench.runner.run import Part
@@ -215,6 +216,7 @@ def sweep(
     data_root: Path,
     *,
     engine: Engine,
+    packing: Packing,
     workers: int,
     redo: bool,
     wandb: dict[str, str] | None,
@@ -225,6 +227,7 @@ def sweep(
 
     Args:
         engine: where they run.
+        packing: how many side by side, with how many threads.
         wandb: where cells are logged too (see `Job`).
         on_change: called after every cell that ended, such as to write the boards again.
         on_tick: called about once a second.
@@ -259,7 +262,9 @@ def sweep(
                 _note(state, cell)
                 settled = True
             else:
-                started = engine.start(Job(cell, results, data_root, workers, redo, plugins.used(), wandb, only))
+                count = packing.threads_of(processes(cell.trainer) if cell.trains else 1)
+                job = Job(cell, results, data_root, workers, packing.per_node, count, redo, plugins.used(), wandb, only)
+                started = engine.start(job)
                 if started is None:
                     room = False
                     break

@@ -1,20 +1,98 @@
-"""How the threads of a cell wait for each other. Imports no torch: it must be said before torch is loaded."""
+"""How cells share the cores of a machine, and how the threads of one wait for each other.
+
+Imports no torch: how threads wait must be said before torch is loaded.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from emobench.errors import EmobenchError
 
 SAID = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # by whoever wants something else
 SPINS = "1000"
+
+AT_ONCE = 4  # cells side by side where nobody says how many: so many of a suite can usually run before the others
+GIB_A_CELL = 4  # memory that a cell with its copy of the libraries may need
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the cells of a plan share a machine.
+
+    A network's work is shared out between threads hundreds of times a step, and each time all wait for the last. So
+    several cells with a few threads each finish sooner than one after another with all of them, and lose less where
+    other processes want the cores too.
+
+    Attributes:
+        per_node: how many cells run side by side at most: one a GPU, or all on the cores.
+        threads: of each. Other numbers of threads round otherwise, and so make other networks.
+    """
+
+    per_node: int = 1
+    threads: int = 1
+
+    @classmethod
+    def here(cls, asked: int | None, gpus: int, cells: int) -> Packing:
+        """On this machine.
+
+        Args:
+            asked: cells side by side; None: one a GPU, else as many as cores, memory and the plan have place for.
+            gpus: that may be used.
+            cells: of the plan, whether they are done or not: a sweep that goes on has the threads that it had before.
+
+        Raises:
+            EmobenchError: more are asked for than there are cores.
+        """
+        there = cores()
+        if asked is not None and not 1 <= asked <= there:
+            reason = f"this machine has {there} core{'s' if there > 1 else ''}, and each cell needs one"
+            raise EmobenchError(f"--per-node {asked}: {reason}. Give a number from 1 to {there}, or leave it out")
+        if asked is None:
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30 // GIB_A_CELL
+            asked = gpus or max(1, min(AT_ONCE, there, memory, cells))
+        return cls(asked, max(1, there // asked))
+
+    def threads_of(self, processes: int | None) -> int:
+        """Threads of each process of a cell.
+
+        Args:
+            processes: how many it has, a device each; None: as many as there are devices.
+        """
+        if processes is None:
+            processes = self.per_node
+        return self.threads if processes == 1 else max(1, cores() // processes)
 
 
 def wait_gently() -> None:
     """Have OpenMP's threads give their core up soon where they wait, in processes that load torch from now on.
 
-    A network's work is shared out between threads hundreds of times a step. GNU's OpenMP, which torch's wheels for
-    Linux bring, lets a thread that is done spin for milliseconds until the others are; where another process has their
-    core, it spins on the time that they need. A thousand turns, some microseconds, are enough on free cores; no turn
-    at all would make small networks take twice as long there.
+    GNU's OpenMP, which torch's wheels for Linux bring, lets a thread that is done spin for milliseconds until the
+    others are; where another process has their core, it spins on the time that they need. A thousand turns, some
+    microseconds, are enough on free cores; no turn at all would make small networks take twice as long there.
     """
     if not any(name in os.environ for name in SAID):
         os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Torch, and what multiplies matrices for NumPy and SciPy, compute with so many threads inside the block."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        with threadpool_limits(number, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)

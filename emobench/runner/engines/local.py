@@ -1,4 +1,4 @@
-"""On this machine: a process a job, one at a time on every GPU (or on the CPU).
+"""On this machine: a process a job, one at a time on every GPU, or some side by side on the cores.
 
 The processes are forked from a server that has imported the heavy libraries and not touched a GPU, so that a job
 starts in a fraction of a second. A job on several devices starts cold: Lightning runs the command again for each.
@@ -47,15 +47,18 @@ class Local(Engine):
         forkserver.ensure_running()  # it imports while this process does
         from emobench.runner.run import visible_gpus
 
-        self.gpus: list[int | None] = list(range(len(visible_gpus()))) or [None]
+        self.gpus = list(range(len(visible_gpus())))
         self.running: list[Started] = []
 
     def start(self, job: Job) -> Started | None:
         alone = job.cell.trains and job.cell.trainer.get("devices", 1) != 1
-        free = [gpu for gpu in self.gpus if gpu not in [other.gpu for other in self.running]]
-        if not free or (alone and self.running) or any(other.alone for other in self.running):
+        if len(self.running) >= job.per_node or (alone and self.running) or any(each.alone for each in self.running):
             return None
-        started = Started(self._cold(job) if alone else self._warm(job, free[0]), free[0], alone)
+        free = [gpu for gpu in self.gpus if gpu not in [other.gpu for other in self.running]]
+        if self.gpus and not free:
+            return None
+        gpu = free[0] if free else None
+        started = Started(self._cold(job) if alone else self._warm(job, gpu), gpu, alone)
         self.running.append(started)
         return started
 
