@@ -39,9 +39,9 @@ def listing(top: Path) -> str:
             continue
         seen.add(real)
         folders.sort()
+        within = os.path.relpath(folder, top)
         for name in sorted(files):
-            path = os.path.join(folder, name)
-            add(os.path.relpath(path, top), path)
+            add(name if within == os.curdir else os.path.join(within, name), os.path.join(folder, name))
     return found.hexdigest()
 
 
