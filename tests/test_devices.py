@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import emobench
 from emobench.data.datasets.synthetic import Synthetic
 from emobench.evaluation.predict import predict
+from emobench.runner.engines import local
 from emobench.runner.record import FitCost
 from emobench.runner.store import StoredCell, load_board
 
@@ -147,3 +148,69 @@ def test_gans_are_fitted_on_two_processes(run: Run, made_suite: Path, tmp_path: 
     # Faces of StarGAN's generator over those of 20 epochs with a batch of 16, and StyleGAN2's over 781,250 steps of 32.
     assert shares["stargan"] == 2 * 32 / (20 * (320 // 16 // 5) * 16)
     assert shares["stylegan2"] == 320 / (781_250 * 32)
+
+
+BROKEN = '''
+import os
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Second(ResNet18):
+    """Whose second process fails in the first step."""
+
+    name = "second"
+
+    def training_step(self, *arguments):
+        if os.environ.get("LOCAL_RANK") == "1":
+            raise RuntimeError("the second is broken")
+        return super().training_step(*arguments)
+'''
+
+
+def test_a_process_that_fails_costs_its_cell_and_not_the_sweep(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "second.py").write_text(BROKEN)
+    tiny.write_text(tiny.read_text() + '[model.second]\nclass = "second.py:Second"\n')
+    tiny.write_text(tiny.read_text() + 'trainer = { devices = 2, accelerator = "cpu", strategy = "ddp" }\n')
+    results = tmp_path / "results"
+    assert emobench("bench", tiny, "--results", results) == 1
+    rows = {row.row: row for row in load_board(results, "tiny")}
+    assert {row.state for name, row in rows.items() if name != "second"} == {"done"}
+    assert rows["second"].state == "failed"
+    assert "the second is broken" in (results / "cells" / rows["second"].fit_key / "log.txt").read_text()
+
+
+class Process:
+    """One that runs until it is killed."""
+
+    def __init__(self, code: int | None = None) -> None:
+        self.exitcode = code
+
+    def kill(self) -> None:
+        self.exitcode = -9 if self.exitcode is None else self.exitcode
+
+
+def test_what_waits_for_a_process_that_failed_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, now = local.Local(), [100.0]
+    monkeypatch.setattr(local.time, "monotonic", lambda: now[0])
+    first, second, third = Process(), Process(), Process(0)
+    job = local.Started([first, second, third], None, True)
+    engine.running.append(job)
+    assert engine.poll(job) is None
+    second.exitcode = -11
+    assert engine.poll(job) is None
+    now[0] += local.PATIENCE - 1
+    assert engine.poll(job) is None
+    now[0] += 2
+    assert engine.poll(job) == -11  # how the one ended that failed
+    assert (first.exitcode, engine.running) == (-9, [])
+
+
+def test_further_processes_end_with_the_first() -> None:
+    engine, second = local.Local(), Process()
+    job = local.Started([Process(0), second], None, True)
+    engine.running.append(job)
+    assert engine.poll(job) == 0
+    assert (second.exitcode, engine.running) == (-9, [])

@@ -64,6 +64,23 @@ def test_ssim_and_psnr_of_equal_and_of_worse_faces(faces: np.ndarray) -> None:
     np.testing.assert_allclose(psnr(faces, much), 10 * np.log10(255**2 / error))
 
 
+@pytest.mark.parametrize("size", [11, 32, 49])
+def test_ssim_is_torchmetrics(size: int) -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    random = np.random.default_rng(size)
+    one = random.integers(0, 256, (19, 3, size, size)).astype(np.uint8)
+    one[:9] = np.sort(one[:9], -1)  # smooth in one direction
+    one[9:12] = 200  # without any structure
+    other = np.clip(one + random.normal(0, 20, one.shape), 0, 255).astype(np.uint8)
+    other[3], other[11] = one[3], one[11]
+    pair = (torch.from_numpy(each.astype(np.float64)) for each in (one, other))
+    expected = structural_similarity_index_measure(*pair, data_range=255.0, reduction="none")
+    np.testing.assert_allclose(ssim(one, other), expected, rtol=1e-9)
+    assert ssim(one, other)[[3, 11]] == pytest.approx(1)
+    assert len(ssim(one[:0], other[:0])) == 0
+
+
 def test_an_embedding_compares_people(faces: np.ndarray, tmp_path: Path) -> None:
     embedding = Embedding(network(tmp_path / "means.onnx", "batch", 3, 112, 112))
     vectors = embedding(faces)

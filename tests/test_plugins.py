@@ -298,7 +298,11 @@ def test_a_broken_file_is_named_and_passed_over(
 
 def test_files_and_classes_that_are_not_there_are_refused(tiny: Path, tmp_path: Path) -> None:
     model(tmp_path / "good.py", "Good", "good")
+    (tmp_path / "mine.py").write_text(
+        "from emobench.classifiers.resnet import ResNet18\n\n\nclass Mine(ResNet18): pass\n"
+    )
     for reference, message in {
+        "mine.py:Mine": 'Mine has no `name` of its own. Give it one, such as `name = "mine"`: boards show it',
         "gone.py:Small": f"{tmp_path / 'gone.py'}: no such file",
         "good.py:Goot": "unknown model class 'Goot': did you mean 'Good'?",
     }.items():

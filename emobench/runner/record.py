@@ -442,9 +442,15 @@ def _evaluation_of_version_1(old: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def read_finished(path: Path) -> Record | None:
+    """The record there, where it is whole and its state is `done`."""
+    try:
+        record = read_record(path)
+    except (FileNotFoundError, StoreError):
+        return None
+    return record if record.state == "done" else None
+
+
 def finished(path: Path) -> bool:
     """Whether a whole record lies there whose state is `done`."""
-    try:
-        return read_record(path).state == "done"
-    except (FileNotFoundError, StoreError):
-        return False
+    return read_finished(path) is not None

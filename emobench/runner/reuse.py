@@ -16,7 +16,7 @@ from typing import Literal
 
 from emobench.errors import StoreError
 from emobench.runner.choice import groups
-from emobench.runner.record import Card, Record, Weights, finished, read_record
+from emobench.runner.record import Card, Record, Weights, finished, read_finished, read_record
 from emobench.runner.store import FINISHED, JUDGE, Store, choice_of, find, intact, is_current, sha256_of
 from emobench.suite.cell import Cell, Plan
 
@@ -145,13 +145,11 @@ class Reuse:
     def _fit(self, fit_key: str) -> Record | None:
         """The record of a finished fit."""
         if fit_key not in self._fits:
-            path = self.store.fit_folder(fit_key) / "fit.json"
-            self._fits[fit_key] = read_record(path) if finished(path) else None
+            self._fits[fit_key] = read_finished(self.store.fit_folder(fit_key) / "fit.json")
         return self._fits[fit_key]
 
     def _result(self, cell: Cell) -> Record | None:
-        path = self.store.eval_folder(cell.fit_key, cell.eval_key) / "result.json"
-        return read_record(path) if finished(path) else None
+        return read_finished(self.store.eval_folder(cell.fit_key, cell.eval_key) / "result.json")
 
     def _is_whole(self, fit_key: str) -> bool:
         return intact(self.store.weights(fit_key))

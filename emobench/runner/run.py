@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -66,12 +67,14 @@ class Job:
         return [each.name for each in fields(cls) if each.name not in ("cell", "results", "data_root")]
 
 
-def start(job: Job, gpu: int | None = None) -> None:
+def start(job: Job, gpu: int | None = None, environment: Mapping[str, str] = MappingProxyType({})) -> None:
     """Entry of a cell's process, forked warm or started cold: its output goes to the cell's `log.txt`.
 
     Args:
         gpu: the one GPU that the process may see, None for what is visible.
+        environment: variables that tell one process of a fit on several devices from the others.
     """
+    os.environ.update(environment)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus()[gpu]
     if sys.platform == "linux":
@@ -178,14 +181,16 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     plugins.use(job.plugins)
     data = build_data(cell, job.data_root)
     data.prepare()
-    lost = None if helper else Reuse(store).lost(cell)
-    if lost is not None:
+    lost = Reuse(store).lost(cell)
+    fitted = lost is None and finished(folder / "fit.json")
+    if lost is not None and not helper:
         print(f"{lost}; the fit is made again")
         (folder / "fit.json").unlink()
-    fitted = finished(folder / "fit.json")
     anew = not fitted or (job.redo and job.only != "evaluation")
-    with _logged(job, folder) as logger:
-        if cell.trains and (helper or anew):
+    if helper and not anew:
+        return
+    with nullcontext() if helper else _logged(job, folder) as logger:
+        if cell.trains and anew:
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
             fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:

@@ -220,6 +220,9 @@ def _of_file(kind: Kind, reference: str) -> Any:
     module = plugins.wanted(Path(path), "`class` names one from the suite's own folder on")
     found = {member.__name__: member for member in _members(kind, module)}
     if name not in found:
+        if any(each.__name__ == name and hasattr(each, _MARKS[kind]) for each in plugins.own_classes(module)):
+            example = f'`name = "{name.lower()}"`'
+            raise SuiteError(f"{path}: {name} has no `name` of its own. Give it one, such as {example}: boards show it")
         raise SuiteError(f"{path}: {unknown(f'{kind} class', name, found)}")
     if (problem := _problem(found[name])) is not None:
         raise SuiteError(str(problem))

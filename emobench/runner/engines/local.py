@@ -1,15 +1,14 @@
 """On this machine: a process a job, one at a time on every GPU, or some side by side on the cores.
 
 The processes are forked from a server that has imported the heavy libraries and not touched a GPU, so that a job
-starts in a fraction of a second. A job on several devices starts cold: Lightning runs the command again for each.
+starts in a fraction of a second. A job on several devices has a process for each, which Lightning finds by their
+environment.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,22 +16,25 @@ from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from emobench.files import SCHEMA_VERSION, write_json
 from emobench.runner.engines.engine import Engine
-from emobench.runner.store import Store
 from emobench.runner.threads import wait_gently
+from emobench.suite.keys import processes
 
 if TYPE_CHECKING:
     from emobench.runner.run import Job
 
 
+PATIENCE = 10.0  # seconds that a job has to notice that one of its further processes failed
+
+
 @dataclass(eq=False)
 class Started:
-    """A job's process."""
+    """A job's processes: the first, and of a job on several devices the others, which help it to fit."""
 
-    process: Any  # multiprocessing.Process or subprocess.Popen
+    processes: list[Any]  # multiprocessing.Process
     gpu: int | None
     alone: bool  # it takes every device
+    lost: float | None = None  # since when one of the others is known to have failed
 
 
 class Local(Engine):
@@ -58,39 +60,56 @@ class Local(Engine):
         if self.gpus and not free:
             return None
         gpu = free[0] if free else None
-        started = Started(self._cold(job) if alone else self._warm(job, gpu), gpu, alone)
+        started = Started(self._processes(job) if alone else [self._process(job, gpu, {})], gpu, alone)
         self.running.append(started)
         return started
 
-    def _warm(self, job: Job, gpu: int | None) -> Any:
+    def _processes(self, job: Job) -> list[Any]:
+        """One for each device."""
+        from lightning.fabric.plugins.environments.lightning import find_free_network_port
+
+        count = processes(job.cell.trainer) or max(1, len(self.gpus))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
+        return [self._process(job, None, {**address, "LOCAL_RANK": str(rank)}) for rank in range(count)]
+
+    def _process(self, job: Job, gpu: int | None, environment: dict[str, str]) -> Any:
         from emobench.runner.run import start
 
-        process = self.context.Process(target=start, args=(job, gpu))
+        process = self.context.Process(target=start, args=(job, gpu, environment))
         process.start()
         return process
 
-    def _cold(self, job: Job) -> Any:
-        folder = Store(job.results).fit_folder(job.cell.fit_key)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "job.json"
-        write_json(path, {"schema_version": SCHEMA_VERSION, **job.plain()})
-        return subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], process_group=0)
-
     def poll(self, started: Started) -> int | None:
-        code = started.process.poll() if isinstance(started.process, subprocess.Popen) else started.process.exitcode
-        if code is not None and started in self.running:
-            self.running.remove(started)
+        first, *others = started.processes
+        code: int | None = first.exitcode
+        failed = next((each.exitcode for each in others if each.exitcode), None)
+        if code is None and failed is not None:
+            started.lost = started.lost or time.monotonic()
+            if time.monotonic() - started.lost > PATIENCE:  # some wait for ever for a process that is gone
+                first.kill()
+                code = failed
+        if code is not None:
+            for each in others:
+                each.kill()
+            if started in self.running:
+                self.running.remove(started)
         return code
 
     def stop(self, started: Started, *, at_once: bool = False) -> None:
-        (started.process.kill if at_once else started.process.terminate)()
+        first, *others = started.processes
+        if at_once:
+            for each in (first, *others):
+                each.kill()
+        else:
+            first.terminate()  # the others end with it
 
     def wait(self, started: Sequence[Started]) -> None:
-        sentinels = [each.process.sentinel for each in started if not isinstance(each.process, subprocess.Popen)]
-        if len(sentinels) == len(started) and sentinels:
-            wait(sentinels, timeout=1)
+        firsts = [each.processes[0] for each in started]
+        others = [other for each in started for other in each.processes[1:] if other.exitcode is None]
+        if started:
+            wait([process.sentinel for process in (*firsts, *others)], timeout=1)
         else:
-            time.sleep(0.2 if started else 1)
+            time.sleep(1)
 
 
 def preload() -> list[str]:
