@@ -179,7 +179,10 @@ def test_a_process_that_fails_costs_its_cell_and_not_the_sweep(
     rows = {row.row: row for row in load_board(results, "tiny")}
     assert {row.state for name, row in rows.items() if name != "second"} == {"done"}
     assert rows["second"].state == "failed"
+    assert rows["second"].reason == "RuntimeError: the second is broken (in another process of the fit)"
     assert "the second is broken" in (results / "cells" / rows["second"].fit_key / "log.txt").read_text()
+    tiny.write_text(tiny.read_text().replace("devices = 2, ", ""))
+    assert emobench("bench", tiny, "--results", results) == 0  # and nothing of it is left
 
 
 class Process:

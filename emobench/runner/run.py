@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +34,8 @@ from emobench.suite import plugins
 from emobench.suite.cell import Cell
 
 Part = Literal["fit", "evaluation"]
+
+_ELSEWHERE = "failed-elsewhere.txt"  # why a further process of a fit failed: the first sees only that it is gone
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def execute(job: Job) -> int:
         The exit code: 0 done, 1 failed or diverged, 143 after SIGTERM, `HELD` where another sweep has the cell.
     """
     store = Store(job.results)
+    folder = store.fit_folder(job.cell.fit_key)
     raised: list[int] = []
 
     def stop(number: int, frame: object) -> None:
@@ -125,19 +128,27 @@ def execute(job: Job) -> int:
         with nullcontext(True) if helper else store.lock(job.cell.fit_key) as mine:
             if not mine:
                 return HELD
+            if not helper:
+                (folder / _ELSEWHERE).unlink(missing_ok=True)  # of a run before
             try:
                 with threads(job.threads):
                     run(job, store, helper)
             finally:
-                (store.fit_folder(job.cell.fit_key) / "progress.json").unlink(missing_ok=True)
+                (folder / "progress.json").unlink(missing_ok=True)
         return 0
     except BaseException as error:
         # Libraries may wrap or replace what the handler raised.
         ended = Interrupted(raised[0]) if raised else error
         traceback.print_exc()
-        if not helper:
+        reason = describe(ended)
+        if helper:
+            with suppress(OSError):
+                (folder / _ELSEWHERE).write_text(reason, encoding="utf-8")
+        else:
+            if not raised and (folder / _ELSEWHERE).is_file():
+                reason = f"{(folder / _ELSEWHERE).read_text(encoding='utf-8')} (in another process of the fit)"
             states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
-            said = store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), describe(ended)))
+            said = store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), reason))
             print(said, file=sys.stderr)  # with what kept it from being written: the sweep sees the exit code alone
         return 128 + ended.signal if isinstance(ended, Interrupted) else 1
     finally:
