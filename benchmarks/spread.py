@@ -3,8 +3,8 @@
     python benchmarks/spread.py
 
 Of each class on a dataset the standard deviation over seeds, pooled over the rows of all boards that have at least
-three; of the figures that rank a track, and of accuracy, raw control, FED and ES. Run it when a committed board with
-three seeds was written again; a test says so.
+three, and of the demo with three seeds, whose figures alone are committed (`demo_seeds.py`); of the figures that rank
+a track, and of accuracy, raw control, FED and ES. Run it when one of them was written again; a test says so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from emobench.report.spread import RELATIVE, TABLE, Known, deviation
 from emobench.suite.catalog import tracks
 
 RESULTS = Path(__file__).parents[1] / "results"
+DEMO = RESULTS / "checks" / "demo-seeds.csv"
 ALSO = {("accuracy", ""), ("control", "macro"), ("fed", ""), ("es", "")}
 
 Place = tuple[str, str, int, str, str, str, str]  # the first fields of `Known`
@@ -33,12 +34,12 @@ def figures() -> set[tuple[str, str]]:
     return ranked | ALSO
 
 
-def measured(board: Path) -> dict[Place, dict[str, list[float]]]:
-    """The figures of a board's trained rows: place -> row -> a value a seed, from three seeds on."""
+def measured(table: Path) -> dict[Place, dict[str, list[float]]]:
+    """The figures of the trained rows of a board's table: place -> row -> a value a seed, from three seeds on."""
     found: dict[Place, dict[str, list[float]]] = {}
     flags: dict[tuple[str, ...], str] = {}
     wanted = figures()
-    with open(board / "metrics.csv", newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8") as file:
         lines = [row for row in csv.DictReader(file) if not row["model"].startswith("control:") and not row["judge"]]
     for row in lines:
         name = row["track"], row["dataset"], row["size"], row["model"], row["variant"]
@@ -52,15 +53,21 @@ def measured(board: Path) -> dict[Place, dict[str, list[float]]]:
     return {place: rows for place, rows in whole.items() if rows}
 
 
-def pooled(boards: Iterable[Path]) -> list[Known]:
-    """The table: spreads of the rows of all boards, weighted by their degrees of freedom."""
+def pooled(boards: Iterable[Path], *checks: Path) -> list[Known]:
+    """The table: spreads of the rows of all boards, weighted by their degrees of freedom.
+
+    Args:
+        checks: tables of boards of which no more is committed.
+    """
     squares: dict[Place, list[tuple[float, int, str]]] = {}
-    for board in boards:
-        for place, rows in measured(board).items():
+    tables = {board.name: board / "metrics.csv" for board in boards}
+    tables |= {f"{check.parent.name}/{check.name}": check for check in checks}
+    for source, table in tables.items():
+        for place, rows in measured(table).items():
             relative = place[5] in RELATIVE
             for values in rows.values():
                 freedom = len(values) - 1
-                squares.setdefault(place, []).append((deviation(values, relative) ** 2, freedom, board.name))
+                squares.setdefault(place, []).append((deviation(values, relative) ** 2, freedom, source))
     found = []
     for place, of in sorted(squares.items()):
         freedom = sum(each for _, each, _ in of)
@@ -88,7 +95,7 @@ def written(lines: Iterable[Known]) -> str:
 
 
 def main() -> None:
-    lines = pooled(committed())
+    lines = pooled(committed(), DEMO)
     write_text(TABLE, written(lines))
     print(f"{TABLE}: {len(lines)} figures")
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import demo_seeds
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,7 +67,7 @@ def first_table(board: Written) -> list[list[str]]:
 
 
 def test_the_packaged_table_is_what_the_script_makes_of_the_committed_boards(committed_boards: list[Path]) -> None:
-    made = script.written(script.pooled(committed_boards))
+    made = script.written(script.pooled(committed_boards, script.DEMO))
     assert spread.TABLE.read_text() == made, "a committed board has changed: run benchmarks/spread.py"
     numbers = pd.read_csv(script.RESULTS / "reference-recognition" / "metrics.csv", keep_default_na=False)
     mine = numbers[(numbers.model == "vgg16") & (numbers.metric == "macro_f1") & (numbers.seed != "")]
@@ -78,6 +79,38 @@ def test_the_packaged_table_is_what_the_script_makes_of_the_committed_boards(com
     if found.source == "reference-recognition":
         assert found.spread == pytest.approx(np.std(mine.value.astype(float), ddof=1), rel=1e-3)
         assert found.freedom == len(mine) - 1 == 2
+
+
+def test_the_page_of_the_demo_with_three_seeds_says_what_its_table_says() -> None:
+    table = demo_seeds.of_runs(pd.read_csv(script.DEMO, keep_default_na=False, na_values={"seed": "", "value": "n/a"}))
+    page = script.DEMO.with_suffix(".md").read_text()
+    seeds, orders = ["seed 0", "seed 1", "seed 2"], list(demo_seeds.orders(table))
+    assert len(orders) >= 3
+    for heading, values in orders:
+        assert f"| {heading} | {' | '.join(seeds)} |" in page
+        for model in values.index:
+            assert demo_seeds.line(model, values, seeds) in page
+
+
+def test_runs_are_compared_with_the_first() -> None:
+    def row(model: str, seed: object, value: float, low: float = math.nan) -> dict[str, object]:
+        place = dict.fromkeys(demo_seeds.PLACE, "") | {"track": "recognition", "metric": "macro_f1", "model": model}
+        return {**place, "seed": seed, "value": value, "low": low, "high": low + 0.2}
+
+    first = [row("one", 0, 0.8, 0.7), row("two", 0, 0.7, 0.6), row("three", 0, 0.2, 0.1)]
+    rows = [
+        row("one", None, 0.7),
+        *first,
+        row("one", 1, 0.6, 0.5),
+        row("two", 1, 0.7, 0.6),
+        row("three", 1, 0.25, 0.15),
+    ]
+    table = demo_seeds.of_runs(pd.DataFrame(rows))
+    assert list(demo_seeds.inside(table)) == [("seed 1", 3, 2 / 3)]
+    ((_, values),) = demo_seeds.orders(table)
+    assert list(values.index) == ["one", "two", "three"]
+    assert [demo_seeds.kept(values, run) for run in ("seed 0", "seed 1")] == [(3, 3), (2, 3)]
+    assert demo_seeds.kept(values, "seed 1", apart=True) == (2, 2)  # those with the third
 
 
 def test_spreads_of_several_rows_and_boards_are_pooled_and_few_seeds_left_out(tmp_path: Path) -> None:
@@ -122,7 +155,7 @@ def test_a_winner_by_more_than_another_training_moves_is_one_and_the_spread_stan
     assert header[:4] == ["rank: macro F1", "model", "macro F1", "another training"]
     assert len(header) == 7
     assert (good[3], bad[3]) == ("±0.012", "±0.020")
-    assert "as the same class did on the board `reference`." in board.path.read_text()
+    assert "as the same class did in `reference`." in board.path.read_text()
 
 
 def test_a_winner_by_less_than_another_training_moves_is_one_of_these_networks_only(

@@ -75,8 +75,8 @@ class Spread:
 
     @property
     def said(self) -> str:
-        """±0.013, or ×1.2 of what spans decades."""
-        return f"×{math.exp(self.sd):.2g}" if self.relative else f"±{self.sd:.3f}"
+        """±0.013, or ×1.24 of what spans decades."""
+        return f"×{math.exp(self.sd):.3g}" if self.relative else f"±{self.sd:.3f}"
 
 
 @dataclass(frozen=True)

@@ -490,7 +490,7 @@ def _of_another_training(section: Section) -> Iterator[Text]:
         said += ", × for one that spans decades)" if any(each.relative for each in found) else ")"
         sources = list(dict.fromkeys(name for each in found for name in each.source.split(", ")))
         elsewhere = "; another dataset's says little of this one" if any(each.on for each in found) else ""
-        yield (f"{said}, as the same class did on the board ", *joined(map(Code, sources)), f"{elsewhere}.")
+        yield (f"{said}, as the same class did in ", *joined(map(Code, sources)), f"{elsewhere}.")
 
 
 def _recipes(section: Section) -> Iterator[Text]:

@@ -23,7 +23,10 @@ class Engine:
     name: ClassVar[str]
 
     def start(self, job: Job) -> Any | None:
-        """Start a job; returns what it is known by from then on, None where there is no room for it now."""
+        """Start a job; returns what it is known by from then on, None where there is no room for it now.
+
+        At most `job.per_node` jobs run side by side on a machine, each of whose processes has `job.threads` threads.
+        """
         raise NotImplementedError
 
     def poll(self, started: Any) -> int | None:
