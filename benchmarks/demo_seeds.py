@@ -83,14 +83,15 @@ def line(model: str, values: pd.DataFrame, runs: Sequence[str]) -> str:
     return f"| {model} | {' | '.join(f'{values.loc[model, run]:,.{digits}f}' for run in runs)} |"
 
 
-def _apart(table: pd.DataFrame, run: str) -> str:
-    counts = [kept(values, run, apart=True) for _, values in orders(table)]
+def _apart(tables: Sequence[tuple[str, pd.DataFrame]], run: str) -> str:
+    counts = [kept(values, run, apart=True) for _, values in tables]
     return f"{sum(of for _, of in counts)} | {sum(same for same, _ in counts)}"
 
 
 def page(table: pd.DataFrame, machine: str) -> str:
     """The check, from the figures of all runs."""
     runs = [run for run in dict.fromkeys(table.run) if run]
+    tables = list(orders(table))
     lines = [
         "# What of the demo does another training show again?",
         "",
@@ -104,13 +105,13 @@ def page(table: pd.DataFrame, machine: str) -> str:
         "",
         "| run | figures | within | pairs apart | in the same order |",
         "| --- | --: | --: | --: | --: |",
-        *(f"| {run} | {n:,} | {100 * share:.0f} % | {_apart(table, run)} |" for run, n, share in inside(table)),
+        *(f"| {run} | {n:,} | {100 * share:.0f} % | {_apart(tables, run)} |" for run, n, share in inside(table)),
         "",
         "## Orders",
         "",
         "Each track by what ranks it, the best row of seed 0 first; below it, pairs of rows that stand as in seed 0.",
     ]
-    for heading, values in orders(table):
+    for heading, values in tables:
         lines += ["", f"| {heading} | {' | '.join(runs)} |", f"| --- |{' --: |' * len(runs)}"]
         lines += [line(model, values, runs) for model in values.index]
         lines += [f"| *pairs as in seed 0* | {' | '.join('{} of {}'.format(*kept(values, run)) for run in runs)} |"]

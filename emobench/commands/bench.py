@@ -17,10 +17,11 @@ from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_of
+from emobench.runner.machine import cores
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
-from emobench.runner.threads import Packing, cores
+from emobench.runner.threads import Packing
 from emobench.suite.cell import Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of

@@ -19,10 +19,11 @@ from rich.table import Table
 from emobench.errors import printable_name
 from emobench.files import heard_or_not, say
 from emobench.runner.duration import Durations, alike, elapsed
+from emobench.runner.machine import cores
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import Store
 from emobench.runner.sweep import Sweep
-from emobench.runner.threads import Packing, cores
+from emobench.runner.threads import Packing
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
 

@@ -53,7 +53,6 @@ EXEMPT: Mapping[str, str] = {
     "emobench.runner.evaluate:_with_history": "copies the history of a fit, from which no number follows",
     "emobench.suite.cell:Cell": "carries plain values, and all that determine a number are in the keys",
     "emobench.runner.machine": "says what a number was measured on",
-    "emobench.runner.threads": "how many threads compute, which rounds otherwise as another processor does",
     "emobench.runner.callbacks:Progress": "progress for whoever watches",
     "emobench.runner.fit:_peak_memory_gb": "a cost of this machine",
     "emobench.runner.fit:together": "adds costs, and averages validation scores that choose nothing",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from emobench.runner.record import Hardware, Record, State, Versions
-from emobench.runner.threads import cores
 from emobench.suite.cell import Cell
 
 
@@ -48,6 +47,11 @@ def _git() -> tuple[str | None, bool | None]:
         )
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def hardware() -> Hardware:

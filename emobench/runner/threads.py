@@ -11,17 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from emobench.errors import EmobenchError
+from emobench.runner.machine import cores
 
 SAID = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # by whoever wants something else
 SPINS = "1000"
 
 AT_ONCE = 4  # cells side by side where nobody says how many: so many of a suite can usually run before the others
 GIB_A_CELL = 4  # memory that a cell with its copy of the libraries may need
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
