@@ -17,6 +17,7 @@ from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_of
+from emobench.runner.fetch import INCEPTION, fetch_where_it_lacks, lacks_inception
 from emobench.runner.machine import cores
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
@@ -85,13 +86,16 @@ def bench(
     check_owner(results, loaded)
     show_overrides(loaded)
     plan = plan_of(loaded, data, store.cells)
-    if on_existing == "trust":
+    if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
         plan = trusting(results, plan)
+    elif not dry_run and fetch_where_it_lacks(plan, offline=weights.offline()):
+        plan = plan_of(loaded, data, store.cells)
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
     packing = Packing.here(per_node, _gpus() if cells else 0, len(plan.cells))
     if dry_run:
-        show_plan(plan, cells, results, packing, on_existing == "redo")
+        fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []
+        show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
     else:
         show_notes(plan)
     show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)

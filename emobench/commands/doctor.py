@@ -118,8 +118,14 @@ def _weights(name: str, file: WeightFile) -> None:
 
 
 def _inception() -> None:
-    """The weights behind FID, KID and IS, which nothing downloads."""
+    """The weights behind FID, KID and IS."""
     found = inception.find()
-    state = f"found, {found.path}" if found.reason is None else f"MISSING: {found.reason}"
-    places = " and ".join(map(str, inception.places()))
-    print(f"  Inception (FID, KID, IS): {state}; looked for {places}; from {inception.URL}, which nothing downloads")
+    places = f"looked for {' and '.join(map(str, inception.places()))}; from {inception.URL}"
+    if found.path is not None and found.reason is not None:
+        state, how = f"USELESS, {found.path} is {found.reason}", ". Delete it, and the next run fetches the right one"
+    elif found.path is not None:
+        state, how = f"found, {found.path}", ""
+    else:
+        state = f"MISSING {inception.FILE}"
+        how = f". {'Put it there' if offline() else 'A run that has generators downloads it'}"
+    print(f"  Inception (FID, KID, IS): {state}; {places}{how}")

@@ -112,11 +112,14 @@ def show_overrides(suite: Suite) -> None:
         say(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
 
 
-def show_plan(plan: Plan, cells: list[Cell], results: Path, packing: Packing, redo: bool = False) -> None:
+def show_plan(
+    plan: Plan, cells: list[Cell], results: Path, packing: Packing, downloads: Sequence[str], redo: bool = False
+) -> None:
     """What a suite would do: cells, how long their fits take, disk, downloads, what is skipped.
 
     Args:
         packing: how many cells run side by side.
+        downloads: what a run fetches.
         redo: cells that are fitted are fitted again.
     """
     known, reuse = Durations.of(Store(results)), Reuse(Store(results))
@@ -150,7 +153,7 @@ def show_plan(plan: Plan, cells: list[Cell], results: Path, packing: Packing, re
         )
     kept, running = sum(4 * cell.parameters for cell in cells), max((cell.disk_bytes for cell in cells), default=0)
     print(f"Disk: about {kept / 2**20:.0f} MiB of weights, and {running / 2**20:.0f} MiB while the largest cell runs")
-    print("Downloads: " + ("; ".join(plan.downloads) or "none"))
+    print("Downloads: " + ("; ".join(downloads) or "none"))
     show_notes(plan)
 
 
