@@ -1,15 +1,20 @@
-"""Files that appear whole under their names or not at all; JSON in the one form in which all of it is kept."""
+"""Files that appear whole under their names or not at all, and folders of them that only one process can have made;
+JSON in the one form in which all of it is kept."""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from emobench.errors import StoreError, printable
@@ -87,7 +92,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees all of the old file or all of the new one, whatever happens meanwhile. Others may read it as the umask
     says, also where a library makes its files for their owner alone, as safetensors does.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{token_hex(8)}.tmp")  # several machines may share the folder
     try:
         with open(temporary, "wb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -117,6 +122,141 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+COMMIT = "commit.json"  # in a folder: which attempt made it, and the record of that
+_ATTEMPT = "attempt-"  # how the folders of attempts are called
+# What file systems say that know no second name for a file, such as those of some object stores and of Windows.
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one process makes of a folder: it lies beside what is there, until it takes its place as a whole.
+
+    Several processes may make the same folder at once, on machines that do not know of each other: one was taken for
+    dead and wakes, or a lock does not hold on the file system that they share. The first to `publish` is the one whose
+    files are there from then on; what another one wrote is never seen.
+
+    Attributes:
+        folder: its own, for its files.
+        target: the folder that it makes.
+        before: the attempt that had made it when this one began, whose place it takes; None: nobody.
+    """
+
+    folder: Path
+    target: Path
+    before: str | None
+
+    @classmethod
+    @contextmanager
+    def at(cls, target: Path, before: str | None) -> Iterator[Attempt]:
+        """A new one; its folder is made, and gone at the end of the block.
+
+        Args:
+            before: what `published` said when the work began whose files it is for.
+        """
+        folder = target / f"{_ATTEMPT}{token_hex(8)}"
+        folder.mkdir(parents=True)
+        try:
+            yield cls(folder, target, before)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, record: str) -> bool:
+        """Put its files into place, the record last; returns whether they are: False where another was first.
+
+        Raises:
+            OSError: the disk is full, or the folder is read-only.
+        """
+        text = (self.folder / record).read_text(encoding="utf-8")
+        made = {"schema_version": SCHEMA_VERSION, "attempt": self.folder.name, "record": record, "text": text}
+        write_json(self.folder / COMMIT, made)
+        if self.before is not None:
+            self._withdraw()
+        first = create(self.folder / COMMIT, self.target / COMMIT)
+        complete(self.target)
+        return first
+
+    def _withdraw(self) -> None:
+        """Take away the attempt whose place this one takes, and no other."""
+        aside = self.folder / f"{COMMIT}.before"
+        with suppress(FileNotFoundError):
+            os.rename(self.target / COMMIT, aside)
+            if _published(self.folder, aside.name)[0] != self.before:
+                create(aside, self.target / COMMIT)
+            aside.unlink()
+
+
+def attempts(target: Path) -> list[Path]:
+    """The folders of attempts at a folder that are under way, or were left by processes that are gone."""
+    return sorted(target.glob(f"{_ATTEMPT}*"))
+
+
+def complete(target: Path) -> None:
+    """Finish what a process left undone that had published an attempt, and was killed before all was in its place."""
+    while True:
+        attempt, content = _published(target)
+        folder = target / (attempt or "none")
+        if not attempt or not folder.is_dir():
+            return
+        for path in folder.iterdir():
+            if path.name not in (content["record"], COMMIT):
+                with suppress(FileNotFoundError):  # another process does the same
+                    os.replace(path, target / path.name)
+        write_text(target / content["record"], content["text"])
+        shutil.rmtree(folder, ignore_errors=True)
+        if _published(target)[0] == attempt:
+            return
+
+
+def restore(target: Path, seen: str | None) -> None:
+    """Write the record of a published attempt again, over which this process may have written what it saw.
+
+    Args:
+        seen: the attempt that `published` named before this process wrote.
+    """
+    attempt, content = _published(target)
+    if attempt and attempt != seen:
+        complete(target)
+        write_text(target / content["record"], content["text"])
+
+
+def published(target: Path) -> str | None:
+    """The attempt that made a folder; None where none did."""
+    return _published(target)[0]
+
+
+def _published(target: Path, name: str = COMMIT) -> tuple[str | None, dict[str, Any]]:
+    """The attempt that made a folder, "" where that cannot be read; and what is known of it."""
+    try:
+        content = read_json(target / name)
+        attempt, record = content["attempt"], content["record"]
+        whole = attempt.startswith(_ATTEMPT) and "/" not in attempt + record and isinstance(content["text"], str)
+        return (attempt, content) if whole else ("", {})
+    except FileNotFoundError:
+        return None, {}
+    except (StoreError, KeyError, AttributeError, TypeError):
+        return "", {}
+
+
+def create(source: Path, path: Path) -> bool:
+    """Give a file a further name, unless something has that name: one process at most is told True, also on NFS."""
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        try:
+            with open(path, "xb") as file:
+                file.write(source.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            return False
+    return True
 
 
 def read_text(path: Path, largest: int) -> str:

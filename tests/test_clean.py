@@ -243,7 +243,8 @@ def test_a_lock_is_that_of_the_folder_which_is_there(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(storing.fcntl, "flock", late)
     with store.lock("cell") as mine, store.lock("cell") as second:
-        assert (mine, second) == (True, False)
+        assert mine is not None
+        assert second is None
         assert (store.fit_folder("cell") / ".lock").exists()
     assert len(calls) == 3
 

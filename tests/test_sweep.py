@@ -25,6 +25,7 @@ from emobench.evaluation.predict import predict
 from emobench.evaluation.values import Value
 from emobench.files import read_json, write_json
 from emobench.runner import build
+from emobench.runner.lease import Lease
 from emobench.runner.machine import record_of
 from emobench.runner.record import Evaluation, Fit, read_record
 from emobench.runner.run import Job, describe, run
@@ -387,7 +388,7 @@ def test_a_cell_is_held_by_one_process(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.lock("k") as first:
         assert first
-        seen: list[bool] = []
+        seen: list[Lease | None] = []
 
         def other() -> None:
             with store.lock("k") as mine:
@@ -396,6 +397,6 @@ def test_a_cell_is_held_by_one_process(tmp_path: Path) -> None:
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-        assert seen == [False]
+        assert seen == [None]
     with store.lock("k") as again:
         assert again

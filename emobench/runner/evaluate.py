@@ -24,13 +24,13 @@ from emobench.evaluation.sampler import Sampler
 from emobench.evaluation.task import Task
 from emobench.evaluation.tracks import recognition
 from emobench.evaluation.values import Value
-from emobench.files import replacing
+from emobench.files import Attempt, published, replacing
 from emobench.metrics import inception
 from emobench.metrics.identity import Embedding, Lpips
 from emobench.metrics.recognition import class_measures, measures, tally
 from emobench.runner.build import load_judges, load_model, model_class
 from emobench.runner.machine import record_of
-from emobench.runner.record import Dataset, Evaluation, Record, TrackValues, read_record
+from emobench.runner.record import Dataset, Evaluation, TrackValues, read_record
 from emobench.runner.reuse import made_with
 from emobench.runner.store import HISTORY, WEBP, Store, write_table
 from emobench.suite.catalog import metrics_of, tracks
@@ -39,26 +39,30 @@ from emobench.suite.cell import Cell
 _SPEED_OF = {"generation": "control", "stylization": "stylization at 256 px"}  # track -> what is timed, else its name
 
 
-def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> Record:
-    """Measure a finished cell; raw results and pictures are written, the record is returned.
+def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
+    """Measure a finished cell; raw results, pictures and the record are put into the store.
 
     Raises:
         NotFinite: an output, a face or a feature is NaN or infinite.
         StoreError, WeightsError: a judge or a weight file is gone, or the file is another one than was planned with.
     """
     fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
-    store.eval_folder(cell.fit_key, cell.eval_key).mkdir(parents=True, exist_ok=True)
-    measure = measure_classifier if issubclass(model_class(cell), EmotionClassifier) else measure_judged
-    evaluation = _with_history(cell, store, measure(cell, store, data))
-    return record_of(cell, "done", fit=fit, evaluation=evaluation, made_with=made_with(store, cell))
+    folder = store.eval_folder(cell.fit_key, cell.eval_key)
+    with Attempt.at(folder, published(folder)) as attempt:
+        measure = measure_classifier if issubclass(model_class(cell), EmotionClassifier) else measure_judged
+        evaluation = _with_history(cell, store, measure(cell, store, data, attempt.folder), attempt.folder)
+        made = record_of(cell, "done", fit=fit, evaluation=evaluation, made_with=made_with(store, cell))
+        made.write(attempt.folder / "result.json")
+        if not attempt.publish("result.json"):
+            print("another process has finished this evaluation meanwhile: its result is the one that counts")
 
 
-def _with_history(cell: Cell, store: Store, evaluation: Evaluation) -> Evaluation:
+def _with_history(cell: Cell, store: Store, evaluation: Evaluation, folder: Path) -> Evaluation:
     """The evaluation with a copy of its fit's history among its raw files, which travel with a board."""
     source = store.fit_folder(cell.fit_key) / "history.csv"
     if not cell.trains or not source.is_file():
         return evaluation
-    with replacing(store.eval_folder(cell.fit_key, cell.eval_key) / source.name) as temporary:
+    with replacing(folder / source.name) as temporary:
         shutil.copyfile(source, temporary)
     return evaluation.model_copy(update={"raw": {**evaluation.raw, HISTORY: source.name}})
 
@@ -75,11 +79,11 @@ def _described(cell: Cell, data: EmotionDataModule) -> Dataset:
     return Dataset.model_validate(data.described(cell.dataset))
 
 
-def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule) -> Evaluation:
-    """Read the test split once."""
+def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:
+    """Read the test split once; `folder`: for raw results."""
     model, _ = _loaded(cell, store)
     predictions, speed = recognition.measure(model, data, metrics_of("recognition"))
-    write_table(store.eval_folder(cell.fit_key, cell.eval_key) / "predictions.parquet", predictions)
+    write_table(folder / "predictions.parquet", predictions)
     values, per_emotion = summary(predictions, data.emotions)
     network: Any = model.members[0] if isinstance(model, CrossValidated) else model  # by which its size is known
     return Evaluation(
@@ -115,10 +119,9 @@ def summary(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[st
     return whole, single
 
 
-def measure_judged(cell: Cell, store: Store, data: EmotionDataModule) -> Evaluation:
-    """Have the model do what its tracks ask for, and the panel read it."""
+def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:
+    """Have the model do what its tracks ask for, and the panel read it; `folder`: for raw results and pictures."""
     model, device = _loaded(cell, store)
-    folder = store.eval_folder(cell.fit_key, cell.eval_key)
     settings = cell.evaluation["faces"]
     judges, (reader,) = (load_judges(store, cell.panel[role], device) for role in ("judges", "reader"))
     guides = load_judges(store, _classifiers(store, cell.needs), device)

@@ -19,7 +19,7 @@ from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
 from emobench.errors import EmobenchError, StoreError
-from emobench.files import SCHEMA_VERSION, read_json, replacing, write_json
+from emobench.files import SCHEMA_VERSION, Attempt, published, read_json, replacing, write_json
 from emobench.generators.generator import EmotionGenerator
 from emobench.recipe import Recipe
 from emobench.runner.build import build_model, judging_sha256, own_recipe, recipe_of
@@ -54,8 +54,12 @@ def fit(
     workers: int = 0,
     redo: bool = False,
     logger: WandbLogger | None = None,
-) -> None:
-    """Train the cell's model, from its newest whole checkpoint if there is one, and keep its best epoch's weights."""
+) -> bool:
+    """Train the cell's model, from its newest whole checkpoint if there is one, and keep its best epoch's weights.
+
+    Returns:
+        Whether the network in the store is the one that was trained here: not that of another process, which was first.
+    """
     folder = store.fit_folder(cell.fit_key)
     checkpoints = folder / "checkpoints"
     networks = made_with(store, cell, own=False)
@@ -63,6 +67,7 @@ def fit(
         shutil.rmtree(checkpoints, ignore_errors=True)
     if networks:
         write_json(folder / MADE_WITH, {"schema_version": SCHEMA_VERSION, "made_with": networks})
+    before = published(folder)
     recipe = recipe_of(cell)
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
@@ -85,7 +90,7 @@ def fit(
     trainer = _trainer(cell, recipe, callbacks, folder, logger, model)
     trainer.fit(model, datamodule=data, ckpt_path=newest_whole(checkpoints), weights_only=True)
     if not trainer.is_global_zero:
-        return
+        return True
     if not history.rows:
         raise EmobenchError("no epoch was finished: the budget is smaller than one epoch. Raise `epochs` or `steps`")
     validation = None
@@ -96,9 +101,6 @@ def fit(
         chosen = (min if best.mode == "min" else max)(history.rows, key=lambda row: row[f"val_{recipe.monitor}"])
         scores = {name: chosen[f"val_{name}"] for name in ("macro_f1", "accuracy", "loss")}
         validation = Validation(**scores, epoch=chosen["epoch"])
-    weights = store.weights(cell.fit_key)
-    (folder / JUDGE).unlink(missing_ok=True)  # of the weights that these replace
-    _save_weights(state, weights)
     stopped_early = recipe.patience is not None and recipe.epochs is not None and len(history.rows) < recipe.epochs
     cost = FitCost(
         params=parameters_of(model),
@@ -111,17 +113,26 @@ def fit(
         precision=str(trainer.precision),
         recipe=None if cell.small is None else cell.model,
     )
-    judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
-    made = Fit(
-        cost=cost,
-        validation=validation,
-        versions=versions(),
-        hardware=hardware(),
-        weights=Weights(sha256=sha256_of(weights), judge=judge),
-    )
-    record_of(cell, "done", fit=made, made_with=networks).write(folder / "fit.json")
+    with Attempt.at(folder, before) as attempt:
+        weights = attempt.folder / store.weights(cell.fit_key).name
+        _save_weights(state, weights)
+        judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
+        made = Fit(
+            cost=cost,
+            validation=validation,
+            versions=versions(),
+            hardware=hardware(),
+            weights=Weights(sha256=sha256_of(weights), judge=judge),
+        )
+        record_of(cell, "done", fit=made, made_with=networks).write(attempt.folder / "fit.json")
+        first = attempt.publish("fit.json")
+        if not first:
+            print("another process has finished this fit meanwhile: its network is the one that counts")
+    if first:
+        (folder / JUDGE).unlink(missing_ok=True)  # of the weights that these replace
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
     (folder / MADE_WITH).unlink(missing_ok=True)
+    return first
 
 
 def together(fits: Sequence[Record]) -> Fit:

@@ -24,6 +24,7 @@ from emobench.files import print_anything
 from emobench.runner.build import build_data, build_joint_data
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit, together
+from emobench.runner.lease import Lease
 from emobench.runner.machine import record_of
 from emobench.runner.record import State, finished, read_record
 from emobench.runner.reuse import Reuse
@@ -123,10 +124,11 @@ def execute(job: Job) -> int:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep gets it too and ends its cells in order
     helper = int(os.environ.get("LOCAL_RANK", 0)) > 0  # a further process of a fit on several devices
+    mine: Lease | None = None
     try:
         signal.signal(signal.SIGTERM, stop)
-        with nullcontext(True) if helper else store.lock(job.cell.fit_key) as mine:
-            if not mine:
+        with nullcontext() if helper else store.lock(job.cell.fit_key) as mine:
+            if mine is None and not helper:
                 return HELD
             if not helper:
                 (folder / _ELSEWHERE).unlink(missing_ok=True)  # of a run before
@@ -137,6 +139,9 @@ def execute(job: Job) -> int:
                 (folder / "progress.json").unlink(missing_ok=True)
         return 0
     except BaseException as error:
+        if mine is not None and mine.lost:
+            print("another process has this cell by now", file=sys.stderr)
+            return HELD
         # Libraries may wrap or replace what the handler raised.
         ended = Interrupted(raised[0]) if raised else error
         traceback.print_exc()
@@ -185,8 +190,7 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     cell = job.cell
     folder = store.fit_folder(cell.fit_key)
     if not helper:
-        for leftover in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
+        store.tidy(cell.fit_key, cell.eval_key)
     for source in cell.sources.values():
         plugins.load(Path(source["path"]), source["sha256"])
     plugins.use(job.plugins)
@@ -203,14 +207,14 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
     with nullcontext() if helper else _logged(job, folder) as logger:
         if cell.trains and anew:
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
-            fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
+            anew = fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
         elif not fitted:
             pooled = [read_record(store.fit_folder(each) / "fit.json") for each in cell.needs.get("networks", ())]
             record_of(cell, "done", fit=together(pooled)).write(folder / "fit.json")
         if not helper and job.only != "fit" and (anew or job.redo or not Reuse(store).evaluated(cell)):
             if not job.redo:
                 (folder / cell.eval_key / "result.json").unlink(missing_ok=True)  # of networks that are no longer here
-            evaluate(cell, store, data).write(folder / cell.eval_key / "result.json")
+            evaluate(cell, store, data)
             if logger is not None:
                 log_result(logger, cell, folder / cell.eval_key)
 

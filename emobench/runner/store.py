@@ -26,8 +26,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emobench.errors import RawError, StoreError
-from emobench.files import read_json, replacing
+from emobench.files import attempts, complete, published, read_json, replacing, restore
 from emobench.runner.choice import READ_EARLIER, C, Choice, choice, groups, is_candidate
+from emobench.runner.lease import Lease, lease
 from emobench.runner.record import Card, Count, PlainName, Record, Text, finished, misfit, read_record
 from emobench.runner.record import State as Ended
 from emobench.suite import plugins
@@ -171,19 +172,33 @@ class Store:
         path = self.fit_folder(record.fit_key) / "fit.json"
         if finished(path):
             path = self.eval_folder(record.fit_key, record.eval_key) / "result.json"
+        seen = published(path.parent)
         try:
             if not finished(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 record.write(path)
+                restore(path.parent, seen)  # another process may have finished the cell in this moment
         except OSError as error:
             return f"{record.reason}; the state could not be written ({error})"
         return str(record.reason)
 
-    @contextmanager
-    def lock(self, fit_key: str) -> Iterator[bool]:
-        """Hold the cell for this process; yields False at once where another process holds it.
+    def tidy(self, fit_key: str, eval_key: str) -> None:
+        """Of a cell that this process holds: finish what a killed one had begun to put into place, and delete what
+        others left half."""
+        folder = self.fit_folder(fit_key)
+        for target in (folder, folder / eval_key):
+            complete(target)
+            for left in attempts(target):
+                shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.rglob("*.tmp"):
+            leftover.unlink(missing_ok=True)
 
-        The lock goes with the process that holds it, however that ends.
+    @contextmanager
+    def lock(self, fit_key: str) -> Iterator[Lease | None]:
+        """Hold the cell for this process; yields None where another process holds it.
+
+        On this machine that is known at once, and the lock goes with its process, however that ends. One of another
+        machine that shares the folder is watched for some seconds (see `emobench.runner.lease`).
         """
         path = self.fit_folder(fit_key) / ".lock"
         while True:
@@ -192,10 +207,11 @@ class Store:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    yield False
+                    yield None
                     return
                 if _lies_there(file, path):  # else the cell was deleted meanwhile
-                    yield True
+                    with lease(path.parent) as mine:
+                        yield mine
                     return
 
 

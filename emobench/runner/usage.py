@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from emobench.data.content import digest
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json
+from emobench.runner.lease import has_lease
 from emobench.runner.record import Record, read_record
 from emobench.runner.store import Store, committed_cells
 from emobench.suite.cell import Cell
@@ -271,7 +272,7 @@ def _of_store(of: Used, store: Store) -> Iterator[Unused]:
             continue
         if path.name.startswith(_DELETED):
             yield Unused(path, "what an earlier clean left")
-        elif not _is_folder(of, path, _KEY) or is_held(path / ".lock"):
+        elif not _is_folder(of, path, _KEY) or is_held(path / ".lock") or has_lease(path):
             continue  # a cell that runs is in use, whoever started it
         elif path.name not in of.cells:
             records = list(_all_records(of, path))
