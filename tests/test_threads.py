@@ -14,9 +14,9 @@ from conftest import TINY
 from threadpoolctl import threadpool_info
 
 from emobench.errors import EmobenchError
-from emobench.runner import threads as sharing
+from emobench.runner import machine
 from emobench.runner.engines import local
-from emobench.runner.machine import hardware
+from emobench.runner.machine import Machines, hardware
 from emobench.runner.record import read_record
 from emobench.runner.threads import Packing, threads, wait_gently
 
@@ -71,44 +71,51 @@ def test_the_fork_server_is_started_with_it_and_a_cold_cell_loads_torch_after_it
 
 
 @pytest.mark.parametrize(
-    ("there", "asked", "gpus", "cells", "expected"),
+    ("there", "asked", "cells", "expected"),
     [
-        (2, None, 0, 13, Packing(2, 1)),
-        (2, 1, 0, 13, Packing(1, 2)),
-        (2, None, 0, 1, Packing(1, 2)),
-        (3, 2, 0, 13, Packing(2, 1)),
-        (1, None, 0, 13, Packing(1, 1)),
-        (16, None, 0, 13, Packing(4, 4)),
-        (16, 16, 0, 13, Packing(16, 1)),
-        (16, None, 8, 13, Packing(8, 2)),
-        (1, None, 8, 13, Packing(8, 1)),  # a batch system's careless limit
+        (Machines(2, 0, 32), None, 13, (2, 1)),
+        (Machines(2, 0, 32), 1, 13, (1, 2)),
+        (Machines(2, 0, 32), None, 1, (1, 2)),
+        (Machines(3, 0, 32), 2, 13, (2, 1)),
+        (Machines(1, 0, 32), None, 13, (1, 1)),
+        (Machines(16, 0, 32), None, 13, (4, 4)),
+        (Machines(16, 0, 32), 16, 13, (16, 1)),
+        (Machines(16, 8, 32), None, 13, (8, 2)),
+        (Machines(1, 8, 32), None, 13, (8, 1)),  # a batch system's careless limit
+        (Machines(16, 0, 32, number=13), None, 13, (1, 16)),
+        (Machines(16, 0, 32, number=4), None, 13, (4, 4)),
+        (Machines(16, 0, 32, number=7), None, 13, (2, 8)),
     ],
 )
 def test_cells_share_cores_by_the_plan(
-    monkeypatch: pytest.MonkeyPatch, there: int, asked: int | None, gpus: int, cells: int, expected: Packing
+    there: Machines, asked: int | None, cells: int, expected: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(sharing, "cores", lambda: there)
+    packing = Packing.on(there, asked, cells)
+    assert (packing.per_node, packing.threads) == expected
+
+
+def test_this_machine_is_what_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5})
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**23}[name])  # 32 GiB
-    assert Packing.here(asked, gpus, cells) == expected
+    assert Machines.here(2) == Machines(cores=3, gpus=2, memory=32, number=1)
 
 
-def test_memory_bounds_how_many_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "cores", lambda: 16)
-    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**21}[name])  # 8 GiB
-    assert Packing.here(None, 0, 13) == Packing(2, 8)
-    assert Packing.here(3, 0, 13) == Packing(3, 5)
+def test_memory_bounds_how_many_run_side_by_side() -> None:
+    assert Packing.on(Machines(16, 0, 8), None, 13) == Packing(2, 8, Machines(16, 0, 8))
+    assert Packing.on(Machines(16, 0, 8), 3, 13) == Packing(3, 5, Machines(16, 0, 8))
+    assert Packing.on(Machines(16, 0, 1), None, 13).per_node == 1
 
 
 @pytest.mark.parametrize("asked", [0, -1, 3])
-def test_more_cells_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch, asked: int) -> None:
-    monkeypatch.setattr(sharing, "cores", lambda: 2)
+def test_more_cells_than_cores_are_refused(asked: int) -> None:
     with pytest.raises(EmobenchError, match=rf"--per-node {asked}: this machine has 2 cores.*from 1 to 2"):
-        Packing.here(asked, 0, 13)
+        Packing.on(Machines(2, 0, 8), asked, 13)
+    with pytest.raises(EmobenchError, match=rf"--per-node {asked}: the smallest machine has 2 cores.*from 1 to 2"):
+        Packing.on(Machines(2, 0, 8, number=2), asked, 13)
 
 
-def test_the_processes_of_a_cell_on_several_devices_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "cores", lambda: 16)
-    packing = Packing(8, 2)
+def test_the_processes_of_a_cell_on_several_devices_share_the_cores() -> None:
+    packing = Packing(8, 2, Machines(16, 8, 64))
     assert [packing.threads_of(each) for each in (1, 2, 8, None, 99)] == [2, 8, 2, 2, 1]
 
 
@@ -141,12 +148,12 @@ def test_cells_side_by_side_equal_cells_alone_bit_for_bit(
             found[record.eval_key] = (weights.read_bytes(), predictions.read_bytes(), record.hardware.threads)
         return found, capsys.readouterr().out
 
-    monkeypatch.setattr(sharing, "cores", lambda: 1)
+    monkeypatch.setattr(machine, "cores", lambda: 1)
     alone, said = sweep("alone")
     lines = [line for line in said.splitlines() if line.startswith("[")]
     assert [line.endswith("running") for line in lines] == [True, False] * 3  # two seeds, and the control
     assert [threads for _, _, threads in alone.values()] == [1] * 3
-    monkeypatch.setattr(sharing, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
     packed, said = sweep("packed", "--per-node", "2")
     lines = [line for line in said.splitlines() if line.startswith("[")]
     assert all(line.endswith("running") for line in lines[:2])

@@ -19,7 +19,6 @@ from rich.table import Table
 from emobench.errors import printable_name
 from emobench.files import heard_or_not, say
 from emobench.runner.duration import Durations, alike, elapsed
-from emobench.runner.machine import cores
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import Store
 from emobench.runner.sweep import Sweep
@@ -70,18 +69,22 @@ class Display:
                 say(f"[{number}/{len(sweep.cells)}] {label}: {state}{took}{': ' + reason if reason else ''}")
 
     def _table(self, sweep: Sweep) -> Table:
-        table = Table("cell", "state", "epoch", "val macro F1", "time", title=f"emobench bench {self.plan.suite}")
+        several = any(each.where is not None for each in sweep.running)
+        columns = ["cell", "state", *(["on"] if several else []), "epoch", "val macro F1", "time"]
+        table = Table(*columns, title=f"emobench bench {self.plan.suite}")
         for cell in sweep.cells:
             state, reason = _state(sweep, cell)
-            epoch, score, spent = "", "", ""
+            where, epoch, score, spent = "", "", "", ""
             running = next((each for each in sweep.running if each.cell is cell), None)
             if running is not None:
-                epoch, score, spent = _progress(sweep.store, cell, running.started)
+                epoch, score, spent = _progress(sweep.store, cell, running.since)
+                where = printable_name(running.where or "")
             elif (seconds := sweep.took(cell)) is not None:
                 spent = _duration(seconds)
             style = _STYLES.get(state, "dim")
             shown = f"[{style}]{state}[/]" + (f" {escape(printable_name(reason[:60]))}" if reason else "")
-            table.add_row(escape(printable_name(cell.label)), shown, epoch, score, spent)
+            on = [escape(where)] if several else []
+            table.add_row(escape(printable_name(cell.label)), shown, *on, epoch, score, spent)
         return table
 
 
@@ -135,16 +138,16 @@ def show_plan(
             times |= {cell.fit_key: took} if id(cell) in todo else {}
         lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {printable_name(cell.label)}")
     expected = list(times.values())
-    until = elapsed(cells, {fit_key: took.seconds for fit_key, took in times.items()}, packing.per_node)
+    until = elapsed(cells, {fit_key: took.seconds for fit_key, took in times.items()}, packing.per_node * packing.machines.number)
     if until > _LONG:
         sure = "takes" if all(each.measured for each in expected) else "may take"
         print(f"This {sure} more than an hour: {_expected(expected)}")
     print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
     print("\n".join(lines))
     print(f"Time: {_expected(expected)}")
-    if packing.per_node > 1 and times:
+    if packing.per_node * packing.machines.number > 1 and times:
         sure = "about" if all(each.measured for each in expected) else "at most about"
-        share = f"{packing.per_node} cells side by side, {packing.threads} of {cores()} cores each"
+        share = f"{packing.per_node} cells side by side, {packing.threads} of {packing.machines.cores} cores each"
         print(f"  {share}: {sure} {_duration(until)}")
     if not all(each.measured for each in expected):
         print(

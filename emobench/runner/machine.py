@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,26 @@ def _git() -> tuple[str | None, bool | None]:
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What a sweep runs on: this machine, or the nodes of a cluster.
+
+    Attributes:
+        cores, gpus, memory: of each, in GiB; of the smallest, where they differ.
+        number: how many there are.
+    """
+
+    cores: int
+    gpus: int
+    memory: int
+    number: int = 1
+
+    @classmethod
+    def here(cls, gpus: int) -> Machines:
+        """This one; `gpus`: that may be used."""
+        return cls(cores(), gpus, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30)
 
 
 def hardware() -> Hardware:

@@ -70,16 +70,14 @@ class Job:
         return [each.name for each in fields(cls) if each.name not in ("cell", "results", "data_root")]
 
 
-def start(job: Job, gpu: int | None = None, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> None:
     """Entry of a cell's process, forked warm or started cold: its output goes to the cell's `log.txt`.
 
     Args:
-        gpu: the one GPU that the process may see, None for what is visible.
-        environment: variables that tell one process of a fit on several devices from the others.
+        environment: variables that say which GPUs the process sees, and tell one of a fit on several devices from the
+            others.
     """
     os.environ.update(environment)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus()[gpu]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed sweep leaves no orphan behind
         # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,

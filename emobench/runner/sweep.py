@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.runner.choice import NOT_CHOSEN, groups, is_candidate
-from emobench.runner.engines.engine import Engine
+from emobench.runner.engines.engine import LOST, Engine
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
 from emobench.runner.store import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from emobench.runner.run import Part
 
 GRACE = 60  # seconds that a cell has to end in order after SIGTERM
+LOSSES = 3  # times that a cell may lose the machine that it runs on
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Running:
     started: Any  # what the engine knows it by
     since: float
     only: Part | None = None  # of its two parts; None: both
+    where: str | None = None  # on which machine, where the engine has several
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Sweep:
     fitted: list[Cell] = field(default_factory=list)  # settings that wait until one of them is chosen
     chosen: list[Cell] = field(default_factory=list)  # settings that are
     held: dict[str, float] = field(default_factory=dict)  # fit_key -> when to ask again for a cell of another sweep
+    lost: Counter[str] = field(default_factory=Counter)  # see `_place` -> how often its machine went away
     signal: int | None = None
 
     def state(self, cell: Cell) -> tuple[str, str | None]:
@@ -304,9 +308,15 @@ def _collect(state: Sweep, engine: Engine) -> bool:
     for running in list(state.running):
         code = engine.poll(running.started)
         if code is None:
+            running.where = engine.where(running.started)
             continue
         state.running.remove(running)
-        if code == HELD:
+        if code == LOST and state.lost[_place(running.cell)] < LOSSES:
+            state.lost[_place(running.cell)] += 1
+            where = f", {running.where}," if running.where is not None else ""
+            state.again.append(f"{running.cell.label}: the machine that it ran on{where} went away")
+            state.waiting.insert(0, running.cell)
+        elif code == HELD:
             state.held[running.cell.fit_key] = time.monotonic() + 2
             state.waiting.insert(0, running.cell)
         elif running.only == "fit" and code == 0 and Reuse(state.store).fitted(running.cell):
@@ -392,13 +402,17 @@ def _needs(state: Sweep, cell: Cell) -> str | None:
     return None
 
 
-def _ended(state: Sweep, running: Running, code: int) -> None:
+def _ended(state: Sweep, running: Running, code: int | str) -> None:
     """Take note of how a cell ended; one that could not write its own state is written here."""
     cell = running.cell
+    if code == LOST:
+        code = f"the machine that it ran on went away {LOSSES + 1} times; run the same command again to go on"
     fitting = state.seconds.get(_place(cell), 0.0) if running.only == "evaluation" else 0.0
     state.seconds[_place(cell)] = fitting + time.monotonic() - running.since
     found = _outcome(state.store, cell)
-    if found[0] == "pending" or (code != 0 and found[0] == "done"):
+    if isinstance(code, str):
+        _fail(state, cell, code)
+    elif found[0] == "pending" or (code != 0 and found[0] == "done"):
         if code < 0:
             name = _signal_name(-code)
             reason = f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from emobench.errors import EmobenchError
-from emobench.runner.machine import cores
+from emobench.runner.machine import Machines
 
 SAID = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # by whoever wants something else
 SPINS = "1000"
@@ -22,40 +22,42 @@ GIB_A_CELL = 4  # memory that a cell with its copy of the libraries may need
 
 @dataclass(frozen=True)
 class Packing:
-    """How the cells of a plan share a machine.
+    """How the cells of a plan share the machines that they run on.
 
     A network's work is shared out between threads hundreds of times a step, and each time all wait for the last. So
     several cells with a few threads each finish sooner than one after another with all of them, and lose less where
     other processes want the cores too.
 
     Attributes:
-        per_node: how many cells run side by side at most: one a GPU, or all on the cores.
+        per_node: how many cells run side by side at most on a machine: one a GPU, or all on the cores.
         threads: of each. Other numbers of threads round otherwise, and so make other networks.
+        machines: which they share.
     """
 
-    per_node: int = 1
-    threads: int = 1
+    per_node: int
+    threads: int
+    machines: Machines
 
     @classmethod
-    def here(cls, asked: int | None, gpus: int, cells: int) -> Packing:
-        """On this machine.
+    def on(cls, machines: Machines, asked: int | None, cells: int) -> Packing:
+        """On some machines.
 
         Args:
             asked: cells side by side; None: one a GPU, else as many as cores, memory and the plan have place for.
-            gpus: that may be used.
             cells: of the plan, whether they are done or not: a sweep that goes on has the threads that it had before.
 
         Raises:
             EmobenchError: more are asked for than there are cores.
         """
-        there = cores()
+        there = machines.cores
         if asked is not None and not 1 <= asked <= there:
-            reason = f"this machine has {there} core{'s' if there > 1 else ''}, and each cell needs one"
+            which = "this machine" if machines.number == 1 else "the smallest machine"
+            reason = f"{which} has {there} core{'s' if there > 1 else ''}, and each cell needs one"
             raise EmobenchError(f"--per-node {asked}: {reason}. Give a number from 1 to {there}, or leave it out")
         if asked is None:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30 // GIB_A_CELL
-            asked = gpus or max(1, min(AT_ONCE, there, memory, cells))
-        return cls(asked, max(1, there // asked))
+            room = min(AT_ONCE, there, machines.memory // GIB_A_CELL, -(-cells // machines.number))
+            asked = machines.gpus or max(1, room)
+        return cls(asked, max(1, there // asked), machines)
 
     def threads_of(self, processes: int | None) -> int:
         """Threads of each process of a cell.
@@ -65,7 +67,7 @@ class Packing:
         """
         if processes is None:
             processes = self.per_node
-        return self.threads if processes == 1 else max(1, cores() // processes)
+        return self.threads if processes == 1 else max(1, self.machines.cores // processes)
 
 
 def wait_gently() -> None:

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from emobench.runner.machine import Machines
 
 if TYPE_CHECKING:
     from emobench.runner.run import Job
 
 
+LOST = -1000  # what `Engine.poll` says of a job whose machine is gone, and that may run elsewhere
+
+
 class Engine:
     """Starts jobs, says how they ended, and stops them.
 
-    One file with one subclass, beside this one or anywhere else; a sweep builds one of it, without arguments. Wherever
-    a job runs, `emobench.runner.run.execute(job)` is what runs it: it keeps the results in the store, which all see.
+    One file with one subclass, beside this one or anywhere else; a sweep builds one of it. Wherever a job runs,
+    `emobench.runner.run.execute(job)` is what runs it: it keeps the results in the store, which all see.
 
     Attributes:
         name: what `--engine` calls it.
     """
 
     name: ClassVar[str]
+
+    def machines(self) -> Machines:
+        """What it runs on; this machine, unless it says otherwise."""
+        from emobench.runner.run import visible_gpus
+
+        return Machines.here(len(visible_gpus()))
+
+    def check(self, results: Path) -> None:
+        """Refuse what cannot work, before anything starts.
+
+        Args:
+            results: where all jobs keep their results.
+
+        Raises:
+            EmobenchError: what is wrong, and where.
+        """
 
     def start(self, job: Job) -> Any | None:
         """Start a job; returns what it is known by from then on, None where there is no room for it now.
@@ -29,9 +51,16 @@ class Engine:
         """
         raise NotImplementedError
 
-    def poll(self, started: Any) -> int | None:
-        """The exit code of a job that ended, −n where signal n killed it; None while it runs."""
+    def poll(self, started: Any) -> int | str | None:
+        """The exit code of a job that ended, −n where signal n killed it; None while it runs.
+
+        `LOST` where its machine is gone: it is started again. A text says why it failed outside of its own process.
+        """
         raise NotImplementedError
+
+    def where(self, started: Any) -> str | None:
+        """On which machine a job runs, where there are several; None: that is not known yet."""
+        return None
 
     def stop(self, started: Any, *, at_once: bool = False) -> None:
         """Ask a job to end in order, as SIGTERM does, or end it at once."""
@@ -40,3 +69,6 @@ class Engine:
     def wait(self, started: Sequence[Any]) -> None:
         """Until one of the jobs may have ended, about a second at most."""
         time.sleep(1)
+
+    def close(self) -> None:
+        """The sweep has ended, and none of its jobs is left."""

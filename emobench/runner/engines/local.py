@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -32,8 +32,8 @@ class Started:
     """A job's processes: the first, and of a job on several devices the others, which help it to fit."""
 
     processes: list[Any]  # multiprocessing.Process
-    gpu: int | None
     alone: bool  # it takes every device
+    gpu: int | None = None  # which it has to itself
     lost: float | None = None  # since when one of the others is known to have failed
 
 
@@ -49,33 +49,46 @@ class Local(Engine):
         forkserver.ensure_running()  # it imports while this process does
         from emobench.runner.run import visible_gpus
 
-        self.gpus = list(range(len(visible_gpus())))
+        self.gpus = visible_gpus()
         self.running: list[Started] = []
 
     def start(self, job: Job) -> Started | None:
-        alone = job.cell.trains and job.cell.trainer.get("devices", 1) != 1
+        alone = on_several_devices(job)
         if len(self.running) >= job.per_node or (alone and self.running) or any(each.alone for each in self.running):
             return None
-        free = [gpu for gpu in self.gpus if gpu not in [other.gpu for other in self.running]]
+        free = [gpu for gpu in range(len(self.gpus)) if gpu not in [other.gpu for other in self.running]]
         if self.gpus and not free:
             return None
         gpu = free[0] if free else None
-        started = Started(self._processes(job) if alone else [self._process(job, gpu, {})], gpu, alone)
+        named = {} if gpu is None or alone else {"CUDA_VISIBLE_DEVICES": self.gpus[gpu]}
+        started = self.launch(job, len(self.gpus), named)
+        started.gpu = gpu
+        return started
+
+    def launch(self, job: Job, devices: int, environment: Mapping[str, str]) -> Started:
+        """Start a job's processes, whatever else runs.
+
+        Args:
+            devices: how many GPUs it may use, where it takes all that there are.
+            environment: variables of its processes, such as which GPUs they see.
+        """
+        alone = on_several_devices(job)
+        if alone:
+            from lightning.fabric.plugins.environments.lightning import find_free_network_port
+
+            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
+            ranks = range(processes(job.cell.trainer) or max(1, devices))
+            each = [{**environment, **address, "LOCAL_RANK": str(rank)} for rank in ranks]
+        else:
+            each = [dict(environment)]
+        started = Started([self._process(job, variables) for variables in each], alone)
         self.running.append(started)
         return started
 
-    def _processes(self, job: Job) -> list[Any]:
-        """One for each device."""
-        from lightning.fabric.plugins.environments.lightning import find_free_network_port
-
-        count = processes(job.cell.trainer) or max(1, len(self.gpus))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
-        return [self._process(job, None, {**address, "LOCAL_RANK": str(rank)}) for rank in range(count)]
-
-    def _process(self, job: Job, gpu: int | None, environment: dict[str, str]) -> Any:
+    def _process(self, job: Job, environment: dict[str, str]) -> Any:
         from emobench.runner.run import start
 
-        process = self.context.Process(target=start, args=(job, gpu, environment))
+        process = self.context.Process(target=start, args=(job, environment))
         process.start()
         return process
 
@@ -110,6 +123,11 @@ class Local(Engine):
             wait([process.sentinel for process in (*firsts, *others)], timeout=1)
         else:
             time.sleep(1)
+
+
+def on_several_devices(job: Job) -> bool:
+    """Whether a job has a process a device."""
+    return bool(job.cell.trains and job.cell.trainer.get("devices", 1) != 1)
 
 
 def preload() -> list[str]:
