@@ -76,7 +76,7 @@ class Display:
             epoch, score, spent = "", "", ""
             running = next((each for each in sweep.running if each.cell is cell), None)
             if running is not None:
-                epoch, score, spent = _progress(sweep.store, cell, running.started)
+                epoch, score, spent = _progress(sweep.store, cell, running.since)
             elif (seconds := sweep.took(cell)) is not None:
                 spent = _duration(seconds)
             style = _STYLES.get(state, "dim")
