@@ -91,8 +91,11 @@ def bench(
     results: Results = Path("results"),
     data: Data = Path("data"),
     engine: Annotated[
-        str, typer.Option(help="Where cells run: local, or a class of a file, such as my_engine.py:Mine.")
+        str, typer.Option(help="Where cells run: local, ray, or a class of a file, such as my_engine.py:Mine.")
     ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of the engine's cluster, such as auto or 10.0.0.1:6379. [default: a new one]")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Loader processes per cell. [default: 0 on a CPU, else up to 8]")
     ] = None,
@@ -124,6 +127,7 @@ def bench(
         name=name,
         dry_run=dry_run,
         engine=engine,
+        address=address,
         on_existing=on_existing.value,
         workers=workers,
         per_node=per_node,

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import processes_of, until
 from toys import COSTS, ENGINE
 
 import emobench as package
 from emobench.errors import SuiteError
 from emobench.runner.engines import engine_of
 from emobench.runner.engines.local import Local
+from emobench.runner.record import read_record
 
 
 @pytest.fixture
@@ -52,10 +57,12 @@ def of_garbage(said: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_cell_collects_no_garbage_among_what_the_server_imported() -> None:
+def test_a_cell_collects_no_garbage_among_what_the_server_imported(tmp_path: Path) -> None:
     """Going through it copied most of the memory that the two share."""
     here, there = multiprocessing.Pipe()
-    Local().context.Process(target=of_garbage, args=(there,)).start()
+    engine = Local()
+    engine.open(tmp_path)
+    engine.context.Process(target=of_garbage, args=(there,)).start()
     enabled, frozen = here.recv()
     assert enabled
     assert frozen > 500_000  # objects
@@ -77,3 +84,20 @@ def test_engines_are_found_by_name_or_by_file(here: Path, tmp_path: Path, monkey
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")
     with pytest.raises(SuiteError, match=r"broken\.py, line 1: ModuleNotFoundError"):
         engine_of(f"{tmp_path / 'broken.py'}:Here")
+
+
+@pytest.mark.slow
+def test_the_cells_of_a_sweep_that_is_killed_end_with_it(tiny: Path, tmp_path: Path) -> None:
+    """And the same command goes on from where they were."""
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results)]
+    command += ["--set", "model.resnet18.epochs=200"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    sweep = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    until(lambda: list(results.glob("cells/*/checkpoints/last-*.ckpt")), 120, "a checkpoint")
+    assert processes_of(results)
+    sweep.kill()
+    sweep.wait()
+    until(lambda: not processes_of(results), 20, "the end of its cells")
+    (state,) = {read_record(path).state for path in results.glob("cells/*/fit.json")}
+    assert state == "interrupted"

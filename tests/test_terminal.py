@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,3 +107,29 @@ def test_the_live_table_on_an_ascii_terminal(tmp_path: Path) -> None:
     stream.flush()
     assert b"gr\\xf6\\xdfe \\u8868" in raw.getvalue()
     raw.getvalue().decode("ascii")
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_terminal_shows_its_cells_while_they_run(tmp_path: Path) -> None:
+    """Through a real one: whether there is a terminal is asked, and its size, where the command starts."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE, encoding="utf-8")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "emobench", "bench", str(path), "--results", str(tmp_path / "results")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "PYTHONPATH": str(PACKAGE.parent)}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = bytearray()
+    while True:
+        try:
+            part = os.read(ours, 2**16)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert process.wait() == 0, shown.decode("utf-8", "replace")
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode("utf-8"))
+    assert re.search(rf"{ROW} on synthetic-plain, seed 0 +│ running +│.*│ +0:00:0\d", text)
+    assert re.search(rf"{ROW} on synthetic-plain, seed 0 +│ done ", text)

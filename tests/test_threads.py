@@ -53,11 +53,11 @@ def test_what_the_user_says_stays(
 
 @pytest.mark.slow
 def test_the_fork_server_is_started_with_it_and_a_cold_cell_loads_torch_after_it(
-    environment: pytest.MonkeyPatch,
+    environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     started: list[str | None] = []
     environment.setattr(local.forkserver, "ensure_running", lambda: started.append(os.environ.get("GOMP_SPINCOUNT")))
-    local.Local()
+    local.Local().open(tmp_path)
     assert started == ["1000"]
     code = (
         "import os, sys, json, emobench.commands.cell as cold\n"

@@ -16,9 +16,9 @@ from emobench.files import say
 from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.choice import NOT_CHOSEN
-from emobench.runner.engines import engine_of
+from emobench.runner.engines import engine_at
 from emobench.runner.fetch import INCEPTION, fetch_where_it_lacks, lacks_inception
-from emobench.runner.machine import cores
+from emobench.runner.machine import Machines
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
@@ -53,6 +53,7 @@ def bench(
     name: str | None = None,
     dry_run: bool = False,
     engine: str = "local",
+    address: str | None = None,
     on_existing: Literal["skip", "redo", "trust"] = "skip",
     workers: int | None = None,
     per_node: int | None = None,
@@ -67,6 +68,7 @@ def bench(
         overrides: as `--set` takes them.
         name: of the board; None: the suite's, and the overrides.
         engine: where cells run: the name of an engine, or `my_engine.py:Mine`.
+        address: of the cluster that the engine runs them on.
         on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
         workers: loader processes of each cell; None: as the hardware suggests.
         per_node: cells side by side on this machine; None: as the hardware suggests.
@@ -92,7 +94,8 @@ def bench(
         plan = plan_of(loaded, data, store.cells)
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
-    packing = Packing.here(per_node, _gpus() if cells else 0, len(plan.cells))
+    runs_on = engine_at(engine, address) if cells else None
+    packing = Packing.on(Machines.here(0) if runs_on is None else runs_on.machines(), per_node, len(plan.cells))
     if dry_run:
         fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []
         show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
@@ -106,7 +109,8 @@ def bench(
         say(board.summary())
         return _outcome(board)
 
-    runs_on = engine_of(engine) if cells else None
+    if runs_on is not None:
+        runs_on.open(results)
     logged = _wandb(loaded, wandb, offline) if cells else None
     board.write()  # at once, so that a reader sees results from the first minute
     state = None
@@ -122,15 +126,16 @@ def bench(
                 cells,
                 results,
                 data,
-                engine=runs_on(),
+                engine=runs_on,
                 packing=packing,
-                workers=_workers() if workers is None else workers,
+                workers=_workers(packing.machines) if workers is None else workers,
                 redo=on_existing == "redo",
                 wandb=logged,
                 on_change=on_change,
                 on_tick=display.update,
             )
             display.update(state)
+        runs_on.close()
         if not board.whole():
             board.write()
         if state.signal is not None:
@@ -180,15 +185,9 @@ def _outcome(board: BoardFile, ended: Sequence[str] = ()) -> Outcome:
     return Outcome(board.path.parent, 0 if whole else 1)
 
 
-def _workers() -> int:
+def _workers(machines: Machines) -> int:
     """Loader processes per cell: on a CPU they would only take cores from the training."""
-    return min(8, cores() - 1) if _gpus() else 0
-
-
-def _gpus() -> int:
-    from emobench.runner.run import visible_gpus
-
-    return len(visible_gpus())
+    return max(0, min(8, machines.cores - 1)) if machines.gpus else 0
 
 
 class BoardFile:

@@ -138,16 +138,17 @@ def show_plan(
             times |= {cell.fit_key: took} if id(cell) in todo else {}
         lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {printable_name(cell.label)}")
     expected = list(times.values())
-    until = elapsed(cells, {fit_key: took.seconds for fit_key, took in times.items()}, packing.per_node * packing.machines.number)
+    places = packing.per_node * packing.machines.number
+    until = elapsed(cells, {fit_key: took.seconds for fit_key, took in times.items()}, places)
     if until > _LONG:
         sure = "takes" if all(each.measured for each in expected) else "may take"
         print(f"This {sure} more than an hour: {_expected(expected)}")
     print(f"{plan.suite}: {len(plan.cells)} cells, {len(cells)} to run, {len(plan.cells) - len(cells)} done")
     print("\n".join(lines))
     print(f"Time: {_expected(expected)}")
-    if packing.per_node * packing.machines.number > 1 and times:
+    if places > 1 and times:
         sure = "about" if all(each.measured for each in expected) else "at most about"
-        share = f"{packing.per_node} cells side by side, {packing.threads} of {packing.machines.cores} cores each"
+        share = f"{places} cells side by side, {packing.threads} of {packing.machines.cores} cores each"
         print(f"  {share}: {sure} {_duration(until)}")
     if not all(each.measured for each in expected):
         print(

@@ -6,7 +6,10 @@ import functools
 import importlib.metadata
 import os
 import platform
+import select
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Any
 
 from emobench.runner.record import Hardware, Record, State, Versions
 from emobench.suite.cell import Cell
+
+ORDERLY = 20.0  # seconds that a cell has to end in order when what started it is gone
 
 
 @functools.cache
@@ -102,6 +107,25 @@ def _cpu() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+@contextmanager
+def lives(process: int) -> Iterator[Callable[..., bool]]:
+    """A function that says whether a process is still there; `timeout`: seconds for which it may wait for the end, 0
+    without one, None for as long as it takes."""
+    try:
+        handle = os.pidfd_open(process)
+    except OSError:
+        yield lambda timeout=0: False
+        return
+
+    def alive(timeout: float | None = 0) -> bool:
+        return not select.select([handle], [], [], timeout)[0]
+
+    try:
+        yield alive
+    finally:
+        os.close(handle)
 
 
 def record_of(cell: Cell, state: State, reason: str | None = None, **more: Any) -> Record:

@@ -8,10 +8,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -25,7 +28,7 @@ from emobench.runner.build import build_data, build_joint_data
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit, together
 from emobench.runner.lease import Lease
-from emobench.runner.machine import record_of
+from emobench.runner.machine import ORDERLY, record_of
 from emobench.runner.record import State, finished, read_record
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
@@ -79,10 +82,12 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
     """
     os.environ.update(environment)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed sweep leaves no orphan behind
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
         # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,
         # and each imports everything anew.
         multiprocessing.set_start_method("fork", force=True)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     folder = Store(job.results).fit_folder(job.cell.fit_key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +99,18 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
     except OSError as error:
         print(f"{folder}: no log can be written ({error})", file=sys.stderr)
     sys.exit(execute(job))
+
+
+def _end_with(parent: Any) -> None:
+    """End in order where the process is gone that had this one started, and at once if that takes too long.
+
+    Args:
+        parent: the sweep's; that of the server, which forked this one, lives as long as there are cells.
+    """
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORDERLY)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def visible_gpus() -> list[str]:

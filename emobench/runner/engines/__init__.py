@@ -14,6 +14,16 @@ from emobench.suite import plugins
 from emobench.suite.plugins import Broken
 
 
+def engine_at(name: str, address: str | None) -> Engine:
+    """The engine of a name, as `engine_of` finds it, for the cluster at an address; None: where it looks itself.
+
+    Raises:
+        EmobenchError: there is no such engine, or no such cluster.
+    """
+    found = engine_of(name)
+    return found() if address is None else found(address)
+
+
 def engine_of(name: str) -> type[Engine]:
     """The engine of a name, or of a file, as `my_engine.py:Mine`.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from emobench.errors import EmobenchError
 from emobench.runner.machine import Machines
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ LOST = -1000  # what `Engine.poll` says of a job whose machine is gone, and that
 class Engine:
     """Starts jobs, says how they ended, and stops them.
 
-    One file with one subclass, beside this one or anywhere else; a sweep builds one of it. Wherever a job runs,
+    One file with one subclass, beside this one or anywhere else; a sweep builds one of it, with the
+    address of a cluster where one is named. Wherever a job runs,
     `emobench.runner.run.execute(job)` is what runs it: it keeps the results in the store, which all see.
 
     Attributes:
@@ -28,14 +30,23 @@ class Engine:
 
     name: ClassVar[str]
 
+    def __init__(self, address: str | None = None) -> None:
+        """`address`: of a cluster, as `--address` has it.
+
+        Raises:
+            EmobenchError: there is no such cluster, or the engine needs none.
+        """
+        if address is not None:
+            raise EmobenchError(f"--address {address}: the engine {self.name} runs on this machine; leave it out")
+
     def machines(self) -> Machines:
         """What it runs on; this machine, unless it says otherwise."""
         from emobench.runner.run import visible_gpus
 
         return Machines.here(len(visible_gpus()))
 
-    def check(self, results: Path) -> None:
-        """Refuse what cannot work, before anything starts.
+    def open(self, results: Path) -> None:
+        """Get ready, and refuse what cannot work, before anything starts.
 
         Args:
             results: where all jobs keep their results.

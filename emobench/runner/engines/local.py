@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.runner.engines.engine import Engine
@@ -42,15 +43,23 @@ class Local(Engine):
 
     name = "local"
 
-    def __init__(self) -> None:
-        wait_gently()
+    def __init__(self, address: str | None = None) -> None:
+        super().__init__(address)
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(preload())
-        forkserver.ensure_running()  # it imports while this process does
+        self.gpus: list[str] = []
+        self.running: list[Started] = []
+
+    def open(self, results: Path) -> None:
+        self.serve()
         from emobench.runner.run import visible_gpus
 
         self.gpus = visible_gpus()
-        self.running: list[Started] = []
+
+    def serve(self) -> None:
+        """Start the server that the processes are forked from; it imports while this process goes on."""
+        wait_gently()
+        self.context.set_forkserver_preload(preload())
+        forkserver.ensure_running()
 
     def start(self, job: Job) -> Started | None:
         alone = on_several_devices(job)

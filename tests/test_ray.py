@@ -1,0 +1,166 @@
+"""The engine ray: on a cluster of two nodes on this machine, whose cores are one each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, processes_of, until
+
+import emobench as package
+from emobench.runner.record import read_record
+
+ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'emobench[ray]')")
+
+CHECKOUT = Path(package.__file__).parents[1]
+# Cells of some seconds, which keep a checkpoint an epoch.
+LONG = TINY.replace("epochs = 4", "epochs = 150")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes; raylets hand their environment on to the processes of cells."""
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=str(CHECKOUT), EMOBENCH_OFFLINE="1")
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    found.add_node(num_cpus=1)
+    yield found
+    found.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def disconnected() -> Iterator[None]:
+    yield
+    ray.shutdown()
+
+
+def raw_files(results: Path) -> dict[str, bytes]:
+    """What was measured of every face, and the weights: key -> bytes."""
+    paths = [*results.glob("cells/*/weights.safetensors"), *results.glob("cells/*/*/*.parquet")]
+    return {str(path.relative_to(results)): path.read_bytes() for path in paths}
+
+
+def checkpoints(results: Path) -> list[Path]:
+    return list(results.glob("cells/*/checkpoints/last-*.ckpt"))
+
+
+def driver(suite: Path, results: Path, address: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", str(results)]
+    with open(results.with_suffix(".txt"), "a") as log:
+        return subprocess.Popen([*command, "--engine", "ray", "--address", address], stdout=log, stderr=log, text=True)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def said(results: Path) -> str:
+    return results.with_suffix(".txt").read_text()
+
+
+@pytest.mark.slow
+def test_it_gives_the_local_engines_raw_files_byte_for_byte(
+    cluster: Any, emobench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the smoke suite, at one thread a cell."""
+    assert emobench("bench", "smoke", "--results", tmp_path / "local", "--per-node", cores()) == 0
+    capsys.readouterr()
+    shared = ("--results", tmp_path / "ray", "--engine", "ray", "--address", cluster.address)
+    assert emobench("bench", "smoke", *shared) == 0
+    assert raw_files(tmp_path / "ray") == raw_files(tmp_path / "local")
+    assert len(raw_files(tmp_path / "ray")) >= 4
+    for path in (tmp_path / "ray").glob("cells/*/*/result.json"):
+        hardware = read_record(path).hardware
+        assert hardware is not None
+        assert hardware.threads == 1
+    assert not processes_of(tmp_path / "ray")
+
+
+@pytest.mark.slow
+def test_a_node_that_goes_away_costs_nothing(cluster: Any, tmp_path: Path) -> None:
+    """Its cell starts again elsewhere from its last checkpoint; nothing is lost, nothing done twice."""
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    suite.write_text(LONG)
+    process = driver(suite, results, cluster.address)
+    until(lambda: len({path.parent for path in checkpoints(results)}) == 2, 120, "checkpoints of both cells")
+    cluster.remove_node(next(each for each in cluster.list_all_nodes() if each is not cluster.head_node))
+    cluster.add_node(num_cpus=1)
+    assert process.wait(timeout=240) == 0, said(results)
+    assert "went away" in said(results)
+    assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
+    for path in results.glob("cells/*/history.csv"):
+        assert [line.split(",")[0] for line in path.read_text().splitlines()[1:]] == [str(k) for k in range(150)]
+    assert not processes_of(results)
+
+
+@pytest.mark.slow
+def test_thirty_seconds_after_its_driver_is_killed_nothing_is_left_and_the_same_command_goes_on(
+    cluster: Any, tmp_path: Path
+) -> None:
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    suite.write_text(LONG)
+    process = driver(suite, results, cluster.address)
+    until(lambda: checkpoints(results), 120, "a checkpoint")
+    assert processes_of(results)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until(lambda: not processes_of(results), 30, "the end of all processes")
+    assert driver(suite, results, cluster.address).wait(timeout=240) == 0, said(results)
+    assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_and_a_killed_cell(cluster: Any, tmp_path: Path) -> None:
+    """Whoever kills a task's worker makes the cell start again; a cell's own process that is killed has failed."""
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    suite.write_text(LONG)
+    process = driver(suite, results, cluster.address)
+    until(lambda: checkpoints(results), 120, "a checkpoint")
+    worker = next(pid for pid in workers() if "emobench" in title(pid))
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: "went away" in said(results), 60, "the cell starts again")
+    until(lambda: processes_of(results), 60, "the cell runs again")
+    time.sleep(1)
+    cell = processes_of(results)[0]
+    os.kill(cell, signal.SIGKILL)
+    assert process.wait(timeout=240) == 1, said(results)
+    assert "killed by SIGKILL: out of memory, or by hand" in (results / "long" / "leaderboard.md").read_text()
+    assert driver(suite, results, cluster.address).wait(timeout=240) == 0, said(results)
+
+
+def workers() -> list[int]:
+    """Processes of Ray's workers."""
+    found = subprocess.run(["pgrep", "-f", "^ray::"], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.slow
+def test_a_signal_ends_all_in_order(cluster: Any, tmp_path: Path) -> None:
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    suite.write_text(LONG)
+    process = driver(suite, results, cluster.address)
+    until(lambda: checkpoints(results), 120, "a checkpoint")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 128 + signal.SIGINT, said(results)
+    assert "stopped by signal 2" in said(results)
+    assert not processes_of(results)
+    states = {read_record(path).state for path in results.glob("cells/*/fit.json")}
+    assert "interrupted" in states <= {"interrupted", "done"}
