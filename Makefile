@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS ?= results
 
-.PHONY: bench test test-quick smoke lint report perf doctor clean
+.PHONY: bench test test-quick test-slow smoke lint report perf doctor clean
 .DEFAULT_GOAL := bench
 
 $(READY): pyproject.toml constraints.txt
@@ -25,7 +25,10 @@ test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-quick: $(READY)  ## those that neither train nor take seconds, for the working loop
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not long" $(ARGS)
+
+test-slow: $(READY)  ## those that take minutes: nodes that go away, drivers that are killed
+	$(BIN)/python -m pytest -q -m long $(ARGS)
 
 lint: $(READY)  ## ruff, mypy, and hadolint for the Dockerfile
 	$(BIN)/ruff check .

@@ -15,6 +15,9 @@ import pytest
 from conftest import TINY, processes_of, until
 
 import emobench as package
+from emobench.errors import EmobenchError
+from emobench.runner.engines import engine_at
+from emobench.runner.engines import ray as engine
 from emobench.runner.record import read_record
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'emobench[ray]')")
@@ -87,7 +90,7 @@ def test_it_gives_the_local_engines_raw_files_byte_for_byte(
     assert not processes_of(tmp_path / "ray")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_node_that_goes_away_costs_nothing(cluster: Any, tmp_path: Path) -> None:
     """Its cell starts again elsewhere from its last checkpoint; nothing is lost, nothing done twice."""
     suite, results = tmp_path / "long.toml", tmp_path / "results"
@@ -104,7 +107,7 @@ def test_a_node_that_goes_away_costs_nothing(cluster: Any, tmp_path: Path) -> No
     assert not processes_of(results)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_thirty_seconds_after_its_driver_is_killed_nothing_is_left_and_the_same_command_goes_on(
     cluster: Any, tmp_path: Path
 ) -> None:
@@ -120,7 +123,7 @@ def test_thirty_seconds_after_its_driver_is_killed_nothing_is_left_and_the_same_
     assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_worker_and_a_killed_cell(cluster: Any, tmp_path: Path) -> None:
     """Whoever kills a task's worker makes the cell start again; a cell's own process that is killed has failed."""
     suite, results = tmp_path / "long.toml", tmp_path / "results"
@@ -152,7 +155,7 @@ def title(pid: int) -> str:
         return ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_ends_all_in_order(cluster: Any, tmp_path: Path) -> None:
     suite, results = tmp_path / "long.toml", tmp_path / "results"
     suite.write_text(LONG)
@@ -164,3 +167,85 @@ def test_a_signal_ends_all_in_order(cluster: Any, tmp_path: Path) -> None:
     assert not processes_of(results)
     states = {read_record(path).state for path in results.glob("cells/*/fit.json")}
     assert "interrupted" in states <= {"interrupted", "done"}
+
+
+HUNGRY = """
+import torch
+from emobench.classifiers.resnet import ResNet18
+
+
+class Hungry(ResNet18):
+    name = "hungry"
+
+    def on_train_start(self):
+        self.held = [torch.ones(2**28) for _ in range(6)]
+        while True:
+            pass
+"""
+
+
+@pytest.mark.long
+def test_a_cell_that_memory_does_not_suffice_for_has_failed_for_that_reason(tmp_path: Path) -> None:
+    """And is not run again for ever: it takes six GiB on a node that counts as full with four more than now."""
+    from ray.cluster_utils import Cluster
+
+    memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+    full = (memory["MemTotal"] - memory["MemAvailable"] + 4 * 2**20) / memory["MemTotal"]
+    if full > 0.9:
+        pytest.skip("needs six GiB of free memory")
+    before = dict(os.environ)
+    os.environ.update(RAY_memory_usage_threshold=str(full), RAY_memory_monitor_refresh_ms="100")
+    os.environ.update(PYTHONPATH=str(CHECKOUT))
+    small = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    suite.write_text(LONG.replace("[model.resnet18]", '[model.hungry]\nclass = "hungry.py:Hungry"'))
+    try:
+        assert driver(suite, results, small.address).wait(timeout=120) == 1, said(results)
+    finally:
+        small.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+    assert "hungry on synthetic-plain, seed 0: failed" in said(results)
+    assert "out of memory on " in (results / "long" / "leaderboard.md").read_text()
+    assert not processes_of(results)
+
+
+@pytest.mark.slow
+def test_what_cannot_work_is_refused_before_anything_starts(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cells").mkdir()
+    found = engine.Ray(cluster.address)
+    try:
+        found.open(tmp_path)
+        mine = engine.installed()
+        monkeypatch.setattr(engine, "installed", lambda: {**mine, "torch": "1.0"})
+        with pytest.raises(EmobenchError, match=r"the nodes of the cluster differ.* has torch 2.*, here it is 1\.0"):
+            found.open(tmp_path)
+        monkeypatch.setattr(engine, "installed", lambda: mine)
+        monkeypatch.setattr(Path, "write_bytes", lambda *_: 0)  # what is written here is not seen there
+        monkeypatch.setattr(Path, "unlink", lambda *_: None)
+        with pytest.raises(EmobenchError, match="not the same folder on .*all nodes share"):
+            found.open(tmp_path)
+    finally:
+        found.close()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_named() -> None:
+    with pytest.raises(EmobenchError, match=r"no Ray cluster can be reached at 127\.0\.0\.1:1 .*ray start --head"):
+        engine_at("ray", "127.0.0.1:1")
+    with pytest.raises(EmobenchError, match="a sweep runs on a node of the cluster"):
+        engine_at("ray", "ray://127.0.0.1:10001")
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EmobenchError, match=r"the engine ray needs Ray .*pip install 'emobench\[ray\]'"):
+        engine_at("ray", None)
+
+
+def test_an_address_is_no_matter_of_an_engine_of_this_machine() -> None:
+    with pytest.raises(EmobenchError, match="--address auto: the engine local runs on this machine"):
+        engine_at("local", "auto")

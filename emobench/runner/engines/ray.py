@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from emobench.runner.run import Job
 
 QUEUED = 2  # tasks that wait for a place, so that none stands empty until the sweep sees it
+PATIENCE = 10.0  # seconds for which a cluster's head may be silent
 LOOK = 5.0  # seconds between two looks at which nodes there are
+_LESS = "Use a smaller batch or model, or fewer cells a node (--per-node)"
 _LIBRARIES = ("torch", "lightning", "torchvision", "numpy", "ray")
 
 
@@ -55,8 +58,9 @@ class Ray(Engine):
         os.environ.setdefault("RAY_task_oom_retries", "0")  # else Ray runs a cell for ever that memory does not suffice
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            _check_reachable(address or os.environ.get("RAY_ADDRESS", ""))
             ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise EmobenchError(
                 f"no Ray cluster can be reached at {address or os.environ.get('RAY_ADDRESS', 'this machine')} "
                 f"({' '.join(str(error).split())[:300]}). Start one with `ray start --head`, or leave --address out"
@@ -120,7 +124,7 @@ class Ray(Engine):
                     name=_name(self.token, new),
                     num_cpus=0,
                     max_concurrency=1024,
-                    max_restarts=0,
+                    max_restarts=-1,  # Ray may end it where memory is short
                     scheduling_strategy=NodeAffinitySchedulingStrategy(new, soft=False),
                 )
                 .remote()
@@ -174,12 +178,14 @@ class Ray(Engine):
                 if isinstance(value, int):
                     return value
                 task.node, task.host = value
-        except errors.OutOfMemoryError as error:
-            return f"out of memory on {task.host}: {' '.join(str(error).split())[:300]}"
+        except errors.OutOfMemoryError:
+            return f"out of memory on {task.host}: Ray ended it. {_LESS}"
         except errors.TaskCancelledError:
             return -signal.SIGTERM
         except errors.RayTaskError as error:
             cause = error.cause
+            if isinstance(cause, errors.OutOfMemoryError):
+                return f"out of memory on {task.host}: Ray ended what runs cells there. {_LESS}"
             lost = isinstance(cause, errors.RayActorError | errors.RaySystemError | errors.WorkerCrashedError)
             return LOST if lost else f"Ray could not run it: {type(cause).__name__}: {cause}"
         except (errors.RayError, StopIteration):  # its node, its worker or the actor of its node is gone
@@ -222,6 +228,19 @@ def _ray() -> Any:
 
 def _name(token: str, node: str) -> str:
     return f"emobench-{token}-{node}"
+
+
+def _check_reachable(address: str) -> None:
+    """A cluster at HOST:PORT listens there: Ray itself would try for many minutes.
+
+    Raises:
+        OSError, ValueError: it does not, or this is the address of a client's server.
+    """
+    if "://" in address:
+        raise ValueError("a sweep runs on a node of the cluster: give the address of its head, as HOST:PORT")
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
 def _check_versions(said: dict[str, dict[str, str]]) -> None:
