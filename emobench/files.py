@@ -150,13 +150,14 @@ class Attempt:
 
     @classmethod
     @contextmanager
-    def at(cls, target: Path, before: str | None) -> Iterator[Attempt]:
+    def at(cls, target: Path, before: str | None, name: str | None = None) -> Iterator[Attempt]:
         """A new one; its folder is made, and gone at the end of the block.
 
         Args:
             before: what `published` said when the work began whose files it is for.
+            name: that of an attempt which was published elsewhere; None: one of its own.
         """
-        folder = target / f"{_ATTEMPT}{token_hex(8)}"
+        folder = target / (name or f"{_ATTEMPT}{token_hex(8)}")
         folder.mkdir(parents=True)
         try:
             yield cls(folder, target, before)
@@ -223,21 +224,27 @@ def restore(target: Path, seen: str | None) -> None:
 
 
 def published(target: Path) -> str | None:
-    """The attempt that made a folder; None where none did."""
+    """The attempt that made a folder; None where none did, "" where that cannot be read."""
     return _published(target)[0]
 
 
 def _published(target: Path, name: str = COMMIT) -> tuple[str | None, dict[str, Any]]:
-    """The attempt that made a folder, "" where that cannot be read; and what is known of it."""
+    """The same, and what is known of it."""
     try:
         content = read_json(target / name)
-        attempt, record = content["attempt"], content["record"]
-        whole = attempt.startswith(_ATTEMPT) and "/" not in attempt + record and isinstance(content["text"], str)
-        return (attempt, content) if whole else ("", {})
     except FileNotFoundError:
         return None, {}
-    except (StoreError, KeyError, AttributeError, TypeError):
+    except StoreError:
         return "", {}
+    return (content["attempt"], content) if is_commit(content) else ("", {})
+
+
+def is_commit(content: dict[str, Any]) -> bool:
+    """Whether this is what `Attempt.publish` writes; its names are those of files in one folder."""
+    attempt, record, text = (content.get(name) for name in ("attempt", "record", "text"))
+    if not (isinstance(attempt, str) and isinstance(record, str) and isinstance(text, str)):
+        return False
+    return attempt.startswith(_ATTEMPT) and "/" not in attempt + record
 
 
 def create(source: Path, path: Path) -> bool:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from emobench import files
 from emobench.files import COMMIT, Attempt, attempts, complete, published, read_json, restore
 from emobench.runner import lease as leases
 from emobench.runner import run as running
-from emobench.runner.lease import FILE, has_lease, lease
+from emobench.runner.lease import FILE, FilePlace, Lease, has_lease, lease
 from emobench.runner.record import finished, read_record
 from emobench.runner.store import HELD, Store, sha256_of
 from emobench.suite.cell import Cell
@@ -149,11 +150,16 @@ def test_a_failure_never_stands_over_what_another_process_has_finished(tmp_path:
     assert there(tmp_path)["record.json"] == "a failure of a later run"
 
 
+def held(folder: Path) -> AbstractContextManager[Lease | None]:
+    """The lease of a folder whose lock this process has."""
+    return lease(FilePlace(folder / FILE), locked=True)
+
+
 # ---- leases ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_lease_counts_while_it_is_held_and_is_gone_afterwards(impatient: None, tmp_path: Path) -> None:
-    with lease(tmp_path) as mine:
+    with held(tmp_path) as mine:
         assert mine is not None
         first = json.loads((tmp_path / FILE).read_text())["count"]
         time.sleep(0.5)
@@ -176,7 +182,7 @@ def test_one_of_another_machine_holds_while_it_counts(impatient: None, tmp_path:
     thread = threading.Thread(target=count)
     thread.start()
     time.sleep(0.3)
-    with lease(tmp_path) as mine:
+    with held(tmp_path) as mine:
         assert mine is None
     assert has_lease(tmp_path)
     stop.set()
@@ -187,7 +193,7 @@ def test_one_of_another_machine_holds_while_it_counts(impatient: None, tmp_path:
 def test_one_that_stands_still_is_taken_over_and_by_nobody_before(left: str, impatient: None, tmp_path: Path) -> None:
     written(tmp_path, FILE, left)
     began = time.monotonic()
-    with lease(tmp_path) as mine:
+    with held(tmp_path) as mine:
         assert mine is not None
         assert time.monotonic() - began >= leases.PATIENCE
         assert json.loads((tmp_path / FILE).read_text())["host"] == leases.host()
@@ -196,7 +202,7 @@ def test_one_that_stands_still_is_taken_over_and_by_nobody_before(left: str, imp
 def test_one_that_a_killed_process_of_this_machine_left_is_taken_over_at_once(tmp_path: Path) -> None:
     written(tmp_path, FILE, json.dumps({**ELSEWHERE, "host": leases.host()}))
     began = time.monotonic()
-    with lease(tmp_path) as mine:
+    with held(tmp_path) as mine:
         assert mine is not None
     assert time.monotonic() - began < 5 < leases.PATIENCE
 
@@ -207,7 +213,7 @@ def test_clocks_do_not_matter(impatient: None, tmp_path: Path) -> None:
         written(tmp_path, FILE, json.dumps(ELSEWHERE))
         os.utime(tmp_path / FILE, (time.time() + days * 86400,) * 2)
         began = time.monotonic()
-        with lease(tmp_path) as mine:
+        with held(tmp_path) as mine:
             assert mine is not None
         assert time.monotonic() - began >= leases.PATIENCE
 

@@ -1,8 +1,8 @@
-"""Leases: which process has a cell, where machines share a folder on which a file lock may hold on each one alone.
+"""Leases: which process has a cell, where machines share what a file lock may hold on each one alone.
 
-A lease is a file with a counter, which its holder raises every few seconds. Whoever wants the cell watches that: a
-counter that stands still is one of a process that is gone, whatever its clock said. A lease saves work and is no
-promise: a process that was only paused may wake, and then what it publishes comes too late (see
+A lease is a small object with a counter, which its holder raises every few seconds. Whoever wants the cell watches
+that: a counter that stands still is one of a process that is gone, whatever its clock said. A lease saves work and is
+no promise: a process that was only paused may wake, and then what it publishes comes too late (see
 `emobench.files.Attempt`).
 """
 
@@ -19,13 +19,61 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, Protocol
 
 from emobench.files import create, replacing
 
 FILE = ".lease"
 BEAT = 5.0  # seconds between two counts
-PATIENCE = 30.0  # seconds that a counter of another machine may stand still
+PATIENCE = 30.0  # seconds that a counter may stand still
+
+
+class Place(Protocol):
+    """Where a lease lies.
+
+    Raises:
+        OSError: it cannot be reached now.
+    """
+
+    def read(self) -> bytes | None:
+        """What lies there; None: nothing."""
+
+    def write(self, content: bytes) -> None:
+        """Put it there."""
+
+    def create(self, content: bytes) -> bool:
+        """Put it there unless something is; returns whether it was put."""
+
+    def remove(self) -> None:
+        """Take away what lies there."""
+
+
+class FilePlace:
+    """A file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, content: bytes) -> None:
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(content)
+
+    def create(self, content: bytes) -> bool:
+        new = self.path.with_name(f"{self.path.name}.{token_hex(8)}")
+        new.write_bytes(content)
+        try:
+            return create(new, self.path)
+        finally:
+            new.unlink()
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 class Lease:
@@ -35,8 +83,8 @@ class Lease:
         lost: whether another process has it by now, since this one was silent for too long.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.lost = path, False
+    def __init__(self, place: Place) -> None:
+        self.place, self.lost = place, False
         self._holder, self._count = token_hex(8), 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -48,14 +96,11 @@ class Lease:
             over: take the place of the one that lies there.
         """
         if over:
-            self._write(self.path)
+            self.place.write(self._content())
             time.sleep(BEAT / 5)  # two may take it over in the same moment: it is whose name stays
-            mine = _read(self.path).get("holder") == self._holder
+            mine = self._is_mine()
         else:
-            new = self.path.with_name(f"{FILE}.{self._holder}")
-            self._write(new)
-            mine = create(new, self.path)
-            new.unlink(missing_ok=True)
+            mine = self.place.create(self._content())
         if mine:
             self._thread.start()
         return mine
@@ -65,38 +110,42 @@ class Lease:
         self._done.set()
         self._thread.join()
         with suppress(OSError):
-            if not self.lost and _read(self.path).get("holder") == self._holder:
-                self.path.unlink(missing_ok=True)
+            if not self.lost and self._is_mine():
+                self.place.remove()
+
+    def _is_mine(self) -> bool:
+        return _read(self.place).get("holder") == self._holder
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
             with suppress(OSError):  # a disk that is full, or a server that is away for a moment
-                if _read(self.path).get("holder") != self._holder:
+                if not self._is_mine():
                     self.lost = True
                     os.kill(os.getpid(), signal.SIGTERM)  # what goes on would be done twice
                     return
-                self._write(self.path)
+                self.place.write(self._content())
 
-    def _write(self, path: Path) -> None:
+    def _content(self) -> bytes:
         self._count += 1
-        content = json.dumps({"holder": self._holder, "host": host(), "pid": os.getpid(), "count": self._count})
-        with replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        content = {"holder": self._holder, "host": host(), "pid": os.getpid(), "count": self._count}
+        return json.dumps(content).encode()
 
 
 @contextmanager
-def lease(folder: Path) -> Iterator[Lease | None]:
-    """Have the lease of a folder inside the block; None where a process of another machine has it, and lives.
+def lease(place: Place, *, locked: bool) -> Iterator[Lease | None]:
+    """Have a lease inside the block; None where another process has it, and lives.
 
-    The caller holds the folder's file lock: a lease that a process of this machine has left is taken over at once. One
-    of another machine is watched first, as long as its counter stands still, at most for `PATIENCE`.
+    One that lies there is watched first, as long as its counter stands still, at most for `PATIENCE`.
+
+    Args:
+        locked: the caller holds a lock that all processes of this machine take first: what one of them has left is
+            taken over at once.
     """
-    path = folder / FILE
-    there = _read(path)
-    if there and there.get("host") != host() and not _stands_still(path, there):
+    there = _read(place)
+    if there and not (locked and there.get("host") == host()) and not _stands_still(place, there):
         yield None
         return
-    mine = Lease(path)
+    mine = Lease(place)
     if not mine.take(over=bool(there)):
         yield None
         return
@@ -108,16 +157,16 @@ def lease(folder: Path) -> Iterator[Lease | None]:
 
 def has_lease(folder: Path) -> bool:
     """Whether another machine has, or had when it went, the lease of a folder."""
-    there = _read(folder / FILE)
+    there = _read(FilePlace(folder / FILE))
     return bool(there) and there.get("host") != host()
 
 
-def _stands_still(path: Path, seen: dict[str, Any]) -> bool:
+def _stands_still(place: Place, seen: dict[str, Any]) -> bool:
     """Whether a lease is not renewed for as long as its holder may be silent."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         time.sleep(BEAT / 5)
-        now = _read(path)
+        now = _read(place)
         if not now:
             return True
         if now != seen:
@@ -125,12 +174,11 @@ def _stands_still(path: Path, seen: dict[str, Any]) -> bool:
     return True
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What a lease says; nothing where there is none, or none that can be read."""
+def _read(place: Place) -> dict[str, Any]:
+    """What a lease says; nothing where there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        content = place.read()
+        found = {} if content is None else json.loads(content)
     except (OSError, ValueError):
         return {"host": "unreadable"}
     return found if isinstance(found, dict) else {"host": "unreadable"}

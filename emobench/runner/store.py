@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from emobench.errors import RawError, StoreError
 from emobench.files import attempts, complete, published, read_json, replacing, restore
 from emobench.runner.choice import READ_EARLIER, C, Choice, choice, groups, is_candidate
-from emobench.runner.lease import Lease, lease
+from emobench.runner.lease import FILE, FilePlace, Lease, lease
 from emobench.runner.record import Card, Count, PlainName, Record, Text, finished, misfit, read_record
 from emobench.runner.record import State as Ended
 from emobench.suite import plugins
@@ -210,7 +210,7 @@ class Store:
                     yield None
                     return
                 if _lies_there(file, path):  # else the cell was deleted meanwhile
-                    with lease(path.parent) as mine:
+                    with lease(FilePlace(path.parent / FILE), locked=True) as mine:
                         yield mine
                     return
 
