@@ -96,6 +96,10 @@ def bench(
     address: Annotated[
         str | None, typer.Option(help="Of the engine's cluster, such as auto or 10.0.0.1:6379. [default: a new one]")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Keep results here too, such as s3://bucket/folder: for machines that share no folder."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Loader processes per cell. [default: 0 on a CPU, else up to 8]")
     ] = None,
@@ -128,6 +132,7 @@ def bench(
         dry_run=dry_run,
         engine=engine,
         address=address,
+        remote=store,
         on_existing=on_existing.value,
         workers=workers,
         per_node=per_node,

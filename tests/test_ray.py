@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ LONG = TINY.replace("epochs = 4", "epochs = 150")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(s3: str) -> Iterator[Any]:
     """Two nodes; raylets hand their environment on to the processes of cells."""
     from ray.cluster_utils import Cluster
 
@@ -88,6 +89,27 @@ def test_it_gives_the_local_engines_raw_files_byte_for_byte(
         assert hardware is not None
         assert hardware.threads == 1
     assert not processes_of(tmp_path / "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["file", pytest.param("s3", marks=pytest.mark.long)])
+def test_nodes_that_share_nothing_but_a_store_give_the_same(
+    kind: str, cluster: Any, s3: str, tiny: Path, emobench: Callable[..., int], tmp_path: Path
+) -> None:
+    """Each keeps its results in a folder of its own, which is gone at the end; failures reach the board too."""
+    url = f"file://{tmp_path}/shared" if kind == "file" else f"{s3}/{tmp_path.name}"
+    before = set(Path(tempfile.gettempdir()).glob("emobench-*"))
+    assert emobench("bench", tiny, "--results", tmp_path / "local", "--per-node", cores()) == 0
+    shared = ("--results", tmp_path / "ray", "--engine", "ray", "--address", cluster.address, "--store", url)
+    assert emobench("bench", tiny, *shared) == 0
+    assert raw_files(tmp_path / "ray") == raw_files(tmp_path / "local")
+    assert set(Path(tempfile.gettempdir()).glob("emobench-*")) == before
+    if kind == "file":
+        return
+    ray.shutdown()
+    assert emobench("bench", tiny, *shared, "--set", "model.resnet18.lr=1e30") == 1
+    (page,) = (tmp_path / "ray").glob("tiny+*/leaderboard.md")
+    assert "diverged" in page.read_text()
 
 
 @pytest.mark.long

@@ -54,6 +54,7 @@ def bench(
     dry_run: bool = False,
     engine: str = "local",
     address: str | None = None,
+    remote: str | None = None,
     on_existing: Literal["skip", "redo", "trust"] = "skip",
     workers: int | None = None,
     per_node: int | None = None,
@@ -69,6 +70,7 @@ def bench(
         name: of the board; None: the suite's, and the overrides.
         engine: where cells run: the name of an engine, or `my_engine.py:Mine`.
         address: of the cluster that the engine runs them on.
+        remote: URL of an object store that holds the results too, for machines that share no folder.
         on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
         workers: loader processes of each cell; None: as the hardware suggests.
         per_node: cells side by side on this machine; None: as the hardware suggests.
@@ -92,6 +94,13 @@ def bench(
         plan = trusting(results, plan)
     elif not dry_run and fetch_where_it_lacks(plan, offline=weights.offline()):
         plan = plan_of(loaded, data, store.cells)
+    if remote is not None:
+        from emobench.runner.remote import Remote
+
+        place = Remote(remote)
+        place.check()
+        if not dry_run:
+            place.sync(store, plan.cells)
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
     runs_on = engine_at(engine, address) if cells else None
@@ -110,7 +119,7 @@ def bench(
         return _outcome(board)
 
     if runs_on is not None:
-        runs_on.open(results)
+        runs_on.open(results, remote)
     logged = _wandb(loaded, wandb, offline) if cells else None
     board.write()  # at once, so that a reader sees results from the first minute
     state = None
@@ -131,6 +140,7 @@ def bench(
                 workers=_workers(packing.machines) if workers is None else workers,
                 redo=on_existing == "redo",
                 wandb=logged,
+                remote=remote,
                 on_change=on_change,
                 on_tick=display.update,
             )

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -30,6 +30,7 @@ from emobench.runner.fit import fit, together
 from emobench.runner.lease import Lease
 from emobench.runner.machine import ORDERLY, record_of
 from emobench.runner.record import State, finished, read_record
+from emobench.runner.remote import Remote
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
 from emobench.runner.threads import threads
@@ -56,6 +57,7 @@ class Job:
     plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
     wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
     only: Part | None = None  # of the two that a cell is of; None: both
+    store: str | None = None  # URL of what machines share that share no folder (see `emobench.runner.remote`)
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
@@ -139,22 +141,27 @@ def execute(job: Job) -> int:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep gets it too and ends its cells in order
     helper = int(os.environ.get("LOCAL_RANK", 0)) > 0  # a further process of a fit on several devices
-    mine: Lease | None = None
+    leases: list[Lease | None] = []
     try:
         signal.signal(signal.SIGTERM, stop)
-        with nullcontext() if helper else store.lock(job.cell.fit_key) as mine:
-            if mine is None and not helper:
+        remote = None if job.store is None else Remote(job.store)
+        with ExitStack() as held:
+            if not helper:
+                leases.append(held.enter_context(store.lock(job.cell.fit_key)))
+                if remote is not None and None not in leases:
+                    leases.append(held.enter_context(remote.holding(store, job.cell.fit_key)))
+            if None in leases:
                 return HELD
             if not helper:
                 (folder / _ELSEWHERE).unlink(missing_ok=True)  # of a run before
             try:
                 with threads(job.threads):
-                    run(job, store, helper)
+                    run(job, store, helper, remote)
             finally:
                 (folder / "progress.json").unlink(missing_ok=True)
         return 0
     except BaseException as error:
-        if mine is not None and mine.lost:
+        if any(each is not None and each.lost for each in leases):
             print("another process has this cell by now", file=sys.stderr)
             return HELD
         # Libraries may wrap or replace what the handler raised.
@@ -192,7 +199,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def run(job: Job, store: Store, helper: bool = False) -> None:
+def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = None) -> None:
     """Fit the cell unless the store holds its fit, then evaluate it unless the store holds that too.
 
     A fit whose weights are gone, or that was made with other networks than are here now, is made again; likewise an
@@ -201,11 +208,14 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
 
     Args:
         helper: this is not the first process of a fit on several devices: it helps to fit and is done.
+        remote: where the networks that it needs come from, and where what is finished is put.
     """
     cell = job.cell
     folder = store.fit_folder(cell.fit_key)
     if not helper:
         store.tidy(cell.fit_key, cell.eval_key)
+    if remote is not None:
+        remote.fetch(store, cell, redo=job.redo)
     for source in cell.sources.values():
         plugins.load(Path(source["path"]), source["sha256"])
     plugins.use(job.plugins)
@@ -226,10 +236,14 @@ def run(job: Job, store: Store, helper: bool = False) -> None:
         elif not fitted:
             pooled = [read_record(store.fit_folder(each) / "fit.json") for each in cell.needs.get("networks", ())]
             record_of(cell, "done", fit=together(pooled)).write(folder / "fit.json")
+        if remote is not None and not helper:
+            remote.push_fit(store, cell.fit_key)
         if not helper and job.only != "fit" and (anew or job.redo or not Reuse(store).evaluated(cell)):
             if not job.redo:
                 (folder / cell.eval_key / "result.json").unlink(missing_ok=True)  # of networks that are no longer here
             evaluate(cell, store, data)
+            if remote is not None:
+                remote.push_evaluation(store, cell.fit_key, cell.eval_key)
             if logger is not None:
                 log_result(logger, cell, folder / cell.eval_key)
 

@@ -224,6 +224,7 @@ def sweep(
     workers: int,
     redo: bool,
     wandb: dict[str, str] | None,
+    remote: str | None,
     on_change: Callable[[Sweep], None],
     on_tick: Callable[[Sweep], None],
 ) -> Sweep:
@@ -233,6 +234,7 @@ def sweep(
         engine: where they run.
         packing: how many side by side, with how many threads.
         wandb: where cells are logged too (see `Job`).
+        remote: URL of the object store that holds the results too (see `Job`).
         on_change: called after every cell that ended, such as to write the boards again.
         on_tick: called about once a second.
     """
@@ -267,7 +269,9 @@ def sweep(
                 settled = True
             else:
                 count = packing.threads_of(processes(cell.trainer) if cell.trains else 1)
-                job = Job(cell, results, data_root, workers, packing.per_node, count, redo, plugins.used(), wandb, only)
+                side = packing.per_node
+                used = plugins.used()
+                job = Job(cell, results, data_root, workers, side, count, redo, used, wandb, only, remote)
                 started = engine.start(job)
                 if started is None:
                     room = False

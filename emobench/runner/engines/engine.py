@@ -45,11 +45,12 @@ class Engine:
 
         return Machines.here(len(visible_gpus()))
 
-    def open(self, results: Path) -> None:
+    def open(self, results: Path, store: str | None = None) -> None:
         """Get ready, and refuse what cannot work, before anything starts.
 
         Args:
-            results: where all jobs keep their results.
+            results: the folder of this machine's results.
+            store: URL of what holds the jobs' results; None: that folder, which all machines share.
 
         Raises:
             EmobenchError: what is wrong, and where.

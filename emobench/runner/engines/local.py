@@ -49,7 +49,7 @@ class Local(Engine):
         self.gpus: list[str] = []
         self.running: list[Started] = []
 
-    def open(self, results: Path) -> None:
+    def open(self, results: Path, store: str | None = None) -> None:
         self.serve()
         from emobench.runner.run import visible_gpus
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from secrets import token_hex
@@ -26,6 +28,10 @@ from emobench.errors import EmobenchError
 from emobench.runner.engines.engine import LOST, Engine
 from emobench.runner.engines.local import Local, Started, on_several_devices
 from emobench.runner.machine import ORDERLY, Machines, lives, versions
+from emobench.runner.record import Record
+from emobench.runner.remote import Remote, failure
+from emobench.runner.store import HELD, Store
+from emobench.suite.cell import Cell
 from emobench.suite.keys import package_digest, processes
 
 if TYPE_CHECKING:
@@ -43,6 +49,7 @@ class Task:
     """A cell on its way, or on a node."""
 
     number: int
+    cell: Cell
     values: Any  # ray.ObjectRefGenerator: where it runs, then its exit code
     node: str | None = None
     host: str | None = None
@@ -67,6 +74,8 @@ class Ray(Engine):
             ) from None
         self.ray = ray
         self.token = token_hex(8)  # of this sweep, in the names of its actors
+        self.results = Store(Path("results"))
+        self.remote: Remote | None = None
         self.nodes: dict[str, Any] = {}  # node id -> actor
         self.tasks: list[Task] = []
         self.count = 0
@@ -88,9 +97,13 @@ class Ray(Engine):
         memory = int(min(each.get("memory", 0) for each in alive)) // 2**30
         return Machines(cores, gpus, memory, len(alive))
 
-    def open(self, results: Path) -> None:
+    def open(self, results: Path, store: str | None = None) -> None:
+        self.results = Store(results)
         self._greet()
         _check_versions(self._asked("versions"))
+        if store is not None:
+            self.remote = Remote(store)
+            return
         probe = results / "cells" / f".probe.{self.token}"
         probe.write_bytes(b"")
         try:
@@ -100,7 +113,7 @@ class Ray(Engine):
         if blind:
             raise EmobenchError(
                 f"{results.resolve()}: not the same folder on {', '.join(blind)} as here. Put the results into one "
-                "that all nodes share (--results)"
+                "that all nodes share (--results), or name an object store (--store s3://bucket/folder)"
             )
 
     def _asked(self, question: str, *arguments: Any) -> dict[str, Any]:
@@ -140,7 +153,7 @@ class Ray(Engine):
         submit = self.ray.remote(run_cell).options(
             **wanted, max_retries=0, num_returns="streaming", name=f"emobench {job.cell.label}"
         )
-        task = Task(self.count, submit.remote(self.token, self.count, job.plain()))
+        task = Task(self.count, job.cell, submit.remote(self.token, self.count, job.plain()))
         self.tasks.append(task)
         return task
 
@@ -175,8 +188,9 @@ class Ray(Engine):
         try:
             while self.ray.wait([task.values], timeout=0)[0]:
                 value = self.ray.get(next(task.values))
-                if isinstance(value, int):
-                    return value
+                if isinstance(value, Ended):
+                    self._bring(task.cell, value)
+                    return value.code
                 task.node, task.host = value
         except errors.OutOfMemoryError:
             return f"out of memory on {task.host}: Ray ended it. {_LESS}"
@@ -191,6 +205,15 @@ class Ray(Engine):
         except (errors.RayError, StopIteration):  # its node, its worker or the actor of its node is gone
             return LOST
         return None
+
+    def _bring(self, cell: Cell, ended: Ended) -> None:
+        """Where nodes share no folder with this machine, fetch what a cell made, or write how it failed."""
+        if self.remote is None or ended.code == HELD:
+            return
+        if ended.failure is not None:
+            self.results.keep_failure(Record.model_validate_json(ended.failure))
+        elif self.remote.pull_fit(self.results, cell.fit_key):
+            self.remote.pull_evaluation(self.results, cell.fit_key, cell.eval_key)
 
     def where(self, started: Task) -> str | None:
         return started.host
@@ -211,6 +234,8 @@ class Ray(Engine):
             self._greet()
 
     def close(self) -> None:
+        with suppress(self.ray.exceptions.RayError):
+            self.ray.get([actor.close.remote() for actor in self.nodes.values()], timeout=PATIENCE)
         for actor in self.nodes.values():
             self.ray.kill(actor)
         self.ray.shutdown()
@@ -274,8 +299,20 @@ def installed() -> dict[str, str]:
     return {**found, "emobench's code": package_digest()[:12]}
 
 
-def run_cell(token: str, number: int, job: dict[str, Any]) -> Iterator[tuple[str, str] | int]:
-    """The task of a cell: yields its node, as its id and its name, then the exit code of the cell's process."""
+@dataclass(frozen=True)
+class Ended:
+    """How a cell's process ended.
+
+    Attributes:
+        failure: its record where it did not end well and its node keeps its results for itself.
+    """
+
+    code: int
+    failure: str | None
+
+
+def run_cell(token: str, number: int, job: dict[str, Any]) -> Iterator[tuple[str, str] | Ended]:
+    """The task of a cell: yields its node, as its id and its name, then how the cell's process ended."""
     import ray
 
     context = ray.get_runtime_context()
@@ -317,6 +354,11 @@ class Node:
         self.engine.serve()
         self.running: dict[int, Started] = {}
         self.lock = threading.Lock()
+        self.folder = Path(tempfile.mkdtemp(prefix="emobench-"))  # for results that go to an object store
+
+    def close(self) -> None:
+        """Delete what is only here: copies, and checkpoints that are put elsewhere too."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def versions(self) -> dict[str, str]:
         """What is installed here, and what it is here."""
@@ -326,13 +368,16 @@ class Node:
         """Whether a file of the sweep's is here."""
         return Path(path).exists()
 
-    def run(self, number: int, job: dict[str, Any], gpus: list[str], task: int) -> int:
-        """Run a cell's process, whose task has the process id `task`, until it ends; returns its exit code."""
+    def run(self, number: int, plain: dict[str, Any], gpus: list[str], task: int) -> Ended:
+        """Run a cell's process, whose task has the process id `task`, until it ends."""
         from emobench.runner.run import Job
 
+        job = Job.of(plain)
+        if job.store is not None:
+            job = replace(job, results=self.folder)
         environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
         with self.lock:
-            started = self.engine.launch(Job.of(job), len(gpus), environment)
+            started = self.engine.launch(job, len(gpus), environment)
             self.running[number] = started
         gone = None
         try:
@@ -344,7 +389,7 @@ class Node:
                     elif gone is not None and time.monotonic() - gone > ORDERLY:
                         self.engine.stop(started, at_once=True)
                     self.engine.wait([started])
-            return code
+            return Ended(code, None if job.store is None else failure(Store(self.folder), job.cell))
         finally:
             self.running.pop(number, None)
 
