@@ -8,7 +8,6 @@ import atexit
 import gc
 import os
 import subprocess
-import time
 
 gc.disable()  # until all tests are collected: what is imported stays
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -313,27 +312,6 @@ def committed_boards() -> list[Path]:
         return spread.committed()
     except subprocess.CalledProcessError:
         pytest.skip("not a clone of the repository")
-
-
-def processes_of(results: Path) -> list[int]:
-    """Processes of cells that keep their results there: those with its log open."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            try:
-                opened = [os.readlink(each) for each in (process / "fd").iterdir()]
-            except OSError:
-                continue
-            if any(path.startswith(str(results)) and path.endswith("log.txt") for path in opened):
-                found.append(int(process.name))
-    return found
-
-
-def until(true: Callable[[], object], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import processes_of, until
 from toys import COSTS, ENGINE
+from watching import processes_of, until
 
 import emobench as package
 from emobench.errors import SuiteError

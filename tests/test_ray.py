@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, processes_of, until
+from conftest import TINY
+from watching import processes_of, until
 
 import emobench as package
 from emobench.errors import EmobenchError
