@@ -48,6 +48,8 @@ with contextlib.suppress(SuiteError):
     for cls in classes("dataset").values():
         digest_of(cls)
 for name in (
+    "emobench.cli",
+    "emobench.runner.engines.local",
     "fsspec.implementations.chained",
     "pyarrow.dataset",
     "pyarrow.parquet",

@@ -1,7 +1,7 @@
 """On this machine: a process a job, one at a time on every GPU, or some side by side on the cores.
 
 The processes are forked from a server that has imported the heavy libraries and not touched a GPU, so that a job
-starts in a fraction of a second. A job on several devices has a process for each, which Lightning finds by their
+starts in a fraction of a second: one is always forked ahead, while another job runs. A job on several devices has a process for each, which Lightning finds by their
 environment.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from emobench.runner.engines.engine import Engine
@@ -51,6 +52,8 @@ class Local(Engine):
 
         self.gpus = list(range(len(visible_gpus())))
         self.running: list[Started] = []
+        self.ahead: list[tuple[Any, Connection]] = []  # a process that waits for its job
+        weakref.finalize(self, _let_go, self.ahead)  # before this process waits for those that it has started
 
     def start(self, job: Job) -> Started | None:
         alone = job.cell.trains and job.cell.trainer.get("devices", 1) != 1
@@ -73,11 +76,23 @@ class Local(Engine):
         return [self._process(job, None, {**address, "LOCAL_RANK": str(rank)}) for rank in range(count)]
 
     def _process(self, job: Job, gpu: int | None, environment: dict[str, str]) -> Any:
-        from emobench.runner.run import start
-
-        process = self.context.Process(target=start, args=(job, gpu, environment))
-        process.start()
+        process, pipe = self.ahead.pop() if self.ahead else self._forked()
+        try:
+            pipe.send((job, gpu, environment))
+        except OSError:  # somebody has ended it
+            process, pipe = self._forked()
+            pipe.send((job, gpu, environment))
+        pipe.close()
+        self.ahead.append(self._forked())
         return process
+
+    def _forked(self) -> tuple[Any, Connection]:
+        """A process that begins with the job that it is sent, and ends where that will never come."""
+        receiving, sending = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=begin, args=(receiving,))
+        process.start()
+        receiving.close()
+        return process, sending
 
     def poll(self, started: Started) -> int | None:
         first, *others = started.processes
@@ -110,6 +125,23 @@ class Local(Engine):
             wait([process.sentinel for process in (*firsts, *others)], timeout=1)
         else:
             time.sleep(1)
+
+
+def _let_go(ahead: list[tuple[Any, Connection]]) -> None:
+    for _, pipe in ahead:
+        pipe.close()
+
+
+def begin(pipe: Connection) -> None:
+    """Entry of a process: wait for a job and run it."""
+    from emobench.runner.run import start
+
+    try:
+        job, gpu, environment = pipe.recv()
+    except EOFError:  # there is no further job
+        return
+    pipe.close()
+    start(job, gpu, environment)
 
 
 def preload() -> list[str]:
