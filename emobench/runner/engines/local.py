@@ -1,8 +1,8 @@
 """On this machine: a process a job, one at a time on every GPU, or some side by side on the cores.
 
 The processes are forked from a server that has imported the heavy libraries and not touched a GPU, so that a job
-starts in a fraction of a second: one is always forked ahead, while another job runs. A job on several devices has a process for each, which Lightning finds by their
-environment.
+starts in a fraction of a second: one is always forked ahead, while another job runs. A job on several devices has a
+process for each, which Lightning finds by their environment.
 """
 
 from __future__ import annotations
