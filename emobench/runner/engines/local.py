@@ -7,6 +7,7 @@ process for each, which Lightning finds by their environment.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
@@ -82,21 +83,23 @@ class Local(Engine):
         except OSError:  # somebody has ended it
             process, pipe = self._forked()
             pipe.send((job, gpu, environment))
-        pipe.close()
+        process.pipe = pipe
         self.ahead.append(self._forked())
         return process
 
     def _forked(self) -> tuple[Any, Connection]:
         """A process that begins with the job that it is sent, and ends where that will never come."""
-        receiving, sending = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=begin, args=(receiving,))
+        mine, its = self.context.Pipe()
+        process = self.context.Process(target=begin, args=(its,))
         process.start()
-        receiving.close()
-        return process, sending
+        its.close()
+        return process, mine
 
     def poll(self, started: Started) -> int | None:
         first, *others = started.processes
         code: int | None = first.exitcode
+        if code is None and self._tells(started):
+            code = _told(first)
         failed = next((each.exitcode for each in others if each.exitcode), None)
         if code is None and failed is not None:
             started.lost = started.lost or time.monotonic()
@@ -121,10 +124,27 @@ class Local(Engine):
     def wait(self, started: Sequence[Started]) -> None:
         firsts = [each.processes[0] for each in started]
         others = [other for each in started for other in each.processes[1:] if other.exitcode is None]
+        pipes = [each.processes[0].pipe for each in started if self._tells(each)]
         if started:
-            wait([process.sentinel for process in (*firsts, *others)], timeout=1)
+            wait([*(process.sentinel for process in (*firsts, *others)), *pipes], timeout=1)
         else:
             time.sleep(1)
+
+    def _tells(self, started: Started) -> bool:
+        """Whether a job has ended when it says so: only its process is then left, which gives its memory back.
+
+        That takes as long as starting one. What a GPU holds for it is needed by the next job.
+        """
+        return not self.gpus and len(started.processes) == 1 and started.processes[0].pipe is not None
+
+
+def _told(process: Any) -> int | None:
+    """The exit code that a process said it will have; None: it has not, or ends without a word."""
+    try:
+        return process.pipe.recv() if process.pipe.poll() else None
+    except (EOFError, OSError):
+        process.pipe = None
+        return None
 
 
 def _let_go(ahead: list[tuple[Any, Connection]]) -> None:
@@ -133,15 +153,19 @@ def _let_go(ahead: list[tuple[Any, Connection]]) -> None:
 
 
 def begin(pipe: Connection) -> None:
-    """Entry of a process: wait for a job and run it."""
+    """Entry of a process: wait for a job, run it and say how it ended."""
     from emobench.runner.run import start
 
     try:
         job, gpu, environment = pipe.recv()
     except EOFError:  # there is no further job
         return
-    pipe.close()
-    start(job, gpu, environment)
+    try:
+        start(job, gpu, environment)
+    except SystemExit as ended:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            pipe.send(ended.code)
+        raise
 
 
 def preload() -> list[str]:
