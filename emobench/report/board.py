@@ -507,7 +507,7 @@ def _remembered(section: Section, entry: Entry, suite: str) -> dict[int, list[Es
 
 def _copied(entry: Entry) -> Entry:
     """An entry of its own, whose lists and numbers can be added to."""
-    new = {name: type(value)(value) for name, value in vars(entry).items() if isinstance(value, dict | list)}
+    new: dict[str, Any] = {name: type(of)(of) for name, of in vars(entry).items() if isinstance(of, dict | list)}
     return replace(entry, **new)
 
 

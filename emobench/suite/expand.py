@@ -221,7 +221,7 @@ class _Builder:
         from emobench.classifiers.cross_validated import CrossValidated
 
         self.data[data.name] = data
-        pooled = {"cls": CrossValidated, "arguments": {}, "recipe": None}
+        pooled: dict[str, Any] = {"cls": CrossValidated, "arguments": {}, "recipe": None}
         wholes = {
             row.row: dataclasses.replace(row, **pooled, needs={"networks": [row.row] * len(parts)}) for row in rows
         }

@@ -39,6 +39,24 @@ class Started:
     lost: float | None = None  # since when one of the others is known to have failed
 
 
+@dataclass
+class Talk:
+    """What goes to and fro between this process and one that was forked for a job."""
+
+    pipe: Connection
+    given: Any | None = None  # the job, until the process says that it has it
+    ends: int | None = None  # the exit code that it says it will have
+    closed: bool = False
+
+    def listen(self) -> None:
+        """Take note of what the process said: first nothing but that it has its job, then how that ended."""
+        try:
+            while not self.closed and self.pipe.poll():
+                self.ends, self.given = self.pipe.recv(), None
+        except (EOFError, OSError):
+            self.closed = True
+
+
 class Local(Engine):
     """Forked processes on this machine."""
 
@@ -53,7 +71,8 @@ class Local(Engine):
 
         self.gpus = list(range(len(visible_gpus())))
         self.running: list[Started] = []
-        self.ahead: list[tuple[Any, Connection]] = []  # a process that waits for its job
+        self.talks: dict[Any, Talk] = {}  # with the processes of jobs
+        self.ahead: list[tuple[Any, Talk]] = []  # a process that waits for its job
         weakref.finalize(self, _let_go, self.ahead)  # before this process waits for those that it has started
 
     def start(self, job: Job) -> Started | None:
@@ -77,29 +96,43 @@ class Local(Engine):
         return [self._process(job, None, {**address, "LOCAL_RANK": str(rank)}) for rank in range(count)]
 
     def _process(self, job: Job, gpu: int | None, environment: dict[str, str]) -> Any:
-        process, pipe = self.ahead.pop() if self.ahead else self._forked()
+        given = (job, gpu, environment)
+        process, talk = self.ahead.pop() if self.ahead else self._forked()
         try:
-            pipe.send((job, gpu, environment))
+            talk.pipe.send(given)
         except OSError:  # somebody has ended it
-            process, pipe = self._forked()
-            pipe.send((job, gpu, environment))
-        process.pipe = pipe
+            process, talk = self._forked()
+            talk.pipe.send(given)
+        talk.given = given
+        self.talks[process] = talk
         self.ahead.append(self._forked())
         return process
 
-    def _forked(self) -> tuple[Any, Connection]:
+    def _forked(self) -> tuple[Any, Talk]:
         """A process that begins with the job that it is sent, and ends where that will never come."""
         mine, its = self.context.Pipe()
         process = self.context.Process(target=begin, args=(its,))
         process.start()
         its.close()
-        return process, mine
+        return process, Talk(mine)
+
+    def _again(self, started: Started) -> None:
+        """Start a job in another process: its own was killed while it still waited for one, which costs no cell."""
+        given = self.talks.pop(started.processes[0]).given
+        started.processes[0], talk = self._forked()
+        talk.pipe.send(given)
+        self.talks[started.processes[0]] = talk
 
     def poll(self, started: Started) -> int | None:
         first, *others = started.processes
         code: int | None = first.exitcode
-        if code is None and self._tells(started):
-            code = _told(first)
+        if (talk := self.talks.get(first)) is not None:
+            talk.listen()
+            if code is not None and code < 0 and talk.given is not None:
+                self._again(started)
+                return None
+            if code is None and self._tells(started):
+                code = talk.ends
         failed = next((each.exitcode for each in others if each.exitcode), None)
         if code is None and failed is not None:
             started.lost = started.lost or time.monotonic()
@@ -109,6 +142,8 @@ class Local(Engine):
         if code is not None:
             for each in others:
                 each.kill()
+            for each in started.processes:
+                self.talks.pop(each, None)
             if started in self.running:
                 self.running.remove(started)
         return code
@@ -124,7 +159,7 @@ class Local(Engine):
     def wait(self, started: Sequence[Started]) -> None:
         firsts = [each.processes[0] for each in started]
         others = [other for each in started for other in each.processes[1:] if other.exitcode is None]
-        pipes = [each.processes[0].pipe for each in started if self._tells(each)]
+        pipes = [self.talks[each.processes[0]].pipe for each in started if self._tells(each)]
         if started:
             wait([*(process.sentinel for process in (*firsts, *others)), *pipes], timeout=1)
         else:
@@ -135,21 +170,13 @@ class Local(Engine):
 
         That takes as long as starting one. What a GPU holds for it is needed by the next job.
         """
-        return not self.gpus and len(started.processes) == 1 and started.processes[0].pipe is not None
+        talk = self.talks.get(started.processes[0])
+        return not self.gpus and len(started.processes) == 1 and talk is not None and not talk.closed
 
 
-def _told(process: Any) -> int | None:
-    """The exit code that a process said it will have; None: it has not, or ends without a word."""
-    try:
-        return process.pipe.recv() if process.pipe.poll() else None
-    except (EOFError, OSError):
-        process.pipe = None
-        return None
-
-
-def _let_go(ahead: list[tuple[Any, Connection]]) -> None:
-    for _, pipe in ahead:
-        pipe.close()
+def _let_go(ahead: list[tuple[Any, Talk]]) -> None:
+    for _, talk in ahead:
+        talk.pipe.close()
 
 
 def begin(pipe: Connection) -> None:
@@ -158,12 +185,13 @@ def begin(pipe: Connection) -> None:
 
     try:
         job, gpu, environment = pipe.recv()
-    except EOFError:  # there is no further job
+        pipe.send(None)
+    except (EOFError, OSError):  # there is no further job, and nobody listens any more
         return
     try:
         start(job, gpu, environment)
     except SystemExit as ended:
-        with contextlib.suppress(OSError):  # nobody listens any more
+        with contextlib.suppress(OSError):
             pipe.send(ended.code)
         raise
 
