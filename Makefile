@@ -41,6 +41,7 @@ report: $(READY)  ## write the boards of SUITE again from its stored results
 
 perf: $(READY)  ## measure speed and write results/perf/
 	$(BIN)/python benchmarks/perf/run.py --results $(RESULTS)/perf $(ARGS)
+	$(BIN)/python benchmarks/perf/scale.py --results $(RESULTS)/perf
 
 doctor: $(READY)
 	$(BIN)/emobench doctor

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -26,6 +27,9 @@ from emobench.runner.threads import Packing
 from emobench.suite.cell import Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
+
+if TYPE_CHECKING:
+    from emobench.report.memory import Memory
 
 ENDED_WELL = {"done", NOT_CHOSEN}
 
@@ -128,7 +132,11 @@ def bench(
 
             def on_change(state: Sweep) -> None:
                 display.update(state)
-                board.write()
+                board.changed()
+
+            def on_tick(state: Sweep) -> None:
+                display.update(state)
+                board.write_if_due()
 
             state = sweep(
                 plan,
@@ -142,11 +150,11 @@ def bench(
                 wandb=logged,
                 remote=remote,
                 on_change=on_change,
-                on_tick=display.update,
+                on_tick=on_tick,
             )
             display.update(state)
         runs_on.close()
-        if not board.whole():
+        if board.due or not board.whole():
             board.write()
         if state.signal is not None:
             say(f"stopped by signal {state.signal}; run the same command again to go on", error=True)
@@ -203,14 +211,25 @@ def _workers(machines: Machines) -> int:
 class BoardFile:
     """A plan's board on disk: written after every cell, and never a reason to stop training.
 
+    Where cells end faster than boards are written, one is written for several of them.
+
     Attributes:
         problem: why the board could not be written when that was last tried; None where it could.
+        due: a cell has ended since it was written.
     """
+
+    AT_ONCE = 3  # cells after which it is written at once, however long that takes
+    SHARE = 0.1  # of the time that may be spent on it from then on ...
+    LATEST = 60.0  # seconds: ... unless it is as old as that
 
     def __init__(self, results: Path, plan: Plan, origin: Origin) -> None:
         self.results, self.plan, self.origin = results, plan, origin
         self.path = results / plan.suite / "leaderboard.md"
         self.problem: str | None = None
+        self.due = False
+        self._written, self._next = 0, 0.0
+        self._memory: Memory | None = None
+        self._suite: tuple[int, ...] | None = None  # the list of cells as it was written
 
     def whole(self) -> bool:
         """Whether the board on disk is that of the plan, with the results that the store holds now."""
@@ -219,13 +238,26 @@ class BoardFile:
         except Exception:  # what keeps it from being read keeps it from being written, and is said there
             return False
 
+    def changed(self) -> None:
+        """A cell has ended."""
+        self.due = True
+        self.write_if_due()
+
+    def write_if_due(self) -> None:
+        """Write it if a cell has ended since, and it is time."""
+        if self.due and (self._written <= self.AT_ONCE or time.monotonic() >= self._next):
+            self.write()
+
     def write(self) -> None:
         """Write it; where that fails, whatever the reason, say so once and in the board itself."""
+        from emobench.report.memory import Memory
         from emobench.report.write import write
 
+        started = time.monotonic()
+        self._memory = self._memory or Memory()
         try:
-            write_suite(self.results, self.plan, self.origin)
-            write(self.results, self.plan.suite)
+            self._list()
+            write(self.results, self.plan.suite, self._memory)
         except Exception as error:
             reason = mark_unwritten(self.results, self.plan.suite, error)
             if reason != self.problem:
@@ -233,6 +265,18 @@ class BoardFile:
             self.problem = reason
         else:
             self.problem = None
+        took = time.monotonic() - started
+        self.due, self._written = False, self._written + 1
+        self._next = time.monotonic() + min(self.LATEST, took / self.SHARE - took)
+
+    def _list(self) -> None:
+        """Write the list of its cells, unless that lies there as it was written."""
+        from emobench.report.memory import identity
+
+        path = self.path.with_name("suite.json")
+        if self._suite is None or not path.exists() or identity(path) != self._suite:
+            write_suite(self.results, self.plan, self.origin)
+            self._suite = identity(path)
 
     def states(self) -> list[str]:
         """The states of its cells, skipped ones aside; none where the board has no list of its cells."""

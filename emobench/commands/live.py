@@ -27,6 +27,8 @@ from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
 
 _LONG = 3600  # seconds
+_OFTEN = 0.25  # seconds after which a table is drawn again: it takes some milliseconds
+_FEWEST = 10  # rows of a table, on however small a screen
 _STYLES = {"done": "green", "failed": "red", "diverged": "red", "interrupted": "yellow", "running": "bold cyan"}
 
 
@@ -38,6 +40,10 @@ class Display:
         self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
         self.said: dict[int, str] = {}
         self.again = 0  # how many of the sweep's reasons to run a cell again were shown
+        self.news = 0  # how many of its cells' changes
+        self.drawn = -_OFTEN  # when the table was drawn last, s
+        self.undrawn: Sweep | None = None  # what has changed since
+        self.places: dict[int, int] = {}  # of the sweep's cells, by identity, from 1
 
     def __enter__(self) -> Self:
         if self.live is not None:
@@ -49,6 +55,8 @@ class Display:
     ) -> None:
         if self.live is not None:
             with heard_or_not():
+                if self.undrawn is not None:
+                    self.live.update(self._table(self.undrawn))
                 self.live.__exit__(kind, error, trace)
 
     def update(self, sweep: Sweep) -> None:
@@ -56,23 +64,48 @@ class Display:
         show_again(sweep.again[self.again :])
         self.again = len(sweep.again)
         if self.live is not None:
-            with heard_or_not():
-                self.live.update(self._table(sweep))
+            self.undrawn = sweep
+            if time.monotonic() - self.drawn >= _OFTEN:
+                with heard_or_not():
+                    self.live.update(self._table(sweep))
+                self.drawn, self.undrawn = time.monotonic(), None
             return
-        for number, cell in enumerate(sweep.cells, 1):
+        if len(self.places) != len(sweep.cells):  # more cells joined
+            self.places = {id(cell): place for place, cell in enumerate(sweep.cells, 1)}
+        changed = [*sweep.news[self.news :], *(running.cell for running in sweep.running)]
+        self.news = len(sweep.news)
+        for cell in changed:
             state, reason = _state(sweep, cell)
             if state != self.said.get(id(cell), "pending"):
                 self.said[id(cell)] = state
                 seconds = None if state == "running" else sweep.took(cell)
                 took = f" in {_duration(seconds)}" if seconds is not None else ""
-                label = printable_name(cell.label)
-                say(f"[{number}/{len(sweep.cells)}] {label}: {state}{took}{': ' + reason if reason else ''}")
+                said = f"{printable_name(cell.label)}: {state}{took}{': ' + reason if reason else ''}"
+                say(f"[{self.places[id(cell)]}/{len(sweep.cells)}] {said}")
+
+    def _shown(self, sweep: Sweep) -> list[Cell]:
+        """The cells that a screen has room for: all, or those that run, the last that ended and the next that wait."""
+        room = max(_FEWEST, self.console.size.height - 6)
+        if len(sweep.cells) <= room:
+            return sweep.cells
+        running = [each.cell for each in sweep.running][:room]
+        found = {id(cell): cell for cell in running}
+        for cell in sweep.news[: -1 - room : -1] if room > len(found) else ():
+            if len(found) < (room + len(running)) // 2:
+                found.setdefault(id(cell), cell)
+        for cell in sweep.waiting[:room]:
+            if len(found) < room:
+                found.setdefault(id(cell), cell)
+        return sorted(found.values(), key=sweep.order)
 
     def _table(self, sweep: Sweep) -> Table:
         several = any(each.where is not None for each in sweep.running)
         columns = ["cell", "state", *(["on"] if several else []), "epoch", "val macro F1", "time"]
         table = Table(*columns, title=f"emobench bench {self.plan.suite}")
-        for cell in sweep.cells:
+        shown = self._shown(sweep)
+        if len(shown) < len(sweep.cells):
+            table.caption = f"{len(sweep.cells)} cells, of which {len(sweep.waiting)} wait"
+        for cell in shown:
             state, reason = _state(sweep, cell)
             where, epoch, score, spent = "", "", "", ""
             running = next((each for each in sweep.running if each.cell is cell), None)
@@ -82,9 +115,9 @@ class Display:
             elif (seconds := sweep.took(cell)) is not None:
                 spent = _duration(seconds)
             style = _STYLES.get(state, "dim")
-            shown = f"[{style}]{state}[/]" + (f" {escape(printable_name(reason[:60]))}" if reason else "")
+            said = f"[{style}]{state}[/]" + (f" {escape(printable_name(reason[:60]))}" if reason else "")
             on = [escape(where)] if several else []
-            table.add_row(escape(printable_name(cell.label)), shown, *on, epoch, score, spent)
+            table.add_row(escape(printable_name(cell.label)), said, *on, epoch, score, spent)
         return table
 
 

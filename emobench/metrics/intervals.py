@@ -36,6 +36,7 @@ ROUNDING = 1e-9  # a spread below is that of the arithmetic
 _CHUNK = 8_000_000  # float32 weights held at once: 32 MB
 _MOST_DRAWN = 500_000_000  # resamples × units: some seconds
 _MORE = 5  # times as many resamples at each step
+_MANY = 32  # models from which their covariances give the variances of all pairs, in a twentieth of the time
 _NORMAL = 1e9  # degrees of freedom that are as good as infinitely many
 _SETTLED = 3.2905  # standard deviations of resampling on either side, 99.9 %, before the side of a p-value is said
 
@@ -315,8 +316,8 @@ def _compared(
     first, second = np.triu_indices(len(values), 1)
     mean, between, own = np.zeros((3, len(values)))
     sizes = [drawn.shape for drawn in draws]
-    for size in set(sizes):  # models of as many seeds and resamples together
-        which = [place for place, other in enumerate(sizes) if other == size]
+    together = [[place for place, other in enumerate(sizes) if other == size] for size in set(sizes)]
+    for which in itertools.chain.from_iterable(_split(each, _CHUNK // math.prod(sizes[each[0]])) for each in together):
         of = spread(np.stack([values[each] for each in which], 1), np.stack([draws[each] for each in which], 2), groups)
         mean[which], between[which], own[which] = of.mean, of.between, of.own
     means = [drawn.mean(1) for drawn in draws]
@@ -324,6 +325,9 @@ def _compared(
     faces = np.zeros(len(first))
     for number in np.unique(resamples):  # more of them begin with the same ones, so that pairs stay paired
         which = resamples == number
+        if len(values) > _MANY and all(np.isfinite(each[:number]).all() for each in means):
+            faces[which] = _larger(groups) * _apart(means, first[which], second[which], int(number))
+            continue
         at_once = max(2, _CHUNK // 2 // int(number))
         for start in range(0, int(which.sum()), at_once):
             some = np.flatnonzero(which)[start : start + at_once]
@@ -341,6 +345,22 @@ def _compared(
     borderline = (least < 1 - LEVEL) & (most >= 1 - LEVEL)
     found = _comparisons(difference, half, p, seeds.known, borderline)
     return found, sorted({int(place) for pair in np.flatnonzero(borderline) for place in (first[pair], second[pair])})
+
+
+def _split(places: list[int], size: int) -> Iterator[list[int]]:
+    """Models of as many seeds and resamples, as many at once as memory allows."""
+    yield from (places[start : start + max(1, size)] for start in range(0, len(places), max(1, size)))
+
+
+def _apart(means: Sequence[Floats], first: NDArray[np.int64], second: NDArray[np.int64], resamples: int) -> Floats:
+    """(P,) the variance of the difference of two models under resampled faces: V₁ + V₂ − 2·C₁₂, as of all at once."""
+    here = np.unique([first, second])
+    drawn = np.stack([means[each][:resamples] for each in here])
+    drawn -= drawn.mean(1, keepdims=True)
+    covariance = drawn @ drawn.T / (resamples - 1)
+    one, other = np.searchsorted(here, first), np.searchsorted(here, second)
+    variance = np.diagonal(covariance)
+    return np.asarray(np.maximum(0, variance[one] + variance[other] - 2 * covariance[one, other]))
 
 
 @dataclass(frozen=True)

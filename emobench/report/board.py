@@ -6,9 +6,10 @@ the same board.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from emobench.evaluation.values import Value
 from emobench.metrics import intervals
 from emobench.report import figures
 from emobench.report.history import Run
+from emobench.report.memory import Memory, identity
 from emobench.runner.choice import NOT_CHOSEN, Choice
 from emobench.runner.record import Card, Record
 from emobench.runner.store import HISTORY, StoredCell, check_raw
@@ -30,7 +32,8 @@ from emobench.suite.keys import PROTOCOL
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
 FIT_COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb")  # measured where the fit ran, which may be elsewhere
 AT_CHANCE = "no better than the majority"  # flag of a model whose interval reaches its track's floor
-AT_ONCE = 64  # cells whose faces are held in memory, some MB each
+AT_ONCE = 64  # cells whose faces are held in memory, some MB each; a section of more is measured row by row
+REDRAWN = 5 * intervals.RESAMPLES  # resamples at most by which the pairs of such a section are told apart
 EVERYWHERE = ("params", "flops", "recipe_share")  # the same on any hardware
 
 
@@ -136,6 +139,8 @@ class Section:
     usable: list[StoredCell] = field(default_factory=list)
     data: Sequence[Any] = ()  # what the track read of each usable cell
     without_weights: list[Card] = field(default_factory=list)  # judges, readers, guides: not committed
+    many: bool = False  # more cells than are held at once
+    memory: Memory = field(default_factory=Memory)
     training: dict[str, list[Run]] = field(default_factory=dict)  # row -> how the fit of each seed went
     choices: list[Choice] = field(default_factory=list)  # among settings, of which the chosen one is measured
 
@@ -156,8 +161,16 @@ class Section:
 
     def data_of(self, entry: Entry) -> Sequence[Any]:
         """What the track read of an entry's usable cells."""
-        mine = {id(cell) for cell in entry.cells}
-        return Some(self.data, [place for place, cell in enumerate(self.usable) if id(cell) in mine])
+        return Some(self.data, [self.places[id(cell)] for cell in self.usable_of(entry)])
+
+    def usable_of(self, entry: Entry) -> list[StoredCell]:
+        """An entry's usable cells."""
+        return [cell for cell in entry.cells if id(cell) in self.places]
+
+    @functools.cached_property
+    def places(self) -> dict[int, int]:
+        """Of the usable cells, by identity."""
+        return {id(cell): place for place, cell in enumerate(self.usable)}
 
 
 @dataclass(frozen=True)
@@ -224,13 +237,18 @@ def says(number: Number, state: str) -> bool:
     return (number.reason or "").split(":")[0] == state
 
 
-def sections(suite: str, cells: Sequence[StoredCell], tracks: Sequence[Track]) -> list[Section]:
+def sections(
+    suite: str, cells: Sequence[StoredCell], tracks: Sequence[Track], memory: Memory | None = None
+) -> list[Section]:
     """All tracks and datasets of a board: tracks as given, datasets in the suite's order."""
+    memory = memory or Memory()
     found = []
     for track in tracks:
-        mine = [cell for cell in cells if track.name in tracks_of(cell) and cell.part is None]
-        for place in dict.fromkeys((cell.dataset, cell.size) for cell in mine):
-            found.append(section(suite, track, *place, [cell for cell in mine if (cell.dataset, cell.size) == place]))
+        places: dict[tuple[str, int], list[StoredCell]] = {}
+        for cell in cells:
+            if cell.part is None and track.name in tracks_of(cell):
+                places.setdefault((cell.dataset, cell.size), []).append(cell)
+        found += [section(suite, track, *place, mine, memory) for place, mine in places.items()]
     return found
 
 
@@ -241,18 +259,20 @@ def tracks_of(cell: StoredCell) -> tuple[str, ...]:
     return tuple(cell.record.evaluation.tracks)
 
 
-def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[StoredCell]) -> Section:
+def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[StoredCell], memory: Memory) -> Section:
     """All models of a track and dataset; those that were measured on something else are explained as missing."""
-    names = dict.fromkeys(cell.row for cell in cells)
-    entries = [Entry(name, [cell for cell in cells if cell.row == name]) for name in names]
-    found = Section(track, dataset, size, entries)
-    found.usable, raw, trouble = comparable(track, cells)
+    rows: dict[str, list[StoredCell]] = {}
+    for cell in cells:
+        rows.setdefault(cell.row, []).append(cell)
+    entries = [Entry(name, of) for name, of in rows.items()]
+    found = Section(track, dataset, size, entries, many=len(cells) > AT_ONCE, memory=memory)
+    found.usable, raw, trouble = comparable(track, cells, memory)
     found.data = raw
     if found.usable:
         found.emotions = found.data[0].emotions
         estimates: dict[int, list[Estimates]] = {}
         for part in _parts(found):
-            estimates |= _measured(found, part, suite)
+            estimates |= _measured(found, part, suite) if not found.many else _remembered(found, part[0], suite)
         controls = [place for place, cell in enumerate(found.usable) if place == 0 or cell.control is not None]
         for control in track.controls(Some(found.data, controls)):
             _control(found, control, suite)
@@ -325,7 +345,9 @@ class Some(Sequence[Any]):
         return self.whole[self.places[place]]
 
 
-def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[StoredCell], Raw, dict[int, str]]:
+def comparable(
+    track: Track, cells: Sequence[StoredCell], memory: Memory
+) -> tuple[list[StoredCell], Raw, dict[int, str]]:
     """The cells that were measured on the same faces, their raw results, and why others (by identity) are left out."""
     done = [cell for cell in cells if cell.state == "done" and cell.record is not None and cell.folder is not None]
     raw = Raw(track, done)
@@ -333,7 +355,10 @@ def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[StoredCe
     trouble: dict[int, str] = {}
     for place, cell in enumerate(done):
         try:
-            same[place] = track.same(raw[place])
+            same[place] = memory.once(
+                ("same", *content(track, cell)),
+                lambda place=place: track.same(raw[place]),  # type: ignore[misc]
+            )
         except RawError as error:
             trouble[id(cell)] = str(error)
     usual = Counter(same.values()).most_common(1)[0][0] if same else None
@@ -347,6 +372,21 @@ def comparable(track: Track, cells: Sequence[StoredCell]) -> tuple[list[StoredCe
     kept = Raw(track, [done[place] for place in usable])
     kept.kept = {new: raw.kept[place] for new, place in enumerate(usable) if place in raw.kept}
     return [done[place] for place in usable], kept, trouble
+
+
+def content(track: Track, cell: StoredCell) -> tuple[Hashable, ...]:
+    """What the raw results of a finished cell are read from, as a key: what its record says, and its raw files."""
+    record, folder = cell.record, cell.folder
+    assert record is not None
+    assert record.evaluation is not None
+    assert folder is not None
+    stamps = []
+    for name in ("result.json", *(name for kind, name in record.evaluation.raw.items() if kind != HISTORY)):
+        try:
+            stamps.append((name, identity(folder / name)))
+        except FileNotFoundError:
+            stamps.append((name, ()))
+    return track, cell.row, cell.seed, cell.control, cell.eval_key, folder, tuple(stamps)
 
 
 def read_raw(track: Track, cell: StoredCell) -> Any:
@@ -416,7 +456,13 @@ def flags_of(cells: Sequence[StoredCell]) -> list[str]:
 
 
 def _parts(section: Section) -> Iterator[list[Entry]]:
-    """The entries in parts whose cells' raw results are held at once: all of them, on most boards."""
+    """The entries in parts whose cells' raw results are held at once: all of them, on most boards.
+
+    Where there are many, each is by itself: what a row's numbers are then does not depend on which others are there.
+    """
+    if section.many:
+        yield from ([entry] for entry in section.entries)
+        return
     usable = {id(cell) for cell in section.usable}
     part: list[Entry] = []
     cells = 0
@@ -432,8 +478,7 @@ def _parts(section: Section) -> Iterator[list[Entry]]:
 
 def _measured(section: Section, part: Sequence[Entry], suite: str) -> dict[int, list[Estimates]]:
     """Fill some entries; returns what ranks need of their cells, by identity."""
-    mine = {id(cell) for entry in part for cell in entry.cells}
-    places = [place for place, cell in enumerate(section.usable) if id(cell) in mine]
+    places = sorted(section.places[id(cell)] for entry in part for cell in section.usable_of(entry))
     if not places:
         return {}
     of = section.track.estimates(Some(section.data, places))
@@ -442,6 +487,28 @@ def _measured(section: Section, part: Sequence[Entry], suite: str) -> dict[int, 
         _measure(section, entry, estimates, suite)
     keys = {key for ranking in section.track.rankings for key in ranking.metrics}
     return {cell: [each.only(keys) for each in found] for cell, found in estimates.items()}
+
+
+def _remembered(section: Section, entry: Entry, suite: str) -> dict[int, list[Estimates]]:
+    """`_measured` of one entry, from memory where nothing changed that it follows from."""
+    usable = {id(cell): content(section.track, cell) for cell in section.usable_of(entry)}
+    named = ("model", "variant", "seed", "state", "share", "stale")
+    said = ((*(getattr(cell, name) for name in named), usable.get(id(cell))) for cell in entry.cells)
+    key = ("row", suite, section.dataset, section.size, section.track, entry.name, *said)
+
+    def measured() -> tuple[Entry, list[list[Estimates]]]:
+        estimates = _measured(section, [entry], suite)
+        return _copied(entry), [estimates[cell] for cell in usable]
+
+    kept, estimates = section.memory.once(key, measured)
+    vars(entry).update(vars(_copied(kept)) | {"cells": entry.cells})
+    return dict(zip(usable, estimates, strict=True))
+
+
+def _copied(entry: Entry) -> Entry:
+    """An entry of its own, whose lists and numbers can be added to."""
+    new: dict[str, Any] = {name: type(of)(of) for name, of in vars(entry).items() if isinstance(of, dict | list)}
+    return replace(entry, **new)
 
 
 def _measure(section: Section, entry: Entry, estimates: Mapping[int, list[Estimates]], suite: str) -> None:
@@ -652,17 +719,30 @@ def _compared_on_faces(
     values = [np.array([each.values[each.keys.index(key)] for each in of]) for of in found]
     draws = [np.stack([each.draws[:, each.keys.index(key)] for each in of], 1) for of in found]
     groups = min(each.units for of in found for each in of)
+    most = section.track.most_resamples
 
     def more(models: Sequence[int], resamples: int) -> list[NDArray[np.float64]]:
-        cells = [section.data_of(entries[model]) for model in models]
-        every = [(of, place) for of in cells for place in range(len(of))]
-        again = [
-            section.track.redrawn([of[place] for of, place in every[start : start + AT_ONCE]], key, resamples)
-            for start in range(0, len(every), AT_ONCE)
-        ]
-        return np.split(np.concatenate(again, 1), np.cumsum([len(of) for of in cells])[:-1], axis=1)
+        cells = [section.usable_of(entries[model]) for model in models]
+        again = _redrawn(section, [cell for of in cells for cell in of], key, resamples)
+        return np.split(again, np.cumsum([len(of) for of in cells])[:-1], axis=1)
 
-    return intervals.compare(values, draws, groups, more, section.track.most_resamples)
+    return intervals.compare(values, draws, groups, more, min(most, REDRAWN) if section.many else most)
+
+
+def _redrawn(section: Section, cells: Sequence[StoredCell], key: Key, resamples: int) -> NDArray[np.float64]:
+    """(R, M) the number by which cells are ranked under more resamples, from memory in a section of many."""
+    keys = [("redrawn", key, resamples, *content(section.track, cell)) for cell in cells]
+    new = [place for place, of in enumerate(keys) if not (section.many and of in section.memory)]
+    found: dict[int, NDArray[np.float64]] = {}
+    for start in range(0, len(new), AT_ONCE):
+        part = new[start : start + AT_ONCE]
+        data = Some(section.data, [section.places[id(cells[place])] for place in part])
+        drawn = section.track.redrawn([data[place] for place in range(len(part))], key, resamples)
+        found |= {place: drawn[:, column] for column, place in enumerate(part)}
+    if section.many:
+        again = {place: np.ascontiguousarray(drawn) for place, drawn in found.items()}
+        found = {place: section.memory.once(of, lambda place=place: again[place]) for place, of in enumerate(keys)}  # type: ignore[misc]
+    return np.stack([found[place] for place in range(len(cells))], 1)
 
 
 def _with(key: Key, estimates: Sequence[Estimates]) -> Estimates:

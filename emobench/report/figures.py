@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DPI = 130
 _INK, _SOFT = "#1f2937", "#6b7280"
 _LINES = ("#1d4ed8", "#ea580c", "#059669", "#9333ea", "#ca8a04", "#0891b2")  # of one panel, in this order
-_KEPT = 256  # pictures, of some 20 KiB each
+_KEPT = 1024  # pictures, of some 20 KiB each
 
 _drawn: OrderedDict[bytes, bytes] = OrderedDict()  # SHA-256 of what a picture shows -> its file; the newest last
 P = ParamSpec("P")
@@ -49,6 +49,8 @@ def _once(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Pa
                 _drawn.popitem(last=False)
             return
         _drawn.move_to_end(shown)
+        if path.is_file() and path.read_bytes() == _drawn[shown]:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_bytes(_drawn[shown])

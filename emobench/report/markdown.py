@@ -75,7 +75,9 @@ def csv_cell(value: object) -> str:
 
 def one_line(text: object) -> str:
     """Printable characters on one line; also without the marks that turn the direction of text."""
-    kept = "".join(each if each.isprintable() else " " for each in str(text))
+    kept = str(text)
+    if not kept.isprintable():
+        kept = "".join(each if each.isprintable() else " " for each in kept)
     return " ".join(kept.split())
 
 

@@ -16,9 +16,10 @@ from emobench.errors import EmobenchError, RawError
 from emobench.evaluation.protocol import INTENSITIES
 from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
-from emobench.report.board import Board, Entry, Number, Section, sections
+from emobench.report.board import Board, Entry, Number, Section, content, sections
 from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
+from emobench.report.memory import Memory
 from emobench.report.tables import Pictures, page
 from emobench.report.written import stamp
 from emobench.runner.choice import RECOGNITION
@@ -36,20 +37,26 @@ from emobench.suite import plugins
 from emobench.suite.catalog import tracks
 from emobench.suite.keys import PROTOCOL
 
+_VALUE = Number._fields.index("value")
 
-def write(results: Path, suite: str) -> Board:
+
+def write(results: Path, suite: str, memory: Memory | None = None) -> Board:
     """Write results/<suite>/ from what the store holds, and put the finished cells' raw files beside it.
 
     A pure function of those files; every file is replaced as a whole. What of them is damaged costs its row; so do
     files of the user's own that cannot be imported, with the tracks that they define.
 
+    Args:
+        memory: of the board as this process wrote it before, so that what did not change is not computed again.
+
     Raises:
         StoreError: the suite has never been run here, or its `suite.json` is no list of cells.
     """
-    cells, choices = load_choices(results, suite)
+    memory = memory or Memory()
+    cells, choices = load_choices(results, suite, memory.record)
     folder = results / suite
     command, trouble = _origin(results, suite)
-    found = sections(suite, cells, list(tracks().values()))
+    found = sections(suite, cells, list(tracks().values()), memory)
     for section in found if choices else ():
         mine = (section.dataset, section.size)
         measured = section.track.name == RECOGNITION
@@ -57,7 +64,7 @@ def write(results: Path, suite: str) -> Board:
     board = Board(suite, folder / "leaderboard.md", cells, found, command, trouble)
     for section in board.sections:
         for cell in section.usable:
-            commit_cell(results, suite, cell)
+            _commit(results, suite, section, cell)
     for cell in cells:
         commit_fit(results, suite, cell)
     commit_judges(results, [record for section in board.sections for record in section.records])
@@ -67,8 +74,17 @@ def write(results: Path, suite: str) -> Board:
     pictures = _draw(board, folder)
     write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
-    write_text(board.path, f"{markdown(page(board, pictures))}\n{stamp(cells)}\n")
+    write_text(board.path, f"{markdown(page(board, pictures))}\n{stamp(cells, memory.text)}\n")
+    memory.written()
     return board
+
+
+def _commit(results: Path, suite: str, section: Section, cell: StoredCell) -> None:
+    """`commit_cell`, unless that was done when the board was written before."""
+    key = ("committed", results, suite, *content(section.track, cell))
+    if key not in section.memory or not (results / suite / "cells" / cell.eval_key / "result.json").exists():
+        commit_cell(results, suite, cell)
+    section.memory.once(key, lambda: None)
 
 
 def _origin(results: Path, suite: str) -> tuple[str, list[str]]:
@@ -215,9 +231,15 @@ def _csv(board: Board) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Number._fields)
     for number in _numbers(board):
-        cells = number._replace(value="n/a") if number.value is None else number  # type: ignore[arg-type]
-        writer.writerow([csv_cell(cell) for cell in cells])
+        writer.writerow(_cells(number))
     return file.getvalue()
+
+
+def _cells(number: Number) -> list[str]:
+    cells = [csv_cell(cell) for cell in number]
+    if number.value is None:
+        cells[_VALUE] = "n/a"
+    return cells
 
 
 def _json(board: Board) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emobench.errors import WRITE_REMEDIES, EmobenchError, StoreError
 from emobench.files import replacing
+from emobench.runner.record import Record
 from emobench.runner.store import StoredCell, load_board
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ PAGE = "leaderboard.md"
 _LAST = "<!-- below: the last board that could be written -->"
 
 
-def stamp(cells: Sequence[StoredCell]) -> str:
-    """The line that ends a board's page, and says of which results it was written."""
-    known = [[cell.eval_key, cell.state, cell.reason, cell.record and cell.record.text()] for cell in cells]
+def stamp(cells: Sequence[StoredCell], text: Callable[[Record], str] = Record.text) -> str:
+    """The line that ends a board's page, and says of which results it was written; `text`: of a record."""
+    known = [[cell.eval_key, cell.state, cell.reason, cell.record and text(cell.record)] for cell in cells]
     return f"<!-- results {hashlib.sha256(json.dumps(known).encode()).hexdigest()} -->"
 
 

@@ -17,7 +17,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +46,7 @@ HISTORY = "history"  # kind of the raw file that says how the fit went; no numbe
 JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
 
 State = Ended | Literal["pending", "skipped", "not chosen"]
+Reading = Callable[[Path], Record]  # `read_record`, or what remembers the records that it has read
 HELD = 75  # exit code (EX_TEMPFAIL) of a cell's process where another sweep holds the cell
 FINISHED = ("done", "diverged")  # running such a cell again would give the same
 
@@ -122,10 +123,10 @@ def _lies_there(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def _ended_badly(path: Path) -> bool:
+def _ended_badly(path: Path, read: Reading) -> bool:
     """Whether a whole record lies there whose state is not `done`."""
     try:
-        return read_record(path).state != "done"
+        return read(path).state != "done"
     except (FileNotFoundError, StoreError):
         return False
 
@@ -347,16 +348,18 @@ def committed_cells(results: Path, board: str, eval_key: str = "*") -> list[Path
     return [folder for each in boards for folder in sorted((results / each / "cells").glob(eval_key))]
 
 
-def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State, str | None, Record | None, Path]:
+def find(
+    results: Path, suite: str, fit_key: str, eval_key: str, read: Reading = read_record
+) -> tuple[State, str | None, Record | None, Path]:
     """State, reason, record and folder of one cell: the own store first, then what is committed with the board.
 
     A fit that did not end well is the state of its cell, whatever was measured before it was lost.
     """
     store = Store(results)
     places = (store.eval_folder(fit_key, eval_key), *committed_cells(results, suite, eval_key))
-    for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json") else places:
+    for folder in () if _ended_badly(store.fit_folder(fit_key) / "fit.json", read) else places:
         try:
-            record = _read(folder / "result.json", fit_key, eval_key)
+            record = _read(folder / "result.json", fit_key, eval_key, read)
         except FileNotFoundError:
             continue
         except StoreError as error:
@@ -365,7 +368,7 @@ def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State,
     folder = store.fit_folder(fit_key)
     fits = [folder / "fit.json", *(each / "fit.json" for each in committed_cells(results, suite, eval_key))]
     try:
-        record = _read(next((path for path in fits if path.exists()), fits[0]), fit_key)
+        record = _read(next((path for path in fits if path.exists()), fits[0]), fit_key, read=read)
     except FileNotFoundError:
         return "pending", None, None, folder
     except StoreError as error:
@@ -375,14 +378,14 @@ def find(results: Path, suite: str, fit_key: str, eval_key: str) -> tuple[State,
     return record.state, record.reason, record, folder
 
 
-def _read(path: Path, fit_key: str, eval_key: str | None = None) -> Record:
+def _read(path: Path, fit_key: str, eval_key: str | None = None, read: Reading = read_record) -> Record:
     """The record of a fit, or of its evaluation `eval_key`.
 
     Raises:
         FileNotFoundError: there is none.
         StoreError: it cannot be read, or is that of another cell.
     """
-    record = read_record(path)
+    record = read(path)
     if record.fit_key != fit_key or eval_key not in (None, record.eval_key):
         raise StoreError(f"{path}: the record of another cell, {record.fit_key}/{record.eval_key}. Delete it")
     if eval_key is not None and record.state == "done" and record.evaluation is None:
@@ -399,8 +402,11 @@ def load_board(results: Path, suite: str) -> list[StoredCell]:
     return load_choices(results, suite)[0]
 
 
-def load_choices(results: Path, suite: str) -> tuple[list[StoredCell], list[Choice]]:
+def load_choices(results: Path, suite: str, read: Reading = read_record) -> tuple[list[StoredCell], list[Choice]]:
     """The cells of a board in the suite's order, and the choices among settings that were made for them.
+
+    Args:
+        read: how records are read.
 
     Raises:
         StoreError: the suite has never been run, or its `suite.json` is not whole.
@@ -416,10 +422,10 @@ def load_choices(results: Path, suite: str) -> tuple[list[StoredCell], list[Choi
         ) from None
     if not isinstance(board.get("rows"), list):
         raise StoreError(f"{path}: rows: is no list of cells. {_WRITE_AGAIN}")
-    cells = [_stored(results, suite, place, entry) for place, entry in enumerate(board["rows"])]
-    cells = [_once(path, cells, place) for place in range(len(cells))]
+    cells = [_stored(results, suite, place, entry, read) for place, entry in enumerate(board["rows"])]
+    cells = _once(path, cells)
     shares = {cell.fit_key: share for cell in cells if (share := _trained(cell)) is not None}
-    return _with_choices(results, suite, [replace(cell, share=_share(cell, shares)) for cell in cells])
+    return _with_choices(results, suite, [replace(cell, share=_share(cell, shares)) for cell in cells], read)
 
 
 def _trained(cell: StoredCell) -> float | None:
@@ -437,7 +443,7 @@ def _share(cell: StoredCell, shares: Mapping[str, float]) -> float | None:
     return min(needed, default=None)
 
 
-def fit_of(results: Path, board: str, fit_key: str, eval_key: str) -> Record | None:
+def fit_of(results: Path, board: str, fit_key: str, eval_key: str, read: Reading = read_record) -> Record | None:
     """The record of a fit, however that ended: of the own store, else what is committed with the board.
 
     Raises:
@@ -450,7 +456,7 @@ def fit_of(results: Path, board: str, fit_key: str, eval_key: str) -> Record | N
     damage: StoreError | None = None
     for path in places:
         try:
-            record = _read(path, fit_key)
+            record = _read(path, fit_key, read=read)
         except FileNotFoundError:
             continue
         except StoreError as error:
@@ -463,18 +469,20 @@ def fit_of(results: Path, board: str, fit_key: str, eval_key: str) -> Record | N
     return None
 
 
-def choice_of(results: Path, board: str, group: Sequence[C]) -> Choice:
+def choice_of(results: Path, board: str, group: Sequence[C], read: Reading = read_record) -> Choice:
     """Which of the settings of a group of cells, of a plan or of a board, reads the test split."""
-    return choice(group, lambda cell: fit_of(results, board, cell.fit_key, cell.eval_key))
+    return choice(group, lambda cell: fit_of(results, board, cell.fit_key, cell.eval_key, read))
 
 
-def _with_choices(results: Path, board: str, cells: list[StoredCell]) -> tuple[list[StoredCell], list[Choice]]:
+def _with_choices(
+    results: Path, board: str, cells: list[StoredCell], read: Reading
+) -> tuple[list[StoredCell], list[Choice]]:
     """A board's cells, of each sweep of a classifier's settings only the chosen one with what was measured; and the
     choices."""
     changed: dict[int, StoredCell] = {}
     choices: list[Choice] = []
     for group in groups(cells):
-        found = choice_of(results, board, group)
+        found = choice_of(results, board, group, read)
         choices.append(found)
         for cell in group:
             if cell.row == found.chosen or not found.scored(cell):
@@ -484,18 +492,17 @@ def _with_choices(results: Path, board: str, cells: list[StoredCell]) -> tuple[l
     return [changed.get(id(cell), cell) for cell in cells], choices
 
 
-def _once(path: Path, cells: Sequence[StoredCell], place: int) -> StoredCell:
-    """A cell; one that stands before it too has failed, since the same network does not count twice."""
-
-    def identity(cell: StoredCell) -> object:
-        return cell.row, cell.dataset, cell.size, cell.seed, cell.control, cell.part
-
-    cell = cells[place]
-    before = next((k for k in range(place) if identity(cells[k]) == identity(cell)), None)
-    if before is None or cell.state in ("skipped", "failed"):
-        return cell
-    why = f"corrupt result: {path}: rows.{place}: the same cell as rows.{before}. {_WRITE_AGAIN}"
-    return replace(cell, state="failed", reason=why, record=None, folder=None, stale=None)
+def _once(path: Path, cells: Sequence[StoredCell]) -> list[StoredCell]:
+    """The cells; one that stands before too has failed, since the same network does not count twice."""
+    first: dict[Hashable, int] = {}
+    found: list[StoredCell] = []
+    for place, cell in enumerate(cells):
+        before = first.setdefault((cell.row, cell.dataset, cell.size, cell.seed, cell.control, cell.part), place)
+        if before < place and cell.state not in ("skipped", "failed"):
+            why = f"corrupt result: {path}: rows.{place}: the same cell as rows.{before}. {_WRITE_AGAIN}"
+            cell = replace(cell, state="failed", reason=why, record=None, folder=None, stale=None)
+        found.append(cell)
+    return found
 
 
 class _Row(BaseModel):
@@ -525,7 +532,7 @@ class _Keys(BaseModel):
     eval_key: PlainName
 
 
-def _stored(results: Path, suite: str, place: int, entry: Any) -> StoredCell:
+def _stored(results: Path, suite: str, place: int, entry: Any, read: Reading) -> StoredCell:
     """A row of `suite.json` with what the store knows about it; one that does not fit has failed."""
     try:
         row = _Row.model_validate(entry)
@@ -538,7 +545,7 @@ def _stored(results: Path, suite: str, place: int, entry: Any) -> StoredCell:
     known = row.model_dump(exclude={"skipped"})
     if row.skipped is not None:
         return StoredCell(**known, state="skipped", reason=row.skipped, record=None, folder=None, stale=None)
-    state, reason, record, folder = find(results, suite, row.fit_key, row.eval_key)
+    state, reason, record, folder = find(results, suite, row.fit_key, row.eval_key, read)
     if record is not None and (other := _differs(row, record)) is not None:
         state, record = "failed", None
         reason = f"corrupt result: {results / suite / 'suite.json'}: rows.{place}.{other}. {_WRITE_AGAIN}"

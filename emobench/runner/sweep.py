@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -68,10 +69,59 @@ class Sweep:
     chosen: list[Cell] = field(default_factory=list)  # settings that are
     held: dict[str, float] = field(default_factory=dict)  # fit_key -> when to ask again for a cell of another sweep
     lost: Counter[str] = field(default_factory=Counter)  # see `_place` -> how often its machine went away
+    awaited: dict[int, str] = field(default_factory=dict)  # a waiting cell, by identity -> fit_key that it waits for
+    news: list[Cell] = field(default_factory=list)  # whose states changed, in turn
     signal: int | None = None
 
     def state(self, cell: Cell) -> tuple[str, str | None]:
         return self.states.get(_place(cell), ("pending", None))
+
+    def note(self, cell: Cell, state: str, reason: str | None = None) -> None:
+        """A cell is in a state now."""
+        self.states[_place(cell)] = state, reason
+        self.news.append(cell)
+
+    @functools.cached_property
+    def by_fit(self) -> dict[str, list[Cell]]:
+        """The plan's cells of each fit_key."""
+        found: dict[str, list[Cell]] = {}
+        for cell in self.plan.cells:
+            found.setdefault(cell.fit_key, []).append(cell)
+        return found
+
+    @functools.cached_property
+    def built_on(self) -> dict[str, list[Cell]]:
+        """The plan's cells that a network of the plan is behind, by its fit_key: by what their keys are made of."""
+        behind: dict[str, set[str]] = {}
+        found: dict[str, list[Cell]] = {}
+        for cell in self.plan.cells:  # which stands after those that it needs
+            mine = {each for keys in cell.fit["needs"].values() for each in keys}
+            behind[cell.fit_key] = mine.union(*(behind.get(each, ()) for each in mine))
+            judges = {each for role in ("judges", "reader") for each in cell.evaluation.get(role, ())}
+            for fit_key in behind[cell.fit_key].union(judges, *(behind.get(each, ()) for each in judges)):
+                found.setdefault(fit_key, []).append(cell)
+        return found
+
+    @functools.cached_property
+    def groups(self) -> list[list[Cell]]:
+        """The settings of the plan among which one is chosen."""
+        return groups(self.plan.cells)
+
+    def join(self, cell: Cell) -> None:
+        """Have a cell wait to be run, at its place in the plan's order."""
+        self.waiting.append(cell)
+        self.waiting.sort(key=self.order)
+        if all(other is not cell for other in self.cells):
+            self.cells.append(cell)
+            self.cells.sort(key=self.order)
+
+    def order(self, cell: Cell) -> int:
+        """A cell's place in the plan."""
+        return self._places[id(cell)]
+
+    @functools.cached_property
+    def _places(self) -> dict[int, int]:
+        return {id(cell): place for place, cell in enumerate(self.plan.cells)}
 
     def took(self, cell: Cell) -> float | None:
         """Seconds that a cell ran; None: it has not ended, or did not run."""
@@ -249,8 +299,9 @@ def sweep(
         settled = _choose(state)
         if not room and state.running:
             return settled
+        under_way = Counter(each.fit_key for each in (*state.waiting, *(running.cell for running in state.running)))
         for cell in list(state.waiting):
-            problem = _needs(state, cell)
+            problem = _needs(state, cell, under_way)
             if problem == "wait" or state.held.get(cell.fit_key, 0) > time.monotonic():
                 continue
             if any(running.cell.fit_key == cell.fit_key for running in state.running):
@@ -263,7 +314,7 @@ def sweep(
                 settled = True
             elif only == "fit" and not redo and Reuse(state.store).fitted(cell):
                 state.fitted.append(cell)
-                state.states[_place(cell)] = "fitted", None
+                state.note(cell, "fitted")
             elif not redo and _ran_meanwhile(state, cell):
                 _note(state, cell)
                 settled = True
@@ -277,7 +328,9 @@ def sweep(
                     room = False
                     break
                 state.running.append(Running(cell, started, time.monotonic(), only))
-            state.waiting.remove(cell)
+                under_way[cell.fit_key] += 1  # which takes what follows back
+            under_way[cell.fit_key] -= 1
+            del state.waiting[next(place for place, each in enumerate(state.waiting) if each is cell)]
         return settled
 
     with _signals(state), sweeping(state.store, plan.cells):
@@ -325,7 +378,7 @@ def _collect(state: Sweep, engine: Engine) -> bool:
             state.waiting.insert(0, running.cell)
         elif running.only == "fit" and code == 0 and Reuse(state.store).fitted(running.cell):
             state.seconds[_place(running.cell)] = time.monotonic() - running.since
-            state.states[_place(running.cell)] = "fitted", None
+            state.note(running.cell, "fitted")
             state.fitted.append(running.cell)
             _join(state, running.cell)
             changed = True
@@ -338,28 +391,22 @@ def _collect(state: Sweep, engine: Engine) -> bool:
 
 def _join(state: Sweep, ended: Cell) -> None:
     """Cells that were made with other weights than a cell has that has just ended run again."""
+    found = (*state.by_fit.get(ended.fit_key, ()), *state.built_on.get(ended.fit_key, ()))
+    touched = {id(cell): cell for cell in found if cell is not ended}
+    if not touched:
+        return
     reuse = Reuse(state.store)
     running = (each.cell for each in state.running)
     under_way = {id(cell) for cell in (*state.waiting, *running, *state.fitted)}
-    for cell in state.plan.cells:
+    for cell in sorted(touched.values(), key=state.order):
         needed = reuse.needed([cell])
-        mine = cell.fit_key == ended.fit_key and cell is not ended
-        if id(cell) in under_way or not (mine or ended.fit_key in needed):
+        if id(cell) in under_way or not (cell.fit_key == ended.fit_key or ended.fit_key in needed):
             continue
         why = reuse.remade(cell, reuse.needed([]))
         if why is not None:
-            state.states.pop(_place(cell), None)
+            state.note(cell, "pending")
             state.again.append(f"{cell.label}: {why}")
-            state.waiting.append(cell)
-            state.cells += [cell] if all(other is not cell for other in state.cells) else []
-    _sort(state)
-
-
-def _sort(state: Sweep) -> None:
-    """Put cells that joined where the plan has them."""
-    order = {id(cell): place for place, cell in enumerate(state.plan.cells)}
-    state.waiting.sort(key=lambda cell: order[id(cell)])
-    state.cells.sort(key=lambda cell: order[id(cell)])
+            state.join(cell)
 
 
 def _choose(state: Sweep) -> bool:
@@ -369,39 +416,45 @@ def _choose(state: Sweep) -> bool:
         Whether a cell ended so.
     """
     settled = False
-    for group in groups(state.plan.cells) if state.fitted else ():
+    under_way = {id(each) for each in (*state.waiting, *(each.cell for each in state.running))} if state.fitted else ()
+    for group in state.groups if state.fitted else ():
         mine = {id(cell) for cell in group}
-        under_way = [*state.waiting, *(running.cell for running in state.running)]
         fitted = [cell for cell in state.fitted if id(cell) in mine]
-        if not fitted or any(id(cell) in mine for cell in under_way):
+        if not fitted or any(id(cell) in under_way for cell in group):
             continue
         state.fitted = [cell for cell in state.fitted if id(cell) not in mine]
         choice = choice_of(state.store.results, state.plan.suite, group)
         for cell in fitted:
             if cell.row != choice.chosen:
-                state.states[_place(cell)] = "pending" if choice.pending else NOT_CHOSEN, choice.reason(cell)
+                state.note(cell, "pending" if choice.pending else NOT_CHOSEN, choice.reason(cell))
                 settled = True
         known = {id(cell) for cell in fitted}
         for cell in (cell for cell in group if cell.row == choice.chosen):
             if id(cell) in known or not stored(state.store.results, state.plan.suite, cell, "skip"):
                 state.chosen.append(cell)
-                state.waiting.append(cell)
-                state.cells += [cell] if all(other is not cell for other in state.cells) else []
-    _sort(state)
+                state.join(cell)
     return settled
 
 
-def _needs(state: Sweep, cell: Cell) -> str | None:
-    """None where all networks that a cell needs are there, "wait", or why they will never be."""
-    reuse = Reuse(state.store)
-    needed = reuse.needed([cell])
-    under_way = {other.fit_key for other in (*state.waiting, *(running.cell for running in state.running))}
-    if any(fit_key in under_way for fit_key in (*needed.whole, *needed.judging) if fit_key != cell.fit_key):
+def _needs(state: Sweep, cell: Cell, under_way: Mapping[str, int]) -> str | None:
+    """None where all networks that a cell needs are there, "wait", or why they will never be.
+
+    Args:
+        under_way: how many cells of a fit_key wait or run. Who waits for one is looked at again when it has ended.
+    """
+    if not cell.awaits:
+        return None
+    if under_way.get(state.awaited.get(id(cell), ""), 0):
         return "wait"
+    needed = Reuse(state.store).needed([cell])
+    for fit_key in (*needed.whole, *needed.judging):
+        if fit_key != cell.fit_key and under_way.get(fit_key, 0):
+            state.awaited[id(cell)] = fit_key
+            return "wait"
     for fit_key in cell.awaits:
         if finished(state.store.fit_folder(fit_key) / "fit.json"):
             continue
-        others = [other for other in state.plan.cells if other.fit_key == fit_key]
+        others = state.by_fit.get(fit_key)
         return f"needs {others[0].row if others else fit_key}, which did not finish"
     return None
 
@@ -437,7 +490,7 @@ def _signal_name(number: int) -> str:
 
 
 def _note(state: Sweep, cell: Cell) -> None:
-    state.states[_place(cell)] = _outcome(state.store, cell)
+    state.note(cell, *_outcome(state.store, cell))
 
 
 def _outcome(store: Store, cell: Cell) -> tuple[str, str | None]:
@@ -458,7 +511,7 @@ def _outcome(store: Store, cell: Cell) -> tuple[str, str | None]:
 
 def _fail(state: Sweep, cell: Cell, reason: str) -> None:
     """Write the failure of a cell that could not write it itself."""
-    state.states[_place(cell)] = ("failed", state.store.keep_failure(Record.of(cell, "failed", reason)))
+    state.note(cell, "failed", state.store.keep_failure(Record.of(cell, "failed", reason)))
 
 
 @contextmanager

@@ -5,13 +5,18 @@ Imports no torch: how threads wait must be said before torch is loaded.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emobench.errors import EmobenchError
 from emobench.runner.machine import Machines
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 SAID = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # by whoever wants something else
 SPINS = "1000"
@@ -85,12 +90,22 @@ def wait_gently() -> None:
 def threads(number: int) -> Iterator[None]:
     """Torch, and what multiplies matrices for NumPy and SciPy, compute with so many threads inside the block."""
     import torch
-    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
-        with threadpool_limits(number, user_api="blas"):
+        with multiplying().limit(limits=number, user_api="blas"):
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def multiplying() -> ThreadpoolController:
+    """What multiplies matrices for NumPy and SciPy, both of which `emobench.runner.run` has loaded.
+
+    It is found among hundreds of libraries, which takes 20 ms: cells have it from the fork server.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

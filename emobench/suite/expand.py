@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,28 @@ def _unfilled(row: ModelRow, suite: Suite, usable: list[str]) -> str | None:
     return next((name for name in names if name not in usable), None)
 
 
+@dataclass(frozen=True)
+class _Seedless:
+    """What the cells of a row on a dataset have in common, whatever their seed: found once, and shared by them all.
+
+    Attributes:
+        fit: what their `fit_key` is made of, but for seed, needs and control.
+        measured: what an evaluation's key holds of the tracks.
+        datasets: those of one fit, where the model is told them.
+    """
+
+    fit: dict[str, Any]
+    code: dict[str, Any]
+    measured: dict[str, Any]
+    track: str
+    emotions: list[str]
+    parameters: int
+    trainer: dict[str, Any]
+    sources: dict[str, dict[str, str]]
+    datasets: list[str]
+    small: dict[str, Any] | None
+
+
 class _Builder:
     """Makes the cells of a suite, dataset by dataset; remembers them for those that need them."""
 
@@ -178,6 +201,7 @@ class _Builder:
         self.contents = {row.row: contents_of_files(row.cls, row.arguments) for row in rows}
         self.made: dict[tuple[str, str, int], Cell] = {}  # (dataset, row, seed)
         self.data: dict[str, DataRow] = {}
+        self.seedless: dict[tuple[int, ...], tuple[_Seedless, object]] = {}  # of a row and its data, by identity
 
     def cells_on(self, data: DataRow, rows: list[ModelRow]) -> list[Cell]:
         """The cells of one dataset, the permuted control last."""
@@ -194,31 +218,39 @@ class _Builder:
 
     def cross_validated(self, data: DataRow, parts: Sequence[DataRow], rows: list[ModelRow]) -> list[Cell]:
         """Of every row and seed a fit a part, and the cell that pools their answers; then the permuted control's."""
+        from emobench.classifiers.cross_validated import CrossValidated
+
         self.data[data.name] = data
+        pooled: dict[str, Any] = {"cls": CrossValidated, "arguments": {}, "recipe": None}
+        wholes = {
+            row.row: dataclasses.replace(row, **pooled, needs={"networks": [row.row] * len(parts)}) for row in rows
+        }
         found = [
             cell
             for seed in self.suite.seeds
             for row in rows
             if seed in row.seeds
-            for cell in self._pooled(row, data, parts, seed)
+            for cell in self._pooled(row, wholes[row.row], data, parts, seed)
         ]
         if (cheapest := _cheapest(rows, data)) is not None:
-            found += self._pooled(cheapest, data, parts, self.suite.seeds[0], control="permuted")
+            whole = wholes[cheapest.row]
+            found += self._pooled(cheapest, whole, data, parts, self.suite.seeds[0], control="permuted")
         return found
 
     def _pooled(
-        self, row: ModelRow, data: DataRow, parts: Sequence[DataRow], seed: int, control: str | None = None
+        self,
+        row: ModelRow,
+        whole: ModelRow,
+        data: DataRow,
+        parts: Sequence[DataRow],
+        seed: int,
+        control: str | None = None,
     ) -> list[Cell]:
         """The fits of a row, each without one part of the faces, and the cell in which each of them reads that part."""
-        from emobench.classifiers.cross_validated import CrossValidated
-
         fits = [
             dataclasses.replace(self._cell(row, part, seed, {}, control=control), part=k)
             for k, part in enumerate(parts)
         ]
-        whole = dataclasses.replace(
-            row, cls=CrossValidated, arguments={}, recipe=None, needs={"networks": [row.row] * len(parts)}
-        )
         return [*fits, self._cell(whole, data, seed, {"networks": [fit.fit_key for fit in fits]}, control=control)]
 
     def joint_cells(self, row: ModelRow, plan: Plan) -> list[Cell]:
@@ -270,31 +302,20 @@ class _Builder:
         control: str | None = None,
         parts: Sequence[DataRow] = (),
     ) -> Cell:
-        from emobench.suite.catalog import plain
-
-        trainer = {**self.trainer, **row.trainer}
-        sources = list(parts) or [data]
-        emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
-        if not parts:
-            emotions = list(data.module.emotions)
-        classes = [row.cls, *(part.cls for part in sources)]
-        masked = len(parts) > 1 and "datasets" in inspect.signature(row.cls.__init__).parameters
-        datasets = [part.name for part in parts] if masked else []
-        entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
+        shared = self._seedless(row, data, parts)
         made_of_fit = {
-            **_settings(row, self.trainer),
-            "data": entry if parts else _data_entry(data),
+            **shared.fit,
             "seed": seed,
             "permuted": control == "permuted",
             "needs": needs,
             **({"files": self.contents[row.row]} if self.contents[row.row] else {}),
-            "code": {"digest": fit_code(root_of(row.cls), [root_of(part.cls) for part in sources], bool(parts))},
+            "code": shared.code,
         }
         evaluation = {
             "fit_key": key(made_of_fit),
             "protocol": PROTOCOL,
             "size": data.module.size,
-            **self._measured(row),
+            **shared.measured,
         }
         if parts:
             evaluation["part"] = [part.name for part in parts].index(data.name)
@@ -304,20 +325,52 @@ class _Builder:
             dataset=data.name,
             size=data.module.size,
             seed=seed,
-            track=next(iter(tracks_of(row.cls)), ""),
+            track=shared.track,
             control=control,
             fit=made_of_fit,
             evaluation=evaluation,
-            emotions=emotions,
-            parameters=self._parameters(row, data, emotions, datasets),
-            trainer=trainer,
+            emotions=shared.emotions,
+            parameters=shared.parameters,
+            trainer=shared.trainer,
             needs=needs,
-            sources=plugins.sources(*classes),
-            datasets=datasets,
+            sources=shared.sources,
+            datasets=shared.datasets,
             setting_of="" if control else row.setting_of,
-            small=None if row.small is None else plain(row.small),
+            small=shared.small,
         )
         return self._judged(cell) if row.generates else cell
+
+    def _seedless(self, row: ModelRow, data: DataRow, parts: Sequence[DataRow]) -> _Seedless:
+        """Rows and datasets are told apart by identity, so they are kept with what is known of them."""
+        of = [row, data, *parts]
+        place = tuple(map(id, of))
+        if place not in self.seedless:
+            self.seedless[place] = self._found_seedless(row, data, parts), of
+        return self.seedless[place][0]
+
+    def _found_seedless(self, row: ModelRow, data: DataRow, parts: Sequence[DataRow]) -> _Seedless:
+        from emobench.suite.catalog import plain
+
+        sources = list(parts) or [data]
+        emotions = [each for each in EMOTIONS if any(each in part.module.emotions for part in sources)]
+        if not parts:
+            emotions = list(data.module.emotions)
+        masked = len(parts) > 1 and "datasets" in inspect.signature(row.cls.__init__).parameters
+        datasets = [part.name for part in parts] if masked else []
+        entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
+        code = fit_code(root_of(row.cls), [root_of(part.cls) for part in sources], bool(parts))
+        return _Seedless(
+            fit={**_settings(row, self.trainer), "data": entry if parts else _data_entry(data)},
+            code={"digest": code},
+            measured=self._measured(row),
+            track=next(iter(tracks_of(row.cls)), ""),
+            emotions=emotions,
+            parameters=self._parameters(row, data, emotions, datasets),
+            trainer={**self.trainer, **row.trainer},
+            sources=plugins.sources(row.cls, *(part.cls for part in sources)),
+            datasets=datasets,
+            small=None if row.small is None else plain(row.small),
+        )
 
     def _measured(self, row: ModelRow) -> dict[str, Any]:
         """What an evaluation's key holds of a row's tracks: their names and their code."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from emobench.data.content import listing
 from emobench.errors import StoreError
-from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.files import SCHEMA_VERSION, read_json, replacing
 from emobench.suite import plugins
 from emobench.suite.catalog import broken
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import Suite
-from emobench.suite.keys import key, package_digest
+from emobench.suite.keys import KEY_LENGTH, key, package_digest
 from emobench.suite.rows import datasets_of
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "timm", "transformers", "diffusers", "albumentations")
@@ -58,8 +61,14 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
 def keep(path: Path, plan: Plan) -> None:
     """Write a plan with the digest by which `kept` knows it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = asdict(plan)
-    write_json(path, {"schema_version": SCHEMA_VERSION, "plan": content, "digest": key(content)})
+    names = [field.name for field in fields(Cell)]
+    cells = [{name: getattr(cell, name) for name in names} for cell in plan.cells]  # whose parts cells share: no copies
+    content = {field.name: getattr(plan, field.name) for field in fields(Plan)}
+    content |= {"cells": cells, "skipped": [asdict(each) for each in plan.skipped]}
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(f'{{"schema_version": {SCHEMA_VERSION}, "digest": "{_digest(content)}", "plan": ')
+        file.writelines(_canonical(content))
+        file.write("}\n")
 
 
 def kept(path: Path) -> dict[str, Any] | None:
@@ -67,6 +76,31 @@ def kept(path: Path) -> dict[str, Any] | None:
     try:
         found = read_json(path)
         plan = found["plan"]
-        return plan if isinstance(plan, dict) and found["digest"] == key(plan) else None
-    except (FileNotFoundError, StoreError, KeyError, ValueError):  # NaN is no JSON
+        return plan if isinstance(plan, dict) and found["digest"] == _digest(plan) else None
+    except (FileNotFoundError, StoreError, KeyError, TypeError, ValueError):  # NaN is no JSON
         return None
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    """The plan's `key`."""
+    digest = hashlib.sha256()
+    for text in _canonical(plan):
+        digest.update(text.encode())
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+def _canonical(plan: Mapping[str, Any]) -> Iterator[str]:
+    """The text of which `key` takes the digest, cell by cell: that of thousands of cells is never held as a whole."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+    for place, name in enumerate(sorted(plan)):
+        yield f"{',' if place else '{'}{text(name)}:"
+        if name != "cells":
+            yield text(plan[name])
+            continue
+        for number, cell in enumerate(plan[name]):
+            yield f"{',' if number else '['}{text(cell)}"
+        yield "]" if plan[name] else "[]"
+    yield "}"

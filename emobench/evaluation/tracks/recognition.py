@@ -30,7 +30,7 @@ from emobench.evaluation.tracks.track import (
     means,
 )
 from emobench.metrics import intervals
-from emobench.metrics.recognition import Sums, class_measures, confusion_matrix, measures, tally
+from emobench.metrics.recognition import Sums, class_measures, confusion_matrix, macro_f1, measures, tally
 
 if TYPE_CHECKING:
     from emobench.data.datamodule import EmotionDataModule
@@ -254,12 +254,18 @@ class Recognition(Track):
         return found
 
     def redrawn(self, cells: Sequence[Predictions], key: Key, resamples: int) -> Floats:
-        classes = len(cells[0].emotions)
+        classes, units = len(cells[0].emotions), _units(cells)[1]
+        square = classes * classes
 
-        def statistic(sums: intervals.Floats) -> intervals.Floats:
+        def any_measure(sums: intervals.Floats) -> intervals.Floats:
             return measures(sums, classes)[key.metric][..., None]
 
-        return intervals.bootstrap(_units(cells)[1], statistic, resamples)[..., 0]
+        def of_confusions(sums: intervals.Floats) -> intervals.Floats:  # the same number, of the first sums alone
+            return macro_f1(sums.reshape(*sums.shape[:-1], classes, classes))[..., None]
+
+        if key.metric == "macro_f1":
+            return intervals.bootstrap(units[..., :square], of_confusions, resamples)[..., 0]
+        return intervals.bootstrap(units, any_measure, resamples)[..., 0]
 
     def controls(self, cells: Sequence[Predictions]) -> list[ControlRow]:
         """The majority class; and whether the networks trained on permuted labels read nothing."""
@@ -301,7 +307,7 @@ def _named(faces: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"{other[0]} is not yes or no")
     for name in ("id", "subject"):
         known = faces[name] if name == "id" else faces[name].dropna()
-        if not known.map(lambda each: isinstance(each, str)).all():
+        if pd.api.types.infer_dtype(known, skipna=False) not in ("string", "empty"):
             raise ValueError(f"{name} is no name")
     return faces
 
