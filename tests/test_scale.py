@@ -26,6 +26,7 @@ from emobench.runner import reuse
 from emobench.runner import sweep as sweeping
 from emobench.runner.engines.engine import Engine
 from emobench.runner.engines.local import Local
+from emobench.runner.machine import Machines
 from emobench.runner.run import Job
 from emobench.runner.store import Origin, Store
 from emobench.runner.sweep import sweep, write_suite
@@ -122,10 +123,11 @@ def swept(folder: Path, cells: int) -> Plan:
         folder / "results",
         folder / "data",
         engine=AtOnce(),
-        packing=Packing(1, 1),
+        packing=Packing(1, 1, Machines(1, 0, 8)),
         workers=0,
         redo=False,
         wandb=None,
+        remote=None,
         on_change=display.update,
         on_tick=display.update,
     )

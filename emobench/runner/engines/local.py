@@ -67,6 +67,7 @@ class Local(Engine):
     def __init__(self, address: str | None = None) -> None:
         super().__init__(address)
         self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(preload())
         self.gpus: list[str] = []
         self.running: list[Started] = []
         self.talks: dict[Any, Talk] = {}  # with the processes of jobs
@@ -82,7 +83,6 @@ class Local(Engine):
     def serve(self) -> None:
         """Start the server that the processes are forked from; it imports while this process goes on."""
         wait_gently()
-        self.context.set_forkserver_preload(preload())
         forkserver.ensure_running()
 
     def start(self, job: Job) -> Started | None:
