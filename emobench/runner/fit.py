@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save_file
 
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
@@ -32,6 +33,7 @@ from emobench.runner.callbacks import (
     Patience,
     Progress,
     Reproducible,
+    Statistics,
     Stopwatch,
     best_epoch,
     newest_whole,
@@ -42,6 +44,7 @@ from emobench.runner.record import Fit, FitCost, Record, Validation, Weights
 from emobench.runner.reuse import made_with
 from emobench.runner.store import JUDGE, Store, sha256_of
 from emobench.suite.cell import Cell
+from emobench.suite.keys import processes
 
 MADE_WITH = "made_with.json"  # beside checkpoints: SHA-256 of the networks that the fit was handed
 
@@ -67,11 +70,18 @@ def fit(
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
     model = build_model(cell, store)
+    model.micro_batches = cell.trainer.get("accumulate_grad_batches", 1)
     if isinstance(model, EmotionClassifier) and isinstance(data, EmotionDataModule) and recipe.class_weights:
         model.class_weights.copy_(torch.from_numpy(data.class_weights()))
     best = None if recipe.monitor is None else best_epoch(checkpoints, recipe.monitor)
     stopwatch, history = Stopwatch(), History(folder / "history.csv")
-    callbacks: list[pl.Callback] = [Reproducible(cell.seed), Guard(), stopwatch, Progress(folder / "progress.json")]
+    callbacks: list[pl.Callback] = [
+        Reproducible(cell.seed),
+        Statistics(model.micro_batches if model.automatic_optimization else 1),
+        Guard(),
+        stopwatch,
+        Progress(folder / "progress.json"),
+    ]
     if recipe.patience is not None and best is not None and best.monitor is not None:
         callbacks.append(Patience(best.monitor, mode=best.mode, patience=recipe.patience, check_finite=True))
     if recipe.ema is not None:
@@ -187,8 +197,14 @@ def _trainer(
 ) -> pl.Trainer:
     """Lightning's trainer with the suite's options."""
     options = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer}
-    if not model.automatic_optimization and options.get("devices", 1) != 1:
-        options.setdefault("strategy", "ddp_find_unused_parameters_true")  # a step of one network leaves the others
+    if processes(cell.trainer) != 1:
+        # A step of one network leaves the others; `Statistics` sees to the buffers.
+        unused = isinstance(model, EmotionGenerator) or str(options.get("strategy", "")).endswith("_true")
+        options["strategy"] = DDPStrategy(find_unused_parameters=unused, broadcast_buffers=False)
+    if not model.automatic_optimization:  # Lightning's own loop does these; here the model does
+        options.pop("accumulate_grad_batches", None)
+        clip, algorithm = options.pop("gradient_clip_val", None), options.pop("gradient_clip_algorithm", None)
+        model.clip = (clip, algorithm) if clip else None
     return pl.Trainer(
         **options,
         max_epochs=-1 if recipe.epochs is None else recipe.epochs,

@@ -30,7 +30,9 @@ from emobench.suite.keys import (
 from emobench.suite.rows import (
     DataRow,
     ModelRow,
+    check_by_hand,
     check_cross_validated,
+    check_devices,
     data_row,
     datasets_of,
     evaluation_size,
@@ -54,6 +56,9 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     trainer = {"precision": "32-true", "devices": 1, **trainer_options(f"{where}, [trainer]", suite.trainer)}
     tables = datasets_of(suite, data_root)
     rows = _model_rows(where, suite, list(tables))
+    for row in rows:
+        if row.recipe is not None:
+            check_devices(f"{where}, trainer of [model.{row.row}]", {**trainer, **row.trainer})
     plan = Plan(suite.name, [], [], [], {}, {})
     files = EvaluationFiles({}, {})
     if any(row.generates for row in rows):
@@ -361,7 +366,10 @@ class _Builder:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             where = f"{self.where}, [model.{row.row}]"
             raise SuiteError(f"{where}: its network cannot be built ({reason}). Change its arguments") from error
-        return 0 if row.recipe is None else parameters_of(network)
+        if row.recipe is None:
+            return 0
+        check_by_hand(f"{self.where}, [model.{row.row}]", network, {**self.trainer, **row.trainer})
+        return parameters_of(network)
 
 
 def _settings(row: ModelRow, trainer: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from emobench.data.readers.labels import Meaning
 from emobench.data.readers.tree import visible
 from emobench.errors import DatasetMissing, SuiteError, unknown
 from emobench.suite.file import Suite
+from emobench.suite.keys import processes
 from emobench.suite.plugins import is_reference
 
 # Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
@@ -42,6 +43,10 @@ _POSITIVE = (
     "limit_train_batches", "limit_val_batches", "accumulate_grad_batches", "num_nodes", "val_check_interval",
     "log_every_n_steps", "devices",
 )  # fmt: skip
+
+
+# Lightning's strategies with which several processes are held to the numbers of one that accumulates their batches.
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
 @dataclass
@@ -95,6 +100,48 @@ def trainer_options(where: str, options: Mapping[str, Any], *, selects: bool = T
         if selects or (option, options[option]) != ("limit_val_batches", 0):
             _check_option(where, option, options[option], hints[option])
     return dict(options)
+
+
+def check_devices(where: str, options: Mapping[str, Any]) -> None:
+    """What several devices do together gives the numbers of one that accumulates the same micro-batches.
+
+    Raises:
+        SuiteError: an option with which nothing shows that it does; says why.
+    """
+    strategy = str(options.get("strategy", "auto"))
+    remedy = 'Leave strategy out, or set it to "ddp"'
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
+        raise SuiteError(
+            f"{where}: strategy = {strategy!r} starts processes of its own, and emobench starts one a device. {remedy}"
+        )
+    if strategy not in _STRATEGIES and not (strategy == "single_device" and processes(options) == 1):
+        raise SuiteError(
+            f"{where}: strategy = {strategy!r} is no copy of the whole network on each device. Only for such copies "
+            "(DDP) is it tested that losses and weights are those of one process that accumulates the same "
+            f"micro-batches; with others, rows would compare training code, not models. {remedy}"
+        )
+    if options.get("sync_batchnorm") and processes(options) != 1:
+        raise SuiteError(
+            f"{where}: sync_batchnorm = true normalises by the faces of all devices together, which no process sees "
+            "that accumulates them in micro-batches. Leave it out: each device normalises by its own batch, and the "
+            "running statistics are averaged"
+        )
+
+
+def check_by_hand(where: str, network: Any, options: Mapping[str, Any]) -> None:
+    """A model that optimises by hand gets what Lightning does for others only where it says its turns.
+
+    Raises:
+        SuiteError: it has a training step of its own, which would leave an option without effect.
+    """
+    if network.automatic_optimization or network.takes_turns:
+        return
+    for name, neutral in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
+        if options.get(name, neutral) not in (neutral, 0):
+            raise SuiteError(
+                f"{where}: {name} = {options[name]!r} has no effect in a training_step that optimises by hand. Define "
+                f"`turns` in {type(network).__name__} instead (docs/extending.md), or leave {name} out"
+            )
 
 
 def _check_option(where: str, option: str, value: Any, hint: Any) -> None:
