@@ -20,6 +20,7 @@ from emobench.report.board import Board, Entry, Number, Section, sections
 from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
 from emobench.report.tables import Pictures, page
+from emobench.report.trainers import plain
 from emobench.report.written import stamp
 from emobench.runner.choice import RECOGNITION
 from emobench.runner.record import Card
@@ -222,6 +223,7 @@ def _csv(board: Board) -> str:
 
 def _json(board: Board) -> dict[str, Any]:
     """What metrics.csv does not hold: ranks, comparisons and the outcomes of the controls."""
+    trainers = [_place(section) | each for section in board.sections for each in plain(section)]
     return {
         "schema_version": SCHEMA_VERSION,
         "protocol": PROTOCOL,
@@ -232,6 +234,7 @@ def _json(board: Board) -> dict[str, Any]:
         "settings": [setting for section in board.sections for setting in _settings(section)],
         "ranks": [rank for section in board.sections for rank in _ranks(section)],
         "comparisons": [pair for section in board.sections for pair in _comparisons(section)],
+        **({"trainers": trainers} if trainers else {}),
         "controls": [
             asdict(check) | _place(section) | {"passed": check.passed}
             for section in board.sections

@@ -59,13 +59,15 @@ class ModelRow:
     arguments: dict[str, Any]
     recipe: Any
     needs: dict[str, list[str]]
-    trainer: dict[str, Any]  # where it differs from the suite's
+    trainer: dict[str, Any]  # options of its own; then all that it is fitted with (see `by_trainer`)
     optional: bool
     on: list[str] | None  # datasets that it is run on; None: all
     train_on: list[str] | None  # datasets that one fit sees together, and on each of which it is evaluated
     seeds: list[int]  # of the suite's
     small: Any = None  # the recipe for small faces, where the row takes that
     setting_of: str = ""  # the row whose settings are swept, where it is one of them
+    trainers: list[str] | None = None  # names of the suite's trainers that it is fitted with; None: all
+    trained_by: str = ""  # which of them this is; "": the suite's only one
 
     @property
     def generates(self) -> bool:
@@ -184,7 +186,9 @@ def taken(where: str, table: dict[str, Any], key: str, kind: type, default: Any,
 _KINDS = {str: "text", bool: "yes or no"}
 
 
-def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, datasets: list[str]) -> ModelRow:
+def model_row(
+    where: str, name: str, table: Mapping[str, Any], suite: Suite, datasets: list[str], trainers: Sequence[str]
+) -> ModelRow:
     """Check a row's class, arguments, recipe, the names of its needs, and where and how often it is run."""
     from emobench.suite.catalog import SMALL_FACES, resolve
 
@@ -197,6 +201,10 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     on = _some_of(f"{where} on", "dataset", table.pop("on", None), datasets)
     train_on = _some_of(f"{where} train_on", "dataset", table.pop("train_on", None), datasets)
     seeds = _some_of(f"{where} seeds", "seed", table.pop("seeds", None), suite.seeds)
+    of = table.pop("trainers", None)
+    if of is not None and not any(trainers):
+        raise SuiteError(f"{where}: names trainers, and the suite has no table of one, such as [trainer.fp32]")
+    of = _some_of(f"{where} trainers", "trainer", of, trainers)
     cls, preset = resolve("model", model)
     if not cls.asked_for:
         raise SuiteError(f"{where}: {model} is what `cross_validate` makes of a row. Set it in [data.…]: docs/data.md")
@@ -223,7 +231,8 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     if train_on is not None and on is not None:
         raise SuiteError(f"{where}: sets on and train_on; a row that is trained on several is evaluated on each")
     at = suite.seeds if seeds is None else [seed for seed in suite.seeds if seed in seeds]
-    return ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at, small)
+    row = ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at, small)
+    return dataclasses.replace(row, trainers=of)
 
 
 def _rows_of(where: str, role: str, given: Any) -> list[str]:
