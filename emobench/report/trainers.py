@@ -84,9 +84,9 @@ def _better(section: Section, ranking: Ranking, entry: Entry, other: Entry) -> C
         if (first, second) == (entry, other):
             return pair
         if (first, second) == (other, entry):
-            low, high = pair.low, pair.high
-            turned = {"low": None if high is None else -high, "high": None if low is None else -low}
-            return dataclasses.replace(pair, difference=-pair.difference, **turned)
+            low = None if pair.high is None else -pair.high
+            high = None if pair.low is None else -pair.low
+            return dataclasses.replace(pair, difference=-pair.difference, low=low, high=high)
     return None
 
 
@@ -106,18 +106,19 @@ def trainers(section: Section) -> list[Block]:
     found = against(section)
     if not found:
         return []
+    name = first_trainer(section)
+    first: Part = Name(name) if name else "the first"
     header: list[Text] = [("model",), ("trainer",), ("options",)]
     for ranking in _shown(section):
         header.append((section.ranked_by[ranking.name].metric.replace("_", " "),))
-        header += [("better than the first by",)] if section.comparisons.get(ranking.name) else []
-    header += [("faces/s of the fit",), ("of the first's",), ("memory, GiB",), ("scaling",)]
+        header += [("better than ", first, " by")] if section.comparisons.get(ranking.name) else []
+    header += [("faces/s of the fit",), ("times ", first), ("memory, GiB",), ("scaling",)]
     rows = [_line(section, each) for each in found]
-    name = first_trainer(section)
-    which: Text = (f" ({name})",) if name else ()
-    said = (
-        "Each row under the suite's first trainer", *which, ", then under the others, with the options in which they "
-        "differ. Memory is that of one process at its peak; scaling is faces a second over those of the first times "
-        "the devices. Judges, reader and what is trained on permuted labels are of the first.",
+    said: Text = (
+        "Each row under the suite's first trainer", *((", ", first, ",") if name else ()), " then under the others, "
+        "with the options in which they differ. A row's batch is that of one process: on n devices a step has n of "
+        "them. Memory is that of one process at its peak; scaling is faces a second over n times those of the first, "
+        "where that has one device. Judges, reader and what is trained on permuted labels are of the first.",
     )  # fmt: skip
     return [Heading(3, ("Trainers",)), Table(header, rows, left=(0, 1, 2)), Paragraph(said)]
 

@@ -62,11 +62,13 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     if any(row.generates for row in rows):
         named = {row.row for row in rows}
         unnamed = [name for name in dict.fromkeys(panel_of(suite)) if name not in named]
-        if lacking := next((name for name in unnamed if name in suite.model), None):
-            raise SuiteError(
-                f"{where}: {lacking} is in the panel, which is of the suite's first trainer, {trainers[0].name}, and "
-                f"its row leaves that out. Add it to the trainers of [model.{lacking}]"
-            )
+        further = [row.row for row in rows if row.row != without_trainer(row.row, row.trained_by)]
+        for name in panel_of(suite):
+            if name in further or (name in unnamed and name in suite.model):
+                raise SuiteError(
+                    f"{where}: panel and reader are of the suite's first trainer, {trainers[0].name}, and {name} is "
+                    f"not run with it. Name another row, or let this one be run with {trainers[0].name} too"
+                )
         first = {"seeds": suite.seeds[:1]}  # a panel is of the first seed and the first trainer
         judges = [model_row(where, name, first, suite, list(tables), ()) for name in unnamed]
         rows += by_trainer(where, judges, trainers[:1])
