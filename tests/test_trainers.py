@@ -14,8 +14,9 @@ from conftest import TINY, TINY_DATA
 
 import emobench as package
 from emobench.errors import SuiteError
+from emobench.runner import machine
 from emobench.runner.choice import groups
-from emobench.runner.record import read_record
+from emobench.runner.record import Hardware, read_record
 from emobench.runner.store import load_board
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
@@ -395,3 +396,12 @@ def test_no_other_board_speaks_of_trainers(tiny_results: Path) -> None:
     assert "trainer" not in page.lower()
     assert "trainers" not in json.loads((tiny_results / "tiny" / "metrics.json").read_text())
     assert set(package.read_board(tiny_results / "tiny").trainer) == {""}
+
+
+def test_work_on_the_processor_is_not_said_to_be_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a GPU a trainer may have the processor alone: its costs do not compare with those of the GPU."""
+    both = Hardware(device="cuda", cpu="a processor", cores=8, gpu="a GPU", memory_gb=1.0)
+    monkeypatch.setattr(machine, "_machine", lambda: both)
+    assert machine.hardware().named == machine.hardware("cuda").named == "a GPU"
+    assert machine.hardware("cpu").named.startswith("a processor, ")
+    assert machine.hardware("cpu").device == "cpu"

@@ -44,12 +44,13 @@ def first_trainer(section: Section) -> str:
 
 
 def against(section: Section) -> list[Against]:
-    """The measured rows under each of their trainers, those of one row together; empty where there is one alone."""
+    """The rows that were measured under several trainers, under each of them, those of one row together."""
     rows: dict[str, list[Entry]] = {}
     for entry in section.measured:
         if entry.trainer:
             rows.setdefault(without_trainer(entry.name, entry.trainer), []).append(entry)
-    return [each for row, entries in rows.items() for each in _of_row(section, row, entries)]
+    several = ((row, entries) for row, entries in rows.items() if len(entries) > 1)
+    return [each for row, entries in several for each in _of_row(section, row, entries)]
 
 
 def _of_row(section: Section, row: str, entries: list[Entry]) -> Iterator[Against]:
@@ -102,7 +103,7 @@ def _shown(section: Section) -> list[Ranking]:
 
 
 def trainers(section: Section) -> list[Block]:
-    """A table of the rows under each trainer; none where the suite has one alone."""
+    """A table of the rows under each trainer; none where there is one alone."""
     found = against(section)
     if not found:
         return []

@@ -114,7 +114,7 @@ def fit(
         params=parameters_of(model),
         fit_seconds=stopwatch.seconds,
         fit_faces_per_s=stopwatch.faces / stopwatch.seconds,
-        peak_memory_gb=_peak_memory_gb(),
+        peak_memory_gb=_peak_memory_gb(trainer.strategy.root_device.type),
         steps=trainer.global_step // _turns(model),
         epochs=len(history.rows),
         recipe_share=1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
@@ -126,7 +126,7 @@ def fit(
         cost=cost,
         validation=validation,
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware(trainer.strategy.root_device.type),
         weights=Weights(sha256=sha256_of(weights), judge=judge),
     )
     record_of(cell, "done", fit=made, made_with=networks).write(folder / "fit.json")
@@ -242,8 +242,8 @@ def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> fl
     return steps * data.faces_per_epoch(recipe) / batches
 
 
-def _peak_memory_gb() -> float:
-    """Peak memory of this process in GiB: of the GPU where there is one, else resident."""
-    if torch.cuda.is_available():
+def _peak_memory_gb(device: str) -> float:
+    """Peak memory of this process in GiB: of the GPU where the work is done there, else resident."""
+    if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

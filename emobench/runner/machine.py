@@ -54,11 +54,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def hardware() -> Hardware:
-    """The machine as results name it, and with how many threads this process computes now."""
+def hardware(device: str | None = None) -> Hardware:
+    """The machine as results name it, and with how many threads this process computes now.
+
+    Args:
+        device: the kind of device that does the work, such as "cpu", which it may do beside a GPU; None: the GPU where
+            there is one.
+    """
     import torch
 
-    return _machine().model_copy(update={"threads": torch.get_num_threads()})
+    machine = _machine()
+    if device == "cpu":
+        machine = machine.model_copy(update={"device": "cpu", "gpu": None})
+    return machine.model_copy(update={"threads": torch.get_num_threads()})
 
 
 @functools.cache

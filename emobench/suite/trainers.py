@@ -89,21 +89,26 @@ def by_trainer(where: str, rows: Sequence[ModelRow], trainers: Sequence[Trainer]
     """
     fixed = _fixed(rows)
     found = [each for row in rows for each in _rows_of(where, row, trainers, row.row in fixed)]
-    names = [row.row for row in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise SuiteError(f"{where}: two rows would both be called {name}; rename one of them")
+    names: set[str] = set()
+    for row in found:
+        if row.row in names:
+            raise SuiteError(f"{where}: two rows would both be called {row.row}; rename one of them")
+        names.add(row.row)
     suffixes = {trainer.name: trainer.suffix for trainer in trainers}
     return [_with_needs(where, row, suffixes[row.trained_by], names, fixed) for row in found]
 
 
 def _fixed(rows: Sequence[ModelRow]) -> set[str]:
     """The rows that are the same under every trainer."""
+    untrained = [row for row in rows if row.recipe is None]
     fixed: set[str] = set()
-    for _ in rows:  # as often as a chain of needs may be long
-        for row in rows:
-            if row.recipe is None and all(name in fixed for names in row.needs.values() for name in names):
+    more = True
+    while more:  # until what rests on them is among them too
+        more = False
+        for row in untrained:
+            if row.row not in fixed and all(name in fixed for names in row.needs.values() for name in names):
                 fixed.add(row.row)
+                more = True
     return fixed
 
 
@@ -122,7 +127,7 @@ def _rows_of(where: str, row: ModelRow, trainers: Sequence[Trainer], fixed: bool
         yield dataclasses.replace(row, row=name, setting_of=setting_of, trainer=each.options, trained_by=each.name)
 
 
-def _with_needs(where: str, row: ModelRow, suffix: str, names: Sequence[str], fixed: set[str]) -> ModelRow:
+def _with_needs(where: str, row: ModelRow, suffix: str, names: set[str], fixed: set[str]) -> ModelRow:
     """The row with the names of the rows of its trainer that fill its needs."""
 
     def of_mine(role: str, name: str) -> str:
