@@ -167,6 +167,7 @@ def test_losses_and_weights_are_those_of_one_process(
         moved = (weights - begun[name]).double().norm()
         assert (of_many[name] - weights).double().norm() <= 10 * tolerance * moved + 1e-6, name
     assert any(not torch.equal(weights, begun[name]) for name, weights in of_one.items())
+    assert row != "stylegan2" or of_one["augment.p"] > 0.5  # it augments in most steps
 
 
 def test_running_statistics_move_once_with_the_mean_of_the_micro_batches() -> None:

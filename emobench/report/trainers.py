@@ -111,7 +111,8 @@ def trainers(section: Section) -> list[Block]:
     first: Part = Name(name) if name else "the first"
     header: list[Text] = [("model",), ("trainer",), ("options",)]
     for ranking in _shown(section):
-        header.append((section.ranked_by[ranking.name].metric.replace("_", " "),))
+        key = section.ranked_by[ranking.name]
+        header.append((next((each.heading for each in section.track.columns if each.key == key), key.metric),))
         header += [("better than ", first, " by")] if section.comparisons.get(ranking.name) else []
     header += [("faces/s of the fit",), ("times ", first), ("memory, GiB",), ("scaling",)]
     rows = [_line(section, each) for each in found]
