@@ -42,13 +42,14 @@ def measured(table: Path) -> dict[Place, dict[str, list[float]]]:
     with open(table, newline="", encoding="utf-8") as file:
         lines = [row for row in csv.DictReader(file) if not row["model"].startswith("control:") and not row["judge"]]
     for row in lines:
-        name = row["track"], row["dataset"], row["size"], row["model"], row["variant"]
+        mine = "@".join(filter(None, [row["variant"], row.get("trainer")]))  # boards of before have no such column
+        name = row["track"], row["dataset"], row["size"], row["model"], mine
         if not row["seed"]:
             flags.setdefault(name, row["flags"])
         elif (row["metric"], row["emotion"]) in wanted and row["value"] != "n/a":
             under = "yes" if "under-trained" in flags[name].split(";") else "no"
             place = (*name[:2], int(row["size"]), row["model"], under, row["metric"], row["emotion"])
-            found.setdefault(place, {}).setdefault(row["variant"], []).append(float(row["value"]))
+            found.setdefault(place, {}).setdefault(mine, []).append(float(row["value"]))
     whole = {place: {row: of for row, of in rows.items() if len(of) >= SEEDS_NEEDED} for place, rows in found.items()}
     return {place: rows for place, rows in whole.items() if rows}
 

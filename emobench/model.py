@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from emobench.nn.running import Running
 from emobench.nn.weights import WeightFile
 from emobench.recipe import Recipe
 
@@ -39,6 +40,8 @@ class EmotionModel(L.LightningModule):
     # What `<name>-small-faces` presets: a network and a recipe for faces of 64 px and less, where the published one is
     # for large faces and long training. `benchmarks/small_faces.py` checks that its budget is enough for drawn faces.
     small_faces: ClassVar[Mapping[str, Any]] = {}
+    takes_turns: ClassVar[bool] = False  # whether it says what several optimisers are to minimise, and leaves the rest
+    micro_batches: int = 1  # of a process, whose gradients make one step of an optimiser together; the fit sets it
 
     def __new__(cls, **arguments: Any) -> Self:
         """Keep the arguments of the call for `__init__`, which sees them only as the subclass hands them on."""
@@ -102,6 +105,10 @@ class EmotionModel(L.LightningModule):
         """The arguments of the same architecture without its pre-trained file."""
         has_weights = "weights" in inspect.signature(cls.__init__).parameters
         return {**arguments, **({"weights": None} if has_weights else {})}
+
+    def running(self) -> Running:
+        """Its running statistics in a step that begins now."""
+        return Running(self)
 
     def compilable(self) -> list[nn.Module]:
         """The networks that the recipe's `compile` is for: those through which no second derivative is taken."""

@@ -22,6 +22,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from emobench.data import datamodule, pack
 from emobench.data.datamodule import EmotionDataModule
+from emobench.data.joint import Interleaved
 from emobench.data.loaders import Balance
 from emobench.data.readers.images import read_face
 from emobench.definitions import PACKAGE, Code
@@ -519,17 +520,59 @@ def test_ranks_share_out_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     recipe = Recipe(epochs=1, batch=16, augment=Augment.none())
     shared = [epochs(part, 1, recipe=recipe, seed=0)[0] for part in ranked(drawn, 2, monkeypatch)]
     for step, batch in enumerate(alone):
-        both = torch.stack([shared[0][step]["index"], shared[1][step]["index"]], 1).flatten()
+        both = torch.cat([shared[0][step]["index"], shared[1][step]["index"]])
         assert torch.equal(both, batch["index"])
+
+
+def test_ranks_have_the_batches_that_one_process_would_accumulate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same faces with the same augmentation, in the same order."""
+    drawn = ready(tmp_path, [0, 1, 2] * 40)
+    recipe = Recipe(epochs=1, batch=16)
+    alone = epochs(drawn, 2, recipe=recipe, seed=0)[1]
+    shared = [epochs(part, 2, recipe=recipe, seed=0)[1] for part in ranked(drawn, 2, monkeypatch)]
+    for number, batch in enumerate(alone):
+        mine = shared[number % 2][number // 2]
+        assert torch.equal(mine["index"], batch["index"])
+        assert torch.equal(mine["image"], batch["image"])
 
 
 def test_ranks_count_each_validation_face_once_after_removing_repeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = ready(tmp_path, [0, 1] * 60, split=["train"] * 100 + ["val"] * 13 + ["test"] * 7)
-    parts = [torch.cat([b["index"] for b in part.val_dataloader()]) for part in ranked(drawn, 2, monkeypatch)]
-    assert [len(part) for part in parts] == [7, 7]
-    assert sorted(set(torch.cat(parts).tolist())) == list(range(100, 113))
+    """They have the batches of one process; where there are too few, one stands in once more and says so."""
+    for count, lengths, repeated in (
+        (13, [[13], [13]], [1]),
+        (140, [[64, 12], [64, 64]], [1]),
+        (64, [[64], [64]], [1]),
+    ):
+        drawn = ready(tmp_path, [0, 1] * 120, split=["train"] * 90 + ["val"] * count + ["test"] * (150 - count))
+        alone = list(drawn.val_dataloader())
+        parts = [list(part.val_dataloader()) for part in ranked(drawn, 2, monkeypatch)]
+        monkeypatch.undo()
+        assert [[len(batch["index"]) for batch in part] for part in parts] == lengths
+        assert [rank for rank, part in enumerate(parts) for batch in part if "again" in batch] == repeated
+        counted = sorted(b["index"].tolist() for part in parts for b in part if "again" not in b)
+        assert counted == [batch["index"].tolist() for batch in alone]
+        assert torch.cat([batch["index"] for batch in alone]).tolist() == list(range(90, 90 + count))
+
+
+class Counted(list[dict[str, int]]):
+    """A loader of numbered batches."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__({"number": number} for number in range(count))
+
+
+def test_the_batches_of_a_step_are_of_one_dataset() -> None:
+    """What two processes see in a step, and what one accumulates, is of one dataset; left-over batches come last."""
+    alone = Interleaved([Counted(5), Counted(6)], seed=3, place=None, together=2)  # type: ignore[list-item]
+    shared = Interleaved([Counted(2), Counted(3)], seed=3, place=None)  # type: ignore[list-item]
+    assert len(alone.order(0)) == len(alone) == 11
+    assert alone.order(0)[:10].tolist() == np.repeat(shared.order(0), 2).tolist()
+    assert alone.order(0)[10:].tolist() == [0]
+    assert [batch["number"] for batch in alone if batch["part"] == 1] == list(range(6))
 
 
 def test_evaluation_is_in_row_order_and_never_augmented(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_a_bare_name_is_a_suite_of_the_package(
     monkeypatch.chdir(tmp_path)
     assert packaged() == ["demo", "full", "smoke"]
     assert emobench("bench", "smoke", "--dry-run") == 0
-    assert "smoke: 2 cells, 2 to run" in capsys.readouterr().out
+    assert "smoke: 4 cells, 4 to run" in capsys.readouterr().out
     (tmp_path / "mine.toml").write_text(TINY)
     assert emobench("bench", "mine", "--dry-run") == 2
     shown = capsys.readouterr().err

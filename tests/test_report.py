@@ -26,7 +26,8 @@ from emobench.runner import store
 EMOTIONS = ("neutral", "happy", "sad", "fear")
 FACES = 400
 COLUMNS = (
-    "suite,dataset,size,track,model,variant,seed,metric,emotion,value,low,high,n,reason,judge,hardware,protocol,flags"
+    "suite,dataset,size,track,model,variant,trainer,seed,metric,emotion,value,low,high,n,reason,judge,hardware,"
+    "protocol,flags"
 )
 
 
@@ -527,7 +528,7 @@ def test_hostile_names_are_inert(results: Results) -> None:
         assert line.replace("\\|", "").count("|") == header.count("|")
     with open(results.folder / "demo" / "metrics.csv", newline="") as file:
         rows = list(csv.reader(file))
-    assert {len(row) for row in rows} == {18}
+    assert {len(row) for row in rows} == {19}
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "@", "-"))]
     assert not [cell for row in rows for cell in row if "\n" in cell]
     assert {"'=cmd()", "a|b c"} <= {row[5] for row in rows}

@@ -121,7 +121,7 @@ def test_spreads_of_several_rows_and_boards_are_pooled_and_few_seeds_left_out(tm
         folder.mkdir()
         text = [head]
         for model, variant, seed, metric, value, flags in rows:
-            text.append(f"{name},faces,48,recognition,{model},{variant},{seed},{metric},,{value},,,,,,,1,{flags}")
+            text.append(f"{name},faces,48,recognition,{model},{variant},,{seed},{metric},,{value},,,,,,,1,{flags}")
         (folder / "metrics.csv").write_text("\n".join(text) + "\n")
         return folder
 
@@ -269,3 +269,14 @@ def test_a_row_of_three_seeds_beside_one_of_one_is_compared_by_its_own(known: Pa
     values = [number.value for number in entry.single if number.metric == "macro_f1"]
     assert own == spread.Spread(float(np.std(values, ddof=1)), 2, False)  # type: ignore[arg-type]
     assert "**certain**, also of other seeds" in verdict(board)
+
+
+def test_rows_of_two_trainers_are_not_seeds_of_one(tmp_path: Path) -> None:
+    lines = [",".join(Number._fields)]
+    for trainer, values in (("fp32", [0.5, 0.6, 0.7]), ("amp", [0.1, 0.2, 0.3])):
+        for seed, value in [("", 0.5), *enumerate(values)]:
+            lines.append(f"one,faces,48,recognition,net,,{trainer},{seed},macro_f1,,{value},,,,,,,1,")
+    (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
+    (found,) = script.pooled([tmp_path])
+    assert found.freedom == 4
+    assert found.spread == pytest.approx(0.1)

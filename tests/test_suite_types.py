@@ -94,6 +94,13 @@ def test_every_key_refuses_what_does_not_fit(suite: Path, key: str) -> None:
             "check_val_every_n_epoch is set by emobench; use nothing: the best epoch",
         ),
         ("model.resnet18.trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch is set by emobench"),
+        ("trainer.strategy='fsdp'", "strategy = 'fsdp' is no copy of the whole network on each device"),
+        (
+            "model.resnet18.trainer.strategy='deepspeed_stage_2'",
+            r"trainer of \[model.resnet18\]: strategy = 'deepspeed",
+        ),
+        ("trainer.strategy='ddp_spawn'", "starts processes of its own, and emobench starts one a device"),
+        ("trainer={ devices = 2, sync_batchnorm = true }", "sync_batchnorm = true normalises by the faces of all dev"),
         ("trainer.precision='half'", "precision = 'half' does not fit"),
         ("model.resnet18.width=99999999999999999999", "its network cannot be built"),
         ("model.resnet18.optional='false'", "optional = 'false' is no yes or no such as true"),

@@ -7,6 +7,7 @@ passes once over each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -61,7 +62,8 @@ class Joint(L.LightningDataModule):
     def train_dataloader(self) -> Interleaved:
         """Balanced, shuffled, augmented; needs `feed()`."""
         place = None if self.trainer is None else self.parts[0].place
-        return Interleaved([part.train_dataloader() for part in self.parts], self._seed, place)
+        together: Any = 1 if self.trainer is None else self.trainer.lightning_module.micro_batches
+        return Interleaved([part.train_dataloader() for part in self.parts], self._seed, place, together)
 
     def val_dataloader(self) -> OneAfterTheOther:
         """The validation splits in row order."""
@@ -87,18 +89,27 @@ class Interleaved(Stateless):
 
     Args:
         place: (epoch, step) that comes next; None: epoch 0 from its beginning.
+        together: batches that make one step of an optimiser, and so are of one loader; what is left of each comes last.
     """
 
-    def __init__(self, loaders: Sequence[TrainLoader], seed: int, place: Callable[[], tuple[int, int]] | None) -> None:
-        self.loaders, self.seed, self.place = list(loaders), seed, place
+    def __init__(
+        self,
+        loaders: Sequence[TrainLoader],
+        seed: int,
+        place: Callable[[], tuple[int, int]] | None,
+        together: int = 1,
+    ) -> None:
+        self.loaders, self.seed, self.place, self.together = list(loaders), seed, place, together
 
     def __len__(self) -> int:
         return sum(len(loader) for loader in self.loaders)
 
     def order(self, epoch: int) -> np.ndarray:
         """(batches,) which loader each batch of an epoch is of."""
-        parts = np.repeat(np.arange(len(self.loaders)), [len(loader) for loader in self.loaders])
-        return np.random.default_rng((self.seed, epoch, 0x517CC1B7)).permutation(parts)
+        each = np.arange(len(self.loaders))
+        whole, rest = np.divmod([len(loader) for loader in self.loaders], self.together)
+        steps = np.random.default_rng((self.seed, epoch, 0x517CC1B7)).permutation(np.repeat(each, whole))
+        return np.concatenate([np.repeat(steps, self.together), np.repeat(each, rest)])
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, step = (0, 0) if self.place is None else self.place()

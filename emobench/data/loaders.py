@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ class BatchSpec:
 
     rows: np.ndarray  # (n,) int64, rows of the pack
     epoch: int
-    step: int  # within the epoch
-    rank: int
+    number: int  # within the epoch, among the batches of all processes
+    again: bool = False  # whether another process has it too
     turn: np.ndarray | None = None  # (n,) degrees by which a copy is rotated at most, either way; 0: not a copy
 
 
@@ -63,6 +63,7 @@ class PackedFaces(Dataset[Batch]):
         batch: Batch = {
             "emotions": torch.from_numpy(self.emotions[spec.rows]),  # (n, K)
             "index": torch.from_numpy(spec.rows),  # (n,)
+            **({"again": True} if spec.again else {}),
         }
         changes = self._changes(spec)
         if not self.resident:
@@ -77,7 +78,7 @@ class PackedFaces(Dataset[Batch]):
     def _changes(self, spec: BatchSpec) -> Changes | None:
         if self.augment is None or not (active(self.augment) or spec.turn is not None):
             return None
-        place = (self.seed, spec.epoch, spec.step, spec.rank)
+        place = (self.seed, spec.epoch, spec.number, 0)
         return draw(self.augment, len(spec.rows), self.images.shape[-1], place, spec.turn)
 
 
@@ -99,8 +100,9 @@ def finish(batch: Batch, pack: torch.Tensor | None = None) -> Batch:
 class TrainBatches(Sampler[BatchSpec]):
     """The sampler of training: step s of epoch e is the same batch however often and wherever it is asked for.
 
-    On several processes a step's global batch is shared out: rank r takes every `world`-th face from r on. An
-    incomplete last batch is dropped where there is a full one.
+    On several processes a step's global batch is shared out: rank r takes its r-th part, which is what a process alone
+    has as its batch s · world + r, to accumulate the gradients of `world` such batches. An incomplete last global batch
+    is dropped where there is a full one.
 
     Args:
         labels: (n,) class of each training row, as training sees it.
@@ -131,9 +133,9 @@ class TrainBatches(Sampler[BatchSpec]):
         order, turns = self.balance.draw(self.labels, self.rows, self.seed, epoch)
         for step in range(first, self.steps):
             together = np.arange(step * self.batch, (step + 1) * self.batch)
-            mine = np.resize(together, -(-len(together) // self.world) * self.world)[self.rank :: self.world]
+            mine = np.resize(together, (self.world, -(-len(together) // self.world)))[self.rank]
             turn = None if self.balance.rotate_to is None else turns[mine]
-            yield BatchSpec(order[mine], epoch, step, self.rank, turn)
+            yield BatchSpec(order[mine], epoch, step * self.world + self.rank, turn=turn)
 
 
 class Stateless:
@@ -175,14 +177,15 @@ class TrainLoader(Stateless, DataLoader[Batch]):
 
 
 def eval_batches(rows: np.ndarray, batch: int, rank: int, world: int) -> Sequence[BatchSpec]:
-    """Rows in order; on several processes rank r takes every `world`-th from r on.
+    """Rows in order; on several processes rank r takes every `world`-th batch from r on.
 
-    Ranks get equally many: the first rows stand in once more at the end, to be removed by `index`.
+    They are the batches of one process, on which what a model draws for a face in validation may depend. Ranks get
+    equally many: where there are too few, some get the first once more, marked `again`.
     """
-    even = np.resize(rows, -(-len(rows) // world) * world)[rank::world]
-    return [
-        BatchSpec(even[start : start + batch], 0, step, rank) for step, start in enumerate(range(0, len(even), batch))
-    ]
+    starts = list(range(0, len(rows), batch))
+    batches = [BatchSpec(rows[start : start + batch], 0, number) for number, start in enumerate(starts)]
+    more = [replace(batches[0], again=True)] * (-len(batches) % world) if batches else []
+    return [*batches, *more][rank::world]
 
 
 def loader_options(workers: int) -> dict[str, Any]:

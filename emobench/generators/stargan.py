@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from emobench.errors import SizeError, SuiteError, unknown
 from emobench.generators.generator import EmotionGenerator, frozen
+from emobench.generators.turns import Turn
 from emobench.recipe import Augment, Recipe
 
 
@@ -93,7 +94,7 @@ class StarGAN(EmotionGenerator):
         """Not the discriminator, whose gradient is in its penalty."""
         return [self.generator]
 
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def turns(self, batch: Mapping[str, Tensor], step: int) -> Iterator[Turn]:
         """A step of the discriminator, and every `critic_steps`-th time one of the generator, which is what counts."""
         pixels, emotions = self.pixels(batch["image"]), batch["emotions"]
         mask = batch.get("mask", torch.ones_like(emotions))  # (N, K) 1 where the face's dataset knows the emotion
@@ -101,25 +102,20 @@ class StarGAN(EmotionGenerator):
         # Each face is asked for as another of the batch, which is of one dataset.
         order = torch.randperm(len(emotions), device=emotions.device)
         target = condition[order]
-        optimizers: Any = self.optimizers()
-        for_generator, for_discriminator = optimizers
         with frozen(self.generator):
             parts = self._discriminator_parts(pixels, emotions, mask, target)
-            for_discriminator.zero_grad()
-            self.manual_backward(torch.stack(list(parts.values())).sum())
-            for_discriminator.step()
-        self.note("train", {f"d_{name}": value for name, value in parts.items()})
-        if (batch_idx + 1) % self.critic_steps == 0:
+        yield Turn(1, parts, "d_")
+        if (step + 1) % self.critic_steps == 0:
             with frozen(self.discriminator):
                 parts = self._generator_parts(pixels, condition, target, mask[order])
-                for_generator.zero_grad()
-                self.manual_backward(torch.stack(list(parts.values())).sum())
-                for_generator.step()
-            self.note("train", parts)
+            yield Turn(0, parts)
+
+    def end_of_step(self, step: int) -> None:
+        """Move the rates with each step of the generator."""
+        if (step + 1) % self.critic_steps == 0:
             schedules: Any = self.lr_schedulers()
             for schedule in schedules:
                 schedule.step()
-        return {"loss": torch.stack([part.detach() for part in parts.values()]).sum()}  # for whoever watches for NaN
 
     def _condition(self, emotions: Tensor, dataset: Tensor | None) -> Tensor:
         """What the generator is told (N, K + n): emotions (N, K) and, of several datasets, the one-hot mask (N, n)."""
@@ -201,7 +197,8 @@ class StarGAN(EmotionGenerator):
         if self.trainer.max_steps > 0:  # Lightning counts the steps of both
             steps = self.trainer.max_steps // (self.critic_steps + 1)
         else:
-            steps = max(1, int(self.trainer.estimated_stepping_batches) // self.critic_steps)
+            batches = int(self.trainer.estimated_stepping_batches)
+            steps = max(1, batches // (self.micro_batches * self.critic_steps))
         half = steps // 2
         schedules = [
             torch.optim.lr_scheduler.LambdaLR(

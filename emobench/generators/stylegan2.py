@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from emobench.errors import SizeError, WeightsError
 from emobench.generators.generator import EmotionGenerator, frozen
+from emobench.generators.turns import Turn
 from emobench.nn.ada import AdaptiveAugment
 from emobench.nn.network_files import Network, read_network
 from emobench.nn.noise import Noise
@@ -143,27 +144,20 @@ class StyleGAN2(EmotionGenerator):
 
     # Fit
 
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def turns(self, batch: Mapping[str, Tensor], step: int) -> Iterator[Turn]:
         """A step of the generator, and one of the discriminator."""
         pixels, emotions = self.pixels(batch["image"]), batch["emotions"]
-        optimizers: Any = self.optimizers()
-        for_generator, for_discriminator = optimizers
         asked = emotions[torch.randperm(len(emotions), device=emotions.device)]
         with frozen(self.discriminator):
-            parts = self._generator_parts(asked, batch_idx)
-            self._step(for_generator, parts)
-        self.note("train", parts)
+            parts = self._generator_parts(asked, step)
+        yield Turn(0, parts)
         with frozen(self.generator):
-            parts = self._discriminator_parts(pixels, emotions, asked, batch_idx)
-            self._step(for_discriminator, parts)
-        self.augment.adjust()
-        self.note("train", {f"d_{name}": value for name, value in parts.items()})
-        return {"loss": torch.stack([part.detach() for part in parts.values()]).sum()}  # for whoever watches for NaN
+            parts = self._discriminator_parts(pixels, emotions, asked, step)
+        yield Turn(1, parts, "d_")
 
-    def _step(self, optimizer: Any, parts: Mapping[str, Tensor]) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(torch.stack(list(parts.values())).sum())
-        optimizer.step()
+    def end_of_step(self, step: int) -> None:
+        """Move the probability of the augmentation."""
+        self.augment.adjust()
 
     def _noise(self, n: int) -> Tensor:
         return torch.randn(n, self.generator.z_dim, device=self.device)

@@ -41,6 +41,8 @@ class AdaptiveAugment(nn.Module):
         start: the first p, 0 to 1.
     """
 
+    of_all_processes = True  # see `emobench.nn.running`: its state counts the images of all of them
+
     p: Tensor
     seen: Tensor
     calls: Tensor
@@ -72,10 +74,7 @@ class AdaptiveAugment(nn.Module):
 
     @torch.no_grad()
     def observe(self, scores: Tensor) -> None:
-        """Count the discriminator's outputs (N,) for real images, those of all processes.
-
-        Together at once: DDP hands the first one's buffers to the others before each step.
-        """
+        """Count the discriminator's outputs (N,) for real images, those of all processes."""
         if self.target is None:
             return
         counted = torch.stack([scores.float().sign().sum(), self.seen.new_tensor(scores.numel())])

@@ -46,6 +46,7 @@ class Number(NamedTuple):
     track: str
     model: str
     variant: str
+    trainer: str  # the suite's name of it; "": the suite has one alone
     seed: int | None  # None: the aggregate over seeds
     metric: str
     emotion: str  # "": the whole, "macro": the mean over emotions
@@ -91,6 +92,11 @@ class Entry:
     shares: NDArray[np.floating] | None = None
     units: tuple[int, str] = (0, "faces")
     without: dict[Key, str] = field(default_factory=dict)
+
+    @property
+    def trainer(self) -> str:
+        """The suite's name of the trainer that it was fitted with; "": the suite has one alone, or nothing was."""
+        return "" if self.control and not any(cell.control for cell in self.cells) else self.cells[0].trainer
 
     @property
     def control(self) -> bool:
@@ -195,7 +201,7 @@ class Board:
         were not chosen."""
         found = [number for section in self.sections for entry in section.entries for number in entry.missing]
         found += [_nowhere(self.suite, cell) for cell in self.unplaced]
-        kept = {(n.dataset, n.size, n.model, n.variant, n.seed): n for n in found if not _ended(n)}
+        kept = {(n.dataset, n.size, n.model, n.variant, n.trainer, n.seed): n for n in found if not _ended(n)}
         return list(kept.values())
 
     @property
@@ -223,7 +229,7 @@ def _nowhere(suite: str, cell: StoredCell) -> Number:
     """A cell that no section shows, and why."""
     why = f"{cell.state}: {cell.reason}" if cell.reason and cell.state == "failed" else None
     reason = why or f"not usable: no track {', '.join(tracks_of(cell))!r} is known here"
-    place = (suite, cell.dataset, cell.size, cell.track, cell.model, cell.variant, cell.seed)
+    place = (suite, cell.dataset, cell.size, cell.track, cell.model, cell.variant, cell.trainer, cell.seed)
     return Number(*place, "", "", None, None, None, None, reason, "", "", PROTOCOL, "")
 
 
@@ -434,7 +440,8 @@ def measured_cell(track: Track, cell: StoredCell, record: Record, folder: Path) 
 def base_number(section: Section, cell: StoredCell, suite: str, seed: int | None, flags: Iterable[str]) -> Number:
     """A number of a row with everything but the number."""
     protocol = PROTOCOL if cell.record is None else cell.record.protocol
-    place = (suite, cell.dataset, cell.size, section.track.name, cell.model, cell.variant, seed)
+    row = (cell.model, cell.variant, cell.trainer)
+    place = (suite, cell.dataset, cell.size, section.track.name, *row, seed)
     return Number(*place, "", "", None, None, None, None, None, "", "", protocol, ";".join(flags))
 
 
@@ -667,7 +674,7 @@ def _control(section: Section, control: ControlRow, suite: str) -> None:
     if control.trained:
         return
     cell = section.usable[0]
-    base = base_number(section, cell, suite, None, [])._replace(model=control.name, variant="")
+    base = base_number(section, cell, suite, None, [])._replace(model=control.name, variant="", trainer="")
     entry = Entry(control.name, [cell])
     numbers = [number for of in control.estimates for number in resampled([of], base, trained=False)]
     numbers += whole_samples([control.values], base, trained=False)

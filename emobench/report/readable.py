@@ -53,5 +53,5 @@ def significant(value: float) -> str:
 
 def gap(pair: Comparison) -> str:
     if pair.low is None or pair.high is None:
-        return f"{pair.difference:.3f} (no interval: too few faces to resample)"
-    return f"{pair.difference:.3f} ({signed(pair.low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{signed(pair.high)})"
+        return f"{signed(pair.difference)} (no interval: too few faces to resample)"
+    return f"{signed(pair.difference)} ({signed(pair.low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{signed(pair.high)})"

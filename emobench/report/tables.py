@@ -32,6 +32,7 @@ from emobench.report.page import (
     joined,
 )
 from emobench.report.spread import Held, few_seeds, held, moved
+from emobench.report.trainers import first_trainer, trainers
 from emobench.runner.choice import NOT_CHOSEN, READ_EARLIER, Choice, Setting, is_candidate
 from emobench.runner.record import Card, Record
 from emobench.suite.keys import PROTOCOL
@@ -264,7 +265,8 @@ def _state(board: Board) -> list[Block]:
 
 
 def _row_name(number: Number) -> str:
-    return number.variant if number.variant and not number.model.startswith("control:") else number.model
+    name = number.variant if number.variant and not number.model.startswith("control:") else number.model
+    return f"{name} (trainer {number.trainer})" if number.trainer else name
 
 
 def _overviews(shown: Sequence[Section]) -> list[Block]:
@@ -313,6 +315,7 @@ def _section(section: Section, pictures: Pictures, panels: set[tuple[str, ...]])
         blocks.append(Bullets(list(_notes(section, machines))))
     for choice in section.choices:
         blocks += _settings(section, choice)
+    blocks += trainers(section)
     if section.usable:
         blocks += _by_emotion(section)
         blocks += _guided(section)
@@ -331,7 +334,9 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     others = [column for column in columns if column not in first]
     header: list[Text] = [(_rank_heading(section, ranking),) for ranking in rankings]
     beside: Text | None = ("another training",) if spreads else None
-    header += [("model",), *_beside([(column.heading,) for column in first], beside), ("flags",)]
+    by = any(entry.trainer for entry in section.every)
+    trainer: list[Text] = [("trainer",)] if by else []
+    header += [("model",), *trainer, *_beside([(column.heading,) for column in first], beside), ("flags",)]
     also: list[Text] = [("model",), *((column.heading,) for column in others)]
     also += [(each,) for each in (*_COSTS.values(), "faces/s", "of the recipe", "seeds", "hardware")]
     rows: list[list[Text]] = []
@@ -341,25 +346,27 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
             continue
         ranks: list[Text] = [(Rank(entry.ranks.get(each.name), each.name in section.order_only),) for each in rankings]
         name: Text = (Name(entry.name),)
+        trainer = [(Name(entry.trainer),)] if by else []
         if entry.seeds:
             flags = ", ".join(flag for flag in entry.flags if flag != "stale")  # a footnote says that
             cells = [_cell(section, entry, column) for column in first]
-            rows.append([*ranks, name, *_beside(cells, spreads.get(entry.name)), (flags,)])
+            rows.append([*ranks, name, *trainer, *_beside(cells, spreads.get(entry.name)), (flags,)])
             cells = [_cell(section, entry, column) for column in others]
             further.append([name, *cells, *_costs(entry, machines)])
         else:
             reason: Text = (Score(next(iter(entry.numbers.values()), None)),)
             empty: list[Text] = [("n/a",)] * (len(first) - 1 + bool(spreads))
-            rows.append([*ranks, name, reason, *empty, (f"0 of {len(entry.cells)} seeds",)])
+            rows.append([*ranks, name, *trainer, reason, *empty, (f"0 of {len(entry.cells)} seeds",)])
     for control in section.controls:
         if any(column.key in control.numbers for column in columns) and control.name != "control:majority":
             name = (Name(control.name),)
+            trainer = [(Name(control.trainer),)] if by else []
             cells = [_cell(section, control, column) for column in first]
-            rows.append([*[("",)] * len(rankings), name, *_beside(cells, ("",) if spreads else None), ("",)])
+            rows.append([*[("",)] * len(rankings), name, *trainer, *_beside(cells, ("",) if spreads else None), ("",)])
             if any(column.key in control.numbers for column in others):
                 cells = [_cell(section, control, column) for column in others]
                 further.append([name, *cells, *[("",)] * (len(also) - 1 - len(cells))])
-    blocks: list[Block] = [Table(header, rows, left=(len(rankings), -1))]
+    blocks: list[Block] = [Table(header, rows, left=(*range(len(rankings), len(rankings) + 1 + by), -1))]
     if further:
         blocks += [Paragraph(("All else that was measured, and what each model cost:",)), Table(also, further, (0, -1))]
     return blocks
@@ -753,6 +760,7 @@ def _outcome(section: Section, check: Check) -> Text:
 def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block]:
     """Who judges, and how well each judge reads real test faces."""
     rows: list[list[Text]] = []
+    by = first_trainer(section)
     confusions = section.track.panel_confusions(section.data[0])
     for judge, confusion in zip(judges, confusions, strict=True):
         recall = np.diagonal(confusion)
@@ -767,6 +775,7 @@ def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block
         ", weights ",
         Code(reader.sha256[:12]),
         ".",
+        *((" All of them were fitted with the suite's first trainer, ", Name(by), ".") if by else ()),
     )
     blocks: list[Block] = [Table([(each,) for each in header], rows, left=(0, 3, 4, 6)), Paragraph(said)]
     return blocks

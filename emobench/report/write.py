@@ -21,6 +21,7 @@ from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
 from emobench.report.memory import Memory
 from emobench.report.tables import Pictures, page
+from emobench.report.trainers import plain
 from emobench.report.written import stamp
 from emobench.runner.choice import RECOGNITION
 from emobench.runner.record import Card
@@ -244,6 +245,7 @@ def _cells(number: Number) -> list[str]:
 
 def _json(board: Board) -> dict[str, Any]:
     """What metrics.csv does not hold: ranks, comparisons and the outcomes of the controls."""
+    trainers = [_place(section) | each for section in board.sections for each in plain(section)]
     return {
         "schema_version": SCHEMA_VERSION,
         "protocol": PROTOCOL,
@@ -254,6 +256,7 @@ def _json(board: Board) -> dict[str, Any]:
         "settings": [setting for section in board.sections for setting in _settings(section)],
         "ranks": [rank for section in board.sections for rank in _ranks(section)],
         "comparisons": [pair for section in board.sections for pair in _comparisons(section)],
+        **({"trainers": trainers} if trainers else {}),
         "controls": [
             asdict(check) | _place(section) | {"passed": check.passed}
             for section in board.sections

@@ -51,6 +51,8 @@ def read_board(folder: Path) -> pd.DataFrame:
         board = pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(integers, "Int64"))
         if lacking := {"model", "metric", "reason", *missing} - set(board.columns):
             raise ValueError(f"no column {', '.join(sorted(lacking))}")
+        if "trainer" not in board:  # of an older emobench, whose suites had one
+            board.insert(list(board.columns).index("model") + 1, "trainer", "")
         return board
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such board; `emobench bench` writes it") from None

@@ -37,7 +37,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class Reproducible(pl.Callback):
-    """All randomness of a step follows from (seed, epoch, step, rank): a resumed fit repeats an uninterrupted one."""
+    """All randomness of a batch follows from (seed, epoch, its number): a resumed fit repeats an uninterrupted one.
+
+    Its number is that among the batches of all processes, as `TrainBatches` counts them: the same faces have the same
+    random numbers whichever process sees them.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -45,8 +49,44 @@ class Reproducible(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        entropy = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        number = batch_idx * trainer.world_size + trainer.global_rank
+        entropy = (self.seed, trainer.current_epoch, number, 0)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+
+
+class Statistics(pl.Callback):
+    """Running statistics move once a step, with the mean of its micro-batches, those of all processes.
+
+    DDP would take those of the first process, and one that accumulates would move them with each micro-batch.
+
+    Args:
+        together: micro-batches of this process that make a step, each of which Lightning takes by itself.
+    """
+
+    def __init__(self, together: int) -> None:
+        self.together = together
+        self.running: Any = None  # see `EmotionModel.running`
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.together == 1 and trainer.world_size == 1:
+            return
+        model: Any = pl_module
+        if self.running is None:
+            self.running = model.running()
+        else:
+            self.running.put(self.running.start)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.running is None:
+            return
+        self.running.count()
+        if (batch_idx + 1) % self.together == 0 or trainer.is_last_batch:
+            self.running.settle(trainer.world_size)
+            self.running = None
 
 
 class Guard(pl.Callback):
@@ -121,7 +161,8 @@ class Stopwatch(pl.Callback):
     ) -> None:
         faces = len(batch["image"]) * trainer.world_size
         self.faces += faces
-        if (batch_idx + 1) % getattr(pl_module, "batches_a_step", 1) == 0:
+        step = batch_idx // getattr(pl_module, "micro_batches", 1)
+        if (step + 1) % getattr(pl_module, "batches_a_step", 1) == 0:
             self.seen += faces
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -268,10 +309,20 @@ def best_epoch(checkpoints: Path, monitor: str) -> ModelCheckpoint:
     )
 
 
+class BetweenSteps(InPlace):
+    """Saved where no gradients are waiting for further micro-batches: no checkpoint holds them."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % getattr(pl_module, "micro_batches", 1) == 0:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
 def within_epochs(checkpoints: Path) -> ModelCheckpoint:
     """The newest checkpoint within an epoch that takes long."""
     every = timedelta(minutes=CHECKPOINT_MINUTES)
-    return InPlace(checkpoints, "within-{step}", monitor="step", mode="max", train_time_interval=every)
+    return BetweenSteps(checkpoints, "within-{step}", monitor="step", mode="max", train_time_interval=every)
 
 
 def newest_whole(checkpoints: Path) -> Path | None:

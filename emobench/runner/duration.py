@@ -32,7 +32,7 @@ def alike(fit: dict[str, Any], threads: int) -> str:
     """What two fits have in common that should take the same time."""
     fit = in_todays_form(fit)
     data = {name: value for name, value in fit["data"].items() if name != "fingerprint"}
-    same = {name: fit[name] for name in ("model", "arguments", "recipe", "trainer")}
+    same = {name: fit.get(name) for name in ("model", "arguments", "recipe", "trainer", "apart")}
     return key(same | {"data": data, "threads": threads})
 
 

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save_file
 
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
@@ -32,6 +33,7 @@ from emobench.runner.callbacks import (
     Patience,
     Progress,
     Reproducible,
+    Statistics,
     Stopwatch,
     best_epoch,
     newest_whole,
@@ -42,6 +44,7 @@ from emobench.runner.record import Fit, FitCost, Record, Validation, Weights
 from emobench.runner.reuse import made_with
 from emobench.runner.store import JUDGE, Store, sha256_of
 from emobench.suite.cell import Cell
+from emobench.suite.keys import processes
 
 MADE_WITH = "made_with.json"  # beside checkpoints: SHA-256 of the networks that the fit was handed
 
@@ -72,11 +75,18 @@ def fit(
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=workers, permuted=cell.fit["permuted"])
     model = build_model(cell, store)
+    model.micro_batches = cell.trainer.get("accumulate_grad_batches", 1)
     if isinstance(model, EmotionClassifier) and isinstance(data, EmotionDataModule) and recipe.class_weights:
         model.class_weights.copy_(torch.from_numpy(data.class_weights()))
     best = None if recipe.monitor is None else best_epoch(checkpoints, recipe.monitor)
     stopwatch, history = Stopwatch(), History(folder / "history.csv")
-    callbacks: list[pl.Callback] = [Reproducible(cell.seed), Guard(), stopwatch, Progress(folder / "progress.json")]
+    callbacks: list[pl.Callback] = [
+        Reproducible(cell.seed),
+        Statistics(model.micro_batches if model.automatic_optimization else 1),
+        Guard(),
+        stopwatch,
+        Progress(folder / "progress.json"),
+    ]
     if recipe.patience is not None and best is not None and best.monitor is not None:
         callbacks.append(Patience(best.monitor, mode=best.mode, patience=recipe.patience, check_finite=True))
     if recipe.ema is not None:
@@ -106,7 +116,7 @@ def fit(
         params=parameters_of(model),
         fit_seconds=stopwatch.seconds,
         fit_faces_per_s=stopwatch.faces / stopwatch.seconds,
-        peak_memory_gb=_peak_memory_gb(),
+        peak_memory_gb=_peak_memory_gb(trainer.strategy.root_device.type),
         steps=trainer.global_step // _turns(model),
         epochs=len(history.rows),
         recipe_share=1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
@@ -121,7 +131,7 @@ def fit(
             cost=cost,
             validation=validation,
             versions=versions(),
-            hardware=hardware(),
+            hardware=hardware(trainer.strategy.root_device.type),
             weights=Weights(sha256=sha256_of(weights), judge=judge),
         )
         record_of(cell, "done", fit=made, made_with=networks).write(attempt.folder / "fit.json")
@@ -198,8 +208,14 @@ def _trainer(
 ) -> pl.Trainer:
     """Lightning's trainer with the suite's options."""
     options = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer}
-    if not model.automatic_optimization and options.get("devices", 1) != 1:
-        options.setdefault("strategy", "ddp_find_unused_parameters_true")  # a step of one network leaves the others
+    if processes(cell.trainer) != 1:
+        # A step of one network leaves the others; `Statistics` sees to the buffers.
+        unused = isinstance(model, EmotionGenerator) or str(options.get("strategy", "")).endswith("_true")
+        options["strategy"] = DDPStrategy(find_unused_parameters=unused, broadcast_buffers=False)
+    if not model.automatic_optimization:  # Lightning's own loop does these; here the model does
+        options.pop("accumulate_grad_batches", None)
+        clip, algorithm = options.pop("gradient_clip_val", None), options.pop("gradient_clip_algorithm", None)
+        model.clip = (clip, algorithm) if clip else None
     return pl.Trainer(
         **options,
         max_epochs=-1 if recipe.epochs is None else recipe.epochs,
@@ -237,8 +253,8 @@ def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> fl
     return steps * data.faces_per_epoch(recipe) / batches
 
 
-def _peak_memory_gb() -> float:
-    """Peak memory of this process in GiB: of the GPU where there is one, else resident."""
-    if torch.cuda.is_available():
+def _peak_memory_gb(device: str) -> float:
+    """Peak memory of this process in GiB: of the GPU where the work is done there, else resident."""
+    if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -80,11 +80,19 @@ class Machines:
         return cls(cores(), gpus, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30)
 
 
-def hardware() -> Hardware:
-    """The machine as results name it, and with how many threads this process computes now."""
+def hardware(device: str | None = None) -> Hardware:
+    """The machine as results name it, and with how many threads this process computes now.
+
+    Args:
+        device: the kind of device that does the work, such as "cpu", which it may do beside a GPU; None: the GPU where
+            there is one.
+    """
     import torch
 
-    return _machine().model_copy(update={"threads": torch.get_num_threads()})
+    machine = _machine()
+    if device == "cpu":
+        machine = machine.model_copy(update={"device": "cpu", "gpu": None})
+    return machine.model_copy(update={"threads": torch.get_num_threads()})
 
 
 @functools.cache

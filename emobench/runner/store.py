@@ -238,6 +238,7 @@ class StoredCell:
     share: float | None = None  # of its recipe; of one that trains nothing, the least of the networks that it needs
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
     part: int | None = None  # of a cross-validation: which one its fit is without; another cell pools their answers
+    trainer: str = ""  # the suite's name of the trainer that it was fitted with, where it has several
 
 
 _WRITE_AGAIN = "Run the suite again: `emobench bench` writes this file anew, and what is done stays done."
@@ -523,6 +524,7 @@ class _Row(BaseModel):
     skipped: str | None = None
     setting_of: str = ""
     part: int | None = None
+    trainer: str = ""
 
 
 class _Keys(BaseModel):

@@ -259,7 +259,8 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
     for skipped in plan.skipped:
         empty = {"variant": "", "seed": 0, "track": "recognition", "control": None, "fit_key": "", "eval_key": ""}
         row = {"row": skipped.row, "model": skipped.model, "dataset": skipped.dataset, "size": skipped.size}
-        rows.append({**row, **empty, "skipped": skipped.reason})
+        by = {"trainer": skipped.trained_by} if skipped.trained_by else {}
+        rows.append({**row, **empty, **by, "skipped": skipped.reason})
     return rows
 
 

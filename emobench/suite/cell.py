@@ -34,16 +34,18 @@ class Cell:
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
     part: int | None = None  # of a cross-validation, from 0: which one this fit is without
     small: dict[str, Any] | None = None  # the recipe for small faces, where its share is counted against that
+    trained_by: str = ""  # the suite's name of the trainer, where it has several; its row's name may end with it
 
     def fields(self) -> dict[str, Any]:
         """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths.
 
-        Nor that it is one of several settings, which is the suite's matter: a row written by hand may share its record.
+        Nor that it is one of several settings, or which trainer it is of, which are the suite's matter: a row written
+        by hand may share its record.
         """
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("fit", "evaluation", "files", "setting_of", "part", "small")
+            if field.name not in ("fit", "evaluation", "files", "setting_of", "part", "small", "trained_by")
         }
 
     @functools.cached_property
@@ -76,7 +78,8 @@ class Cell:
 
     def entry(self) -> dict[str, Any]:
         """The cell as a row of `suite.json`."""
-        variant = "" if self.row == self.model else self.row
+        row = without_trainer(self.row, self.trained_by)
+        variant = "" if row == self.model else row
         if self.control is not None:
             variant = self.model
         return {
@@ -92,7 +95,13 @@ class Cell:
             "eval_key": self.eval_key,
             **({"setting_of": self.setting_of} if self.setting_of else {}),
             **({} if self.part is None else {"part": self.part}),
+            **({"trainer": self.trained_by} if self.trained_by else {}),
         }
+
+
+def without_trainer(row: str, trainer: str) -> str:
+    """What a row is called under the suite's first trainer; under a further one, `resnet18@amp`."""
+    return row.removesuffix(f"@{trainer}") if trainer else row
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,7 @@ class Skipped:
     dataset: str
     size: int
     reason: str
+    trained_by: str = ""  # as of a cell
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from emobench.emotions import EMOTIONS
 from emobench.errors import DatasetError, SizeError, SuiteError, WeightsError
 from emobench.suite import plugins
 from emobench.suite.catalog import SMALL_FACES, SMALL_SIDE, files_of_metrics, tracks_of
-from emobench.suite.cell import Cell, Plan, Skipped
+from emobench.suite.cell import Cell, Plan, Skipped, without_trainer
 from emobench.suite.file import Suite
 from emobench.suite.firewall import EvaluationFiles, Networks, check_firewall, check_panel, evaluation_files, panel_of
 from emobench.suite.keys import (
     PROTOCOL,
+    apart,
     contents_of_files,
     key,
     listings_of_code,
@@ -31,7 +32,9 @@ from emobench.suite.keys import (
 from emobench.suite.rows import (
     DataRow,
     ModelRow,
+    check_by_hand,
     check_cross_validated,
+    check_devices,
     data_row,
     datasets_of,
     evaluation_size,
@@ -39,9 +42,9 @@ from emobench.suite.rows import (
     model_row,
     parts_of,
     passed_over,
-    trainer_options,
 )
 from emobench.suite.settings import check_chosen_among, check_nobody_uses, check_places, settings
+from emobench.suite.trainers import Trainer, by_trainer, trainers_of
 
 
 def expand(suite: Suite, data_root: Path) -> Plan:
@@ -52,32 +55,40 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     """
     where = f"suite {suite.name}"
     check_places(where, suite)
-    trainer = {"precision": "32-true", "devices": 1, **trainer_options(f"{where}, [trainer]", suite.trainer)}
+    trainers = trainers_of(where, suite.trainer)
     tables = datasets_of(suite, data_root)
-    rows = _model_rows(where, suite, list(tables))
+    rows = _model_rows(where, suite, list(tables), trainers)
     plan = Plan(suite.name, [], [], [], {}, {})
     files = EvaluationFiles({}, {})
     if any(row.generates for row in rows):
         named = {row.row for row in rows}
         unnamed = [name for name in dict.fromkeys(panel_of(suite)) if name not in named]
-        first = {"seeds": suite.seeds[:1]}  # a panel is of the first seed
-        rows += [model_row(where, name, first, suite, list(tables)) for name in unnamed]
+        further = [row.row for row in rows if row.row != without_trainer(row.row, row.trained_by)]
+        for name in panel_of(suite):
+            if name in further or (name in unnamed and name in suite.model):
+                raise SuiteError(
+                    f"{where}: panel and reader are of the suite's first trainer, {trainers[0].name}, and {name} is "
+                    f"not run with it. Name another row, or let this one be run with {trainers[0].name} too"
+                )
+        first = {"seeds": suite.seeds[:1]}  # a panel is of the first seed and the first trainer
+        judges = [model_row(where, name, first, suite, list(tables), ()) for name in unnamed]
+        rows += by_trainer(where, judges, trainers[:1])
         check_panel(where, suite, rows)
         files = evaluation_files(where, suite, plan.listings)
     rows = sorted(in_order_of_needs(rows), key=lambda row: row.generates)  # judges come before those they judge
     if any(row.generates for row in rows):
         sizes = [evaluation_size(where, name, table) for name, table in tables.items()]
-        check_firewall(where, suite, Networks(rows, lambda row: _settings(row, trainer), sizes))
+        check_firewall(where, suite, Networks(rows, _settings, sizes))
     for row in rows:
         plan.listings.update(listings_of_files(row.cls, row.arguments))
-    builder = _Builder(where, suite, rows, trainer, files)
+    builder = _Builder(where, suite, rows, files)
     plan.data_notes.update({name: notes for name, notes in passed_over(suite, data_root).items() if notes})
     for data_name, table in tables.items():
         data = _usable_data(where, data_name, table, data_root, named=data_name in suite.data)
         mine = [row for row in rows if row.train_on is None and (row.on is None or data_name in row.on)]
         if isinstance(data, str):
             size = table.get("size", 0)
-            plan.skipped.extend(Skipped(row.row, row.model, data_name, size, data) for row in mine)
+            plan.skipped.extend(_skipped(row, data_name, size, data) for row in mine)
             continue
         plan.faces[data_name] = data.module.counts()["train"]
         plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
@@ -91,7 +102,7 @@ def expand(suite: Suite, data_root: Path) -> Plan:
             if reason is None:
                 usable.append(row)
             else:
-                plan.skipped.append(Skipped(row.row, row.model, data_name, data.module.size, reason))
+                plan.skipped.append(_skipped(row, data_name, data.module.size, reason))
         if data.module.pooled:
             check_cross_validated(where, data, mine)
             parts = parts_of(where, data_name, table, data_root)
@@ -111,12 +122,16 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     return plan
 
 
-def _model_rows(where: str, suite: Suite, datasets: list[str]) -> list[ModelRow]:
-    """The rows that a suite's model tables name, each setting of a sweep one of its own."""
+def _skipped(row: ModelRow, dataset: str, size: int, reason: str) -> Skipped:
+    return Skipped(row.row, row.model, dataset, size, reason, row.trained_by)
+
+
+def _model_rows(where: str, suite: Suite, datasets: list[str], trainers: Sequence[Trainer]) -> list[ModelRow]:
+    """The rows that a suite's model tables name, each setting of a sweep, under each trainer, one of its own."""
     rows: list[ModelRow] = []
     for name, table in suite.model.items():
         for row_name, setting in settings(where, name, table).items():
-            row = model_row(where, row_name, setting, suite, datasets)
+            row = model_row(where, row_name, setting, suite, datasets, [each.name for each in trainers])
             if row_name != name:
                 row = dataclasses.replace(row, setting_of=name)
                 check_chosen_among(where, row)
@@ -124,6 +139,10 @@ def _model_rows(where: str, suite: Suite, datasets: list[str]) -> list[ModelRow]
                 raise SuiteError(f"{where}: two rows would both be called {row_name}; rename one of them")
             rows.append(row)
     check_nobody_uses(where, suite, rows)
+    rows = by_trainer(where, rows, trainers)
+    for row in rows:
+        if row.recipe is not None:
+            check_devices(f"{where}, trainer {row.trained_by}".rstrip() + f" of [model.{row.row}]", row.trainer)
     return rows
 
 
@@ -193,10 +212,8 @@ class _Seedless:
 class _Builder:
     """Makes the cells of a suite, dataset by dataset; remembers them for those that need them."""
 
-    def __init__(
-        self, where: str, suite: Suite, rows: list[ModelRow], trainer: dict[str, Any], files: EvaluationFiles
-    ) -> None:
-        self.where, self.suite, self.trainer, self.files = where, suite, trainer, files
+    def __init__(self, where: str, suite: Suite, rows: list[ModelRow], files: EvaluationFiles) -> None:
+        self.where, self.suite, self.files = where, suite, files
         self.rows = {row.row: row for row in rows}
         self.contents = {row.row: contents_of_files(row.cls, row.arguments) for row in rows}
         self.made: dict[tuple[str, str, int], Cell] = {}  # (dataset, row, seed)
@@ -264,7 +281,7 @@ class _Builder:
         lacking = [name for name in names if name not in self.data]
         if lacking:
             reason = f"is trained on {', '.join(names)} together, and {', '.join(lacking)} cannot be used here"
-            plan.skipped.extend(Skipped(row.row, row.model, name, 0, reason) for name in names)
+            plan.skipped.extend(_skipped(row, name, 0, reason) for name in names)
             return []
         parts = [self.data[name] for name in names]
         if len({part.module.size for part in parts}) > 1:
@@ -273,7 +290,7 @@ class _Builder:
         reasons = [_unusable(self.where, row, part, plan.downloads) for part in parts]
         if any(reasons):
             reason = "; ".join(dict.fromkeys(filter(None, reasons)))
-            plan.skipped.extend(Skipped(row.row, row.model, part.name, part.module.size, reason) for part in parts)
+            plan.skipped.extend(_skipped(row, part.name, part.module.size, reason) for part in parts)
             return []
         return [
             self._cell(row, part, seed, self._needs(row, part.name, seed), parts=parts)
@@ -337,6 +354,7 @@ class _Builder:
             datasets=shared.datasets,
             setting_of="" if control else row.setting_of,
             small=shared.small,
+            trained_by=row.trained_by,
         )
         return self._judged(cell) if row.generates else cell
 
@@ -360,13 +378,13 @@ class _Builder:
         entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
         code = fit_code(root_of(row.cls), [root_of(part.cls) for part in sources], bool(parts))
         return _Seedless(
-            fit={**_settings(row, self.trainer), "data": entry if parts else _data_entry(data)},
+            fit={**_settings(row), "data": entry if parts else _data_entry(data)},
             code={"digest": code},
             measured=self._measured(row),
             track=next(iter(tracks_of(row.cls)), ""),
             emotions=emotions,
             parameters=self._parameters(row, data, emotions, datasets),
-            trainer={**self.trainer, **row.trainer},
+            trainer=row.trainer,
             sources=plugins.sources(row.cls, *(part.cls for part in sources)),
             datasets=datasets,
             small=None if row.small is None else plain(row.small),
@@ -414,18 +432,23 @@ class _Builder:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             where = f"{self.where}, [model.{row.row}]"
             raise SuiteError(f"{where}: its network cannot be built ({reason}). Change its arguments") from error
-        return 0 if row.recipe is None else parameters_of(network)
+        if row.recipe is None:
+            return 0
+        check_by_hand(f"{self.where}, [model.{row.row}]", network, row.trainer)
+        return parameters_of(network)
 
 
-def _settings(row: ModelRow, trainer: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(row: ModelRow) -> dict[str, Any]:
     """All that a row's network is fitted with, but for data, seed and needs, as its key holds it."""
     from emobench.suite.catalog import plain
 
-    options = plain({**trainer, **row.trainer})
+    options = plain(row.trainer)
+    measured = apart(options) if row.trained_by else {}
     return {
         "model": row.cls.name,
         "arguments": plain(row.arguments),
         **with_global_batch(plain(row.recipe), options),
+        **({"apart": measured} if measured else {}),
     }
 
 
@@ -442,8 +465,9 @@ def _data_entry(data: DataRow) -> dict[str, Any]:
 
 
 def _cheapest(rows: Sequence[ModelRow], data: DataRow) -> ModelRow | None:
-    """The row whose network is trained on permuted labels, as a control."""
+    """The row whose network is trained on permuted labels, as a control: one of the suite's first trainer, if any."""
     trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
+    trained = [row for row in trained if row.row == without_trainer(row.row, row.trained_by)] or trained
     by_hand = [row for row in trained if not row.setting_of]  # a setting may be one that learns nothing at all
     return min(by_hand or trained, key=lambda row: _training_cost(row, data), default=None)
 

@@ -74,6 +74,15 @@ def with_global_batch(recipe: Mapping[str, Any] | None, trainer: Mapping[str, An
     return {"recipe": recipe, "trainer": {name: value for name, value in trainer.items() if name not in without}}
 
 
+def apart(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that change no number of a fit but its costs, where they are not the usual ones.
+
+    A key holds them where trainers are compared: each is measured by itself then, and none is taken for another.
+    """
+    usual = {"devices": 1, "num_nodes": 1, "accelerator": "auto"}
+    return {name: trainer[name] for name, value in usual.items() if trainer.get(name, value) != value}
+
+
 def batch_of_one(fit: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Faces a step and process of a fit, from what its key is made of and the options of its trainer."""
     batch: int = fit["recipe"]["batch"]

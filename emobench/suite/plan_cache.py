@@ -38,6 +38,7 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
     """
     made_of = {
         "suite": suite.model_dump(exclude={"name", "file", "overrides"}),  # two boards may share a plan
+        "trainers": list(suite.trainer),  # in their order, since judges come of the first
         "code": package_digest(),
         "libraries": [importlib.metadata.version(library) for library in _LIBRARIES],
         "plugins": [os.environ.get(plugins.VARIABLE), *plugins.stamps()],

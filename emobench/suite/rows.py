@@ -18,6 +18,7 @@ from emobench.data.readers.labels import Meaning
 from emobench.data.readers.tree import visible
 from emobench.errors import DatasetMissing, SuiteError, unknown
 from emobench.suite.file import Suite
+from emobench.suite.keys import processes
 from emobench.suite.plugins import is_reference
 
 # Options of Lightning's Trainer that emobench sets itself, and who to ask instead.
@@ -44,6 +45,10 @@ _POSITIVE = (
 )  # fmt: skip
 
 
+# Lightning's strategies with which several processes are held to the numbers of one that accumulates their batches.
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+
 @dataclass
 class ModelRow:
     """A row of the suite's model table, checked but for what depends on the dataset."""
@@ -54,13 +59,15 @@ class ModelRow:
     arguments: dict[str, Any]
     recipe: Any
     needs: dict[str, list[str]]
-    trainer: dict[str, Any]  # where it differs from the suite's
+    trainer: dict[str, Any]  # options of its own; then all that it is fitted with (see `by_trainer`)
     optional: bool
     on: list[str] | None  # datasets that it is run on; None: all
     train_on: list[str] | None  # datasets that one fit sees together, and on each of which it is evaluated
     seeds: list[int]  # of the suite's
     small: Any = None  # the recipe for small faces, where the row takes that
     setting_of: str = ""  # the row whose settings are swept, where it is one of them
+    trainers: list[str] | None = None  # names of the suite's trainers that it is fitted with; None: all
+    trained_by: str = ""  # which of them this is; "": the suite's only one
 
     @property
     def generates(self) -> bool:
@@ -95,6 +102,48 @@ def trainer_options(where: str, options: Mapping[str, Any], *, selects: bool = T
         if selects or (option, options[option]) != ("limit_val_batches", 0):
             _check_option(where, option, options[option], hints[option])
     return dict(options)
+
+
+def check_devices(where: str, options: Mapping[str, Any]) -> None:
+    """What several devices do together gives the numbers of one that accumulates the same micro-batches.
+
+    Raises:
+        SuiteError: an option with which nothing shows that it does; says why.
+    """
+    strategy = str(options.get("strategy", "auto"))
+    remedy = 'Leave strategy out, or set it to "ddp"'
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
+        raise SuiteError(
+            f"{where}: strategy = {strategy!r} starts processes of its own, and emobench starts one a device. {remedy}"
+        )
+    if strategy not in _STRATEGIES and not (strategy == "single_device" and processes(options) == 1):
+        raise SuiteError(
+            f"{where}: strategy = {strategy!r} is no copy of the whole network on each device. Only for such copies "
+            "(DDP) is it tested that losses and weights are those of one process that accumulates the same "
+            f"micro-batches; with others, rows would compare training code, not models. {remedy}"
+        )
+    if options.get("sync_batchnorm") and processes(options) != 1:
+        raise SuiteError(
+            f"{where}: sync_batchnorm = true normalises by the faces of all devices together, which no process sees "
+            "that accumulates them in micro-batches. Leave it out: each device normalises by its own batch, and the "
+            "running statistics are averaged"
+        )
+
+
+def check_by_hand(where: str, network: Any, options: Mapping[str, Any]) -> None:
+    """A model that optimises by hand gets what Lightning does for others only where it says its turns.
+
+    Raises:
+        SuiteError: it has a training step of its own, which would leave an option without effect.
+    """
+    if network.automatic_optimization or network.takes_turns:
+        return
+    for name, neutral in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
+        if options.get(name, neutral) not in (neutral, 0):
+            raise SuiteError(
+                f"{where}: {name} = {options[name]!r} has no effect in a training_step that optimises by hand. Define "
+                f"`turns` in {type(network).__name__} instead (docs/extending.md), or leave {name} out"
+            )
 
 
 def _check_option(where: str, option: str, value: Any, hint: Any) -> None:
@@ -137,7 +186,9 @@ def taken(where: str, table: dict[str, Any], key: str, kind: type, default: Any,
 _KINDS = {str: "text", bool: "yes or no"}
 
 
-def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, datasets: list[str]) -> ModelRow:
+def model_row(
+    where: str, name: str, table: Mapping[str, Any], suite: Suite, datasets: list[str], trainers: Sequence[str]
+) -> ModelRow:
     """Check a row's class, arguments, recipe, the names of its needs, and where and how often it is run."""
     from emobench.suite.catalog import SMALL_FACES, resolve
 
@@ -150,6 +201,10 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     on = _some_of(f"{where} on", "dataset", table.pop("on", None), datasets)
     train_on = _some_of(f"{where} train_on", "dataset", table.pop("train_on", None), datasets)
     seeds = _some_of(f"{where} seeds", "seed", table.pop("seeds", None), suite.seeds)
+    of = table.pop("trainers", None)
+    if of is not None and not any(trainers):
+        raise SuiteError(f"{where}: names trainers, and the suite has no table of one, such as [trainer.fp32]")
+    of = _some_of(f"{where} trainers", "trainer", of, trainers)
     cls, preset = resolve("model", model)
     if not cls.asked_for:
         raise SuiteError(f"{where}: {model} is what `cross_validate` makes of a row. Set it in [data.…]: docs/data.md")
@@ -176,7 +231,8 @@ def model_row(where: str, name: str, table: Mapping[str, Any], suite: Suite, dat
     if train_on is not None and on is not None:
         raise SuiteError(f"{where}: sets on and train_on; a row that is trained on several is evaluated on each")
     at = suite.seeds if seeds is None else [seed for seed in suite.seeds if seed in seeds]
-    return ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at, small)
+    row = ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at, small)
+    return dataclasses.replace(row, trainers=of)
 
 
 def _rows_of(where: str, role: str, given: Any) -> list[str]:

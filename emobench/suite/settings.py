@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SWEEP = "sweep"
 _EXAMPLE = f"lr = {{ {SWEEP} = [1e-4, 3e-4] }}"
 # Keys of a row that say which network it is and where it is run: settings that differ in them are no alternatives.
-_NO_SETTINGS = ("class", "needs", "on", "train_on", "seeds", "optional")
+_NO_SETTINGS = ("class", "needs", "on", "train_on", "seeds", "trainers", "optional")
 
 Keys = tuple[str, ...]  # the tables on the way to a setting, and its name
 
