@@ -76,6 +76,14 @@ def emobench(
     """Emotion classifiers and generators, measured under one protocol."""
 
 
+def _pairs(given: list[str]) -> dict[str, str]:
+    """`--resource name=value`, as often as it is given."""
+    for each in given:
+        if not all(each.partition("=")):
+            raise typer.BadParameter(f"--resource {each}: no name=value, such as partition=gpu")
+    return {name: value for name, _, value in (each.partition("=") for each in given)}
+
+
 @app.command(epilog="Example: emobench bench smoke --set model.resnet18.lr=0.05")
 def bench(
     suite: Annotated[str, typer.Argument(help="A suite file, such as my.toml, or a suite of emobench, such as demo.")],
@@ -91,10 +99,13 @@ def bench(
     results: Results = Path("results"),
     data: Data = Path("data"),
     engine: Annotated[
-        str, typer.Option(help="Where cells run: local, ray, or a class of a file, such as my_engine.py:Mine.")
+        str, typer.Option(help="Where cells run: local, ray, slurm, or a class of a file, such as my_engine.py:Mine.")
     ] = "local",
     address: Annotated[
         str | None, typer.Option(help="Of the engine's cluster, such as auto or 10.0.0.1:6379. [default: a new one]")
+    ] = None,
+    resource: Annotated[
+        list[str] | None, typer.Option(help="What a cell asks the cluster for, such as partition=gpu or time=240.")
     ] = None,
     store: Annotated[
         str | None,
@@ -132,6 +143,7 @@ def bench(
         dry_run=dry_run,
         engine=engine,
         address=address,
+        resources=_pairs(resource or []),
         remote=store,
         on_existing=on_existing.value,
         workers=workers,

@@ -58,6 +58,7 @@ def bench(
     dry_run: bool = False,
     engine: str = "local",
     address: str | None = None,
+    resources: Mapping[str, str] | None = None,
     remote: str | None = None,
     on_existing: Literal["skip", "redo", "trust"] = "skip",
     workers: int | None = None,
@@ -74,6 +75,7 @@ def bench(
         name: of the board; None: the suite's, and the overrides.
         engine: where cells run: the name of an engine, or `my_engine.py:Mine`.
         address: of the cluster that the engine runs them on.
+        resources: what each of its jobs asks the cluster for.
         remote: URL of an object store that holds the results too, for machines that share no folder.
         on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
         workers: loader processes of each cell; None: as the hardware suggests.
@@ -107,7 +109,7 @@ def bench(
             place.sync(store, plan.cells)
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
-    runs_on = engine_at(engine, address) if cells else None
+    runs_on = engine_at(engine, address, resources) if cells else None
     packing = Packing.on(Machines.here(0) if runs_on is None else runs_on.machines(), per_node, len(plan.cells))
     if dry_run:
         fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []

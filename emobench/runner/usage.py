@@ -268,7 +268,7 @@ def _found(results: Path, cache: Path | None) -> tuple[list[Unused], Used]:
 
 def _of_store(of: Used, store: Store) -> Iterator[Unused]:
     for path in sorted(store.cells.iterdir()):
-        if path.name in ("plans", "sweeps") or path.name.startswith(".probe."):
+        if path.name in ("plans", "sweeps", "slurm") or path.name.startswith(".probe."):
             continue
         if path.name.startswith(_DELETED):
             yield Unused(path, "what an earlier clean left")

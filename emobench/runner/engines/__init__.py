@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +14,14 @@ from emobench.suite import plugins
 from emobench.suite.plugins import Broken
 
 
-def engine_at(name: str, address: str | None) -> Engine:
-    """The engine of a name, as `engine_of` finds it, for the cluster at an address; None: where it looks itself.
+def engine_at(name: str, address: str | None, resources: Mapping[str, str] | None = None) -> Engine:
+    """The engine of a name, as `engine_of` finds it, for a cluster (see `Engine.__init__`).
 
     Raises:
-        EmobenchError: there is no such engine, or no such cluster.
+        EmobenchError: there is no such engine, no such cluster, or no such resource.
     """
     found = engine_of(name)
-    return found() if address is None else found(address)
+    return found(address, resources) if address is not None or resources else found()
 
 
 def engine_of(name: str) -> type[Engine]:

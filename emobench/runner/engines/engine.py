@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,14 +30,20 @@ class Engine:
 
     name: ClassVar[str]
 
-    def __init__(self, address: str | None = None) -> None:
-        """`address`: of a cluster, as `--address` has it.
+    def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
+        """Of a cluster where the engine has one.
+
+        Args:
+            address: as `--address` has it; None: where the engine looks itself.
+            resources: what a job asks the cluster for, as `--resource` has it.
 
         Raises:
-            EmobenchError: there is no such cluster, or the engine needs none.
+            EmobenchError: there is no such cluster, or the engine takes no such thing.
         """
         if address is not None:
             raise EmobenchError(f"--address {address}: the engine {self.name} runs on this machine; leave it out")
+        if resources:
+            raise EmobenchError(f"--resource {next(iter(resources))}: the engine {self.name} takes none; leave it out")
 
     def machines(self) -> Machines:
         """What it runs on; this machine, unless it says otherwise."""

@@ -64,8 +64,8 @@ class Local(Engine):
 
     name = "local"
 
-    def __init__(self, address: str | None = None) -> None:
-        super().__init__(address)
+    def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
+        super().__init__(address, resources)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(preload())
         self.gpus: list[str] = []
@@ -179,6 +179,10 @@ class Local(Engine):
                 each.kill()
         else:
             first.terminate()  # the others end with it
+
+    def close(self) -> None:
+        _let_go(self.ahead)
+        self.ahead.clear()
 
     def wait(self, started: Sequence[Started]) -> None:
         firsts = [each.processes[0] for each in started]

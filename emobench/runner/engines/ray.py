@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -60,7 +60,8 @@ class Ray(Engine):
 
     name = "ray"
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
+        super().__init__(None, resources)
         ray = _ray()
         os.environ.setdefault("RAY_task_oom_retries", "0")  # else Ray runs a cell for ever that memory does not suffice
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,0 +1,194 @@
+"""On a Slurm cluster: a batch job a cell, through submitit.
+
+What a batch job asks for is said by `--resource`, in the words of `sbatch`: partition, time (minutes), account, qos,
+constraint, mem, gpus_per_node, cpus_per_task. A job that reaches its time limit, or makes room for another, is told so
+by a signal before; its cell then writes a checkpoint, and the job is queued again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emobench.errors import EmobenchError
+from emobench.runner.engines.engine import LOST, Engine
+from emobench.runner.engines.local import on_several_devices
+from emobench.runner.machine import ORDERLY, Machines
+from emobench.suite.keys import processes
+
+if TYPE_CHECKING:
+    from emobench.runner.run import Job
+
+JOBS = 64  # batch jobs at once, where nobody says how many
+MINUTES = 24 * 60  # that a batch job may take
+CORES = 4  # of a batch job
+REQUEUES = 1000  # times that a job may reach its limit: a cell goes on from its checkpoint
+_NUMBERS = ("jobs", "time", "cpus_per_task", "gpus_per_node")
+_WORDS = ("partition", "account", "qos", "constraint", "mem", "gres", "nodelist", "exclude", "setup")
+_GONE = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED")
+
+
+@dataclass(eq=False)
+class Batch:
+    """A cell's batch job."""
+
+    job: Any  # submitit.Job
+    since: float
+
+
+class Slurm(Engine):
+    """Batch jobs of a Slurm cluster, or processes of this machine in their place."""
+
+    name = "slurm"
+
+    def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
+        """`address`: "local" for processes of this machine, to try it; None: Slurm."""
+        try:
+            import submitit
+        except ImportError as error:
+            raise EmobenchError(
+                f"the engine slurm needs submitit ({error}). Install it: pip install 'emobench[slurm]'"
+            ) from None
+        if address not in (None, "slurm", "local"):
+            raise EmobenchError(f"--address {address}: of the engine slurm it is slurm, or local to try it here")
+        self.submitit = submitit
+        self.cluster = address or "slurm"
+        self.numbers, self.words = _resources(resources or {})
+        self.running: list[Batch] = []
+
+    def machines(self) -> Machines:
+        cores = self.numbers.get("cpus_per_task", CORES)
+        return Machines(cores, self.numbers.get("gpus_per_node", 0), 2**20, self.numbers.get("jobs", JOBS))
+
+    def open(self, results: Path, store: str | None = None) -> None:
+        folder = results.resolve() / "cells" / "slurm"
+        try:
+            self.executor = self.submitit.AutoExecutor(
+                folder, cluster=self.cluster, slurm_max_num_timeout=REQUEUES, local_max_num_timeout=REQUEUES
+            )
+        except (RuntimeError, ValueError) as error:
+            raise EmobenchError(
+                f"no Slurm is here ({error}). Start the sweep on a login node of the cluster, or try it with "
+                "--address local"
+            ) from None
+        self.executor.update_parameters(
+            timeout_min=self.numbers.get("time", MINUTES),
+            **{f"slurm_{name}": [value] if name == "setup" else value for name, value in self.words.items()},
+        )
+
+    def start(self, job: Job) -> Batch | None:
+        if len(self.running) >= self.numbers.get("jobs", JOBS):
+            return None
+        count = (processes(job.cell.trainer) or 1) if on_several_devices(job) else 1
+        gpus = self.numbers.get("gpus_per_node", 0)
+        self.executor.update_parameters(
+            name="emobench", cpus_per_task=job.threads * count, **({"gpus_per_node": max(gpus, count)} if gpus else {})
+        )
+        batch = Batch(self.executor.submit(Cell(job.plain())), time.monotonic())
+        self.running.append(batch)
+        return batch
+
+    def poll(self, started: Batch) -> int | str | None:
+        if not started.job.done():
+            return None
+        if started in self.running:
+            self.running.remove(started)
+        try:
+            return int(started.job.result())
+        except Exception as error:  # submitit's own, or what reading half a result raises
+            state = started.job.state.split()[0]
+            if state in _GONE:
+                return LOST
+            if state == "CANCELLED" or (self.cluster == "local" and state == "INTERRUPTED"):
+                return -signal.SIGTERM
+            if state == "OUT_OF_MEMORY":
+                return "out of memory: Slurm ended it. Give it more (--resource mem=32G), or use a smaller batch"
+            log = started.job.paths.stderr
+            return f"batch job {started.job.job_id} ended as {state} ({_first_line(error)}); see {log}"
+
+    def where(self, started: Batch) -> str | None:
+        return f"job {started.job.job_id}"
+
+    def stop(self, started: Batch, *, at_once: bool = False) -> None:
+        with suppress(subprocess.CalledProcessError, OSError):
+            started.job.cancel(check=False)
+
+    def wait(self, started: Sequence[Batch]) -> None:
+        until = time.monotonic() + 1
+        while time.monotonic() < until and not any(batch.job.paths.result_pickle.exists() for batch in started):
+            time.sleep(0.05)
+
+
+class Cell:
+    """What a batch job runs: a cell, in a process of its own, which a signal makes end with a checkpoint."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "job.json"
+            path.write_text(json.dumps({"schema_version": 1, **self.job}), encoding="utf-8")
+            # Lightning takes what Slurm says of a job for a reason to queue it again itself.
+            own = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SUBMITIT_"))}
+            self.process = subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], env=own)
+            try:
+                return self.process.wait()
+            except BaseException:
+                self._end()
+                raise
+
+    def checkpoint(self) -> Any:
+        """What submitit calls when the job is to make room: the cell ends in order, and goes on when it is its turn."""
+        import submitit
+
+        self._end()
+        return submitit.helpers.DelayedSubmission(Cell(self.job))
+
+    def _end(self) -> None:
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(ORDERLY)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"job": self.job, "process": None}
+
+
+def _resources(given: Mapping[str, str]) -> tuple[dict[str, int], dict[str, str]]:
+    """What is asked for, numbers and words apart.
+
+    Raises:
+        EmobenchError: something is unknown, or no number.
+    """
+    from emobench.errors import unknown
+
+    numbers, words = {}, {}
+    for name, value in given.items():
+        if name in _NUMBERS:
+            if not value.isdecimal() or int(value) < 1:
+                raise EmobenchError(f"--resource {name}={value}: no number from 1 on")
+            numbers[name] = int(value)
+        elif name in _WORDS:
+            words[name] = value
+        else:
+            raise EmobenchError(f"--resource {unknown('resource', name, [*_NUMBERS, *_WORDS])}")
+    return numbers, words
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).strip()[:200]

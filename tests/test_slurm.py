@@ -1,0 +1,96 @@
+"""The engine slurm: through submitit, with processes of this machine in place of batch jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from watching import processes_of, until
+
+from emobench.errors import EmobenchError
+from emobench.runner.engines import engine_at
+from emobench.runner.record import read_record
+from emobench.runner.store import load_board
+
+pytest.importorskip("submitit", reason="submitit is not installed (pip install 'emobench[slurm]')")
+
+HERE = ("--engine", "slurm", "--address", "local", "--resource", "jobs=2", "--resource", "cpus_per_task=1")
+
+
+@pytest.mark.slow
+def test_batch_jobs_give_the_local_engines_raw_files(tiny: Path, emobench: Callable[..., int], tmp_path: Path) -> None:
+    cores = str(len(os.sched_getaffinity(0)))  # of which each cell has one
+    assert emobench("bench", tiny, "--results", tmp_path / "local", "--per-node", cores) == 0
+    assert emobench("bench", tiny, "--results", tmp_path / "slurm", *HERE) == 0
+    found = {path.relative_to(tmp_path / "slurm"): path for path in (tmp_path / "slurm").glob("cells/*/*/*.parquet")}
+    assert len(found) == 2
+    for name, path in found.items():
+        assert path.read_bytes() == (tmp_path / "local" / name).read_bytes()
+        hardware = read_record(path.parent / "result.json").hardware
+        assert hardware is not None
+        assert hardware.threads == 1
+
+
+@pytest.mark.long
+def test_a_job_that_must_make_room_is_queued_again_and_goes_on(tiny: Path, tmp_path: Path) -> None:
+    """As submitit says it: USR2 to the process of the job."""
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results), *HERE]
+    with open(tmp_path / "log.txt", "w") as log:
+        sweep = subprocess.Popen([*command, "--set", "model.resnet18.epochs=150"], stdout=log, stderr=log)
+    until(lambda: list(results.glob("cells/*/checkpoints/last-*.ckpt")), 120, "a checkpoint")
+    jobs = subprocess.run(["pgrep", "-f", f"submitit.core._submit.*{results}"], capture_output=True, text=True).stdout
+    for pid in jobs.split():
+        subprocess.run(["kill", "-USR2", pid])
+    assert sweep.wait(timeout=240) == 0, (tmp_path / "log.txt").read_text()
+    assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
+    for path in results.glob("cells/*/history.csv"):
+        assert [line.split(",")[0] for line in path.read_text().splitlines()[1:]] == [str(k) for k in range(150)]
+
+
+@pytest.mark.long
+def test_a_signal_ends_all_jobs(tiny: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results), *HERE]
+    with open(tmp_path / "log.txt", "w") as log:
+        sweep = subprocess.Popen([*command, "--set", "model.resnet18.epochs=500"], stdout=log, stderr=log)
+    until(lambda: list(results.glob("cells/*/checkpoints/last-*.ckpt")), 120, "a checkpoint")
+    sweep.send_signal(signal.SIGINT)
+    assert sweep.wait(timeout=90) == 128 + signal.SIGINT, (tmp_path / "log.txt").read_text()
+    until(lambda: not processes_of(results), 30, "the end of all cells")
+    assert all(cell.state != "done" for cell in load_board(results, next(results.glob("tiny*")).name))
+
+
+def test_what_slurm_does_not_know_is_refused() -> None:
+    with pytest.raises(EmobenchError, match="--resource unknown resource 'partitoin'.*partition"):
+        engine_at("slurm", None, {"partitoin": "gpu"})
+    with pytest.raises(EmobenchError, match="--resource time=2h: no number from 1 on"):
+        engine_at("slurm", None, {"time": "2h"})
+    with pytest.raises(EmobenchError, match="--resource time: the engine local takes none"):
+        engine_at("local", None, {"time": "2"})
+    with pytest.raises(EmobenchError, match="--address gpu: of the engine slurm it is slurm, or local"):
+        engine_at("slurm", "gpu")
+
+
+def test_without_slurm_it_says_where_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EmobenchError, match="no Slurm is here .*login node.*--address local"):
+        engine_at("slurm", None).open(tmp_path)
+
+
+def test_without_submitit_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(EmobenchError, match=r"the engine slurm needs submitit .*pip install 'emobench\[slurm\]'"):
+        engine_at("slurm", None)
+
+
+def test_a_pair_without_a_value_is_refused(
+    emobench: Callable[..., int], tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert emobench("bench", tiny, "--resource", "partition") == 2
+    assert "no name=value, such as partition=gpu" in " ".join(capsys.readouterr().err.split())
