@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import quote
@@ -69,7 +70,12 @@ def csv_cell(value: object) -> str:
         return f"{value:.7g}"
     if not isinstance(value, str):
         return str(value)
-    line = one_line(value)
+    return _csv_text(value)
+
+
+@functools.lru_cache(maxsize=4096)  # names and reasons stand in many rows
+def _csv_text(text: str) -> str:
+    line = one_line(text)
     return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
