@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS ?= results
 
-.PHONY: bench test test-quick test-slow smoke lint report perf doctor clean
+.PHONY: bench test test-quick test-slow smoke lint report perf soak doctor clean
 .DEFAULT_GOAL := bench
 
 $(READY): pyproject.toml constraints.txt
@@ -42,6 +42,9 @@ report: $(READY)  ## write the boards of SUITE again from its stored results
 perf: $(READY)  ## measure speed and write results/perf/
 	$(BIN)/python benchmarks/perf/run.py --results $(RESULTS)/perf $(ARGS)
 	$(BIN)/python benchmarks/perf/scale.py --results $(RESULTS)/perf
+
+soak: $(READY)  ## two hours of small cells to which something happens every 20 s; writes results/checks/soak.md
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 doctor: $(READY)
 	$(BIN)/emobench doctor

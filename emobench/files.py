@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import stat
 import sys
 from collections.abc import Iterator
@@ -92,7 +93,9 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees all of the old file or all of the new one, whatever happens meanwhile. Others may read it as the umask
     says, also where a library makes its files for their owner alone, as safetensors does.
     """
-    temporary = path.with_name(f".{path.name}.{token_hex(8)}.tmp")  # several machines may share the folder
+    temporary = path.with_name(
+        f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp"
+    )  # machines may share the folder
     try:
         with open(temporary, "wb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

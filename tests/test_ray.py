@@ -92,8 +92,8 @@ def test_it_gives_the_local_engines_raw_files_byte_for_byte(
     assert not processes_of(tmp_path / "ray")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["file", pytest.param("s3", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["file", "s3"])
 def test_nodes_that_share_nothing_but_a_store_give_the_same(
     kind: str, cluster: Any, s3: str, tiny: Path, emobench: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -105,8 +105,6 @@ def test_nodes_that_share_nothing_but_a_store_give_the_same(
     assert emobench("bench", tiny, *shared) == 0
     assert raw_files(tmp_path / "ray") == raw_files(tmp_path / "local")
     assert set(Path(tempfile.gettempdir()).glob("emobench-*")) == before
-    if kind == "file":
-        return
     ray.shutdown()
     assert emobench("bench", tiny, *shared, "--set", "model.resnet18.lr=1e30") == 1
     (page,) = (tmp_path / "ray").glob("tiny+*/leaderboard.md")

@@ -113,7 +113,7 @@ def test_the_live_table_on_an_ascii_terminal(tmp_path: Path) -> None:
 def test_a_sweep_on_a_terminal_shows_its_cells_while_they_run(tmp_path: Path) -> None:
     """Through a real one: whether there is a terminal is asked, and its size, where the command starts."""
     path = tmp_path / "tiny.toml"
-    path.write_text(SUITE.replace("epochs = 1", "epochs = 60"), encoding="utf-8")  # some seconds
+    path.write_text(SUITE.replace("epochs = 1", "epochs = 25"), encoding="utf-8")  # some seconds
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "emobench", "bench", str(path), "--results", str(tmp_path / "results")]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "PYTHONPATH": str(PACKAGE.parent)}
