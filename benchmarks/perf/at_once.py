@@ -15,9 +15,10 @@ from torch import Tensor
 
 from emobench.classifiers.classifier import EmotionClassifier
 from emobench.evaluation.tracks.track import Estimates, Key, MeasuredCell, Track
+from emobench.files import Attempt, published
 from emobench.runner import run
 from emobench.runner.machine import record_of
-from emobench.runner.record import Dataset, Evaluation, Record, TrackValues, read_record
+from emobench.runner.record import Dataset, Evaluation, TrackValues, read_record
 from emobench.runner.store import Store
 from emobench.suite.cell import Cell
 
@@ -69,8 +70,8 @@ def build_data(cell: Cell, root: Path) -> Any:
     return Unread()
 
 
-def evaluate(cell: Cell, store: Store, data: object) -> Record:
-    store.eval_folder(cell.fit_key, cell.eval_key).mkdir(parents=True, exist_ok=True)
+def evaluate(cell: Cell, store: Store, data: object) -> None:
+    folder = store.eval_folder(cell.fit_key, cell.eval_key)
     evaluation = Evaluation(
         dataset=Dataset(name=cell.dataset, size=cell.size, fingerprint="unread", emotions=cell.emotions, counts={}),
         tracks={Nothing.name: TrackValues(values={})},
@@ -80,7 +81,9 @@ def evaluate(cell: Cell, store: Store, data: object) -> Record:
         raw={},
     )
     fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
-    return record_of(cell, "done", fit=fit, evaluation=evaluation)
+    with Attempt.at(folder, published(folder)) as attempt:
+        record_of(cell, "done", fit=fit, evaluation=evaluation).write(attempt.folder / "result.json")
+        attempt.publish("result.json")
 
 
 run.build_data, run.evaluate = build_data, evaluate  # type: ignore[assignment]

@@ -3,7 +3,8 @@ scale.json.
 
 - plan: a suite of classifiers, an ensemble and generators with their guides and judges, on four datasets, to its cells
   and what of them must run; then again, from the store. Peak memory is that of the process, mapped libraries included.
-- sweep: the command on cells that cost nothing themselves (at_once.py), one at a time.
+- sweep: the command on cells that cost nothing themselves (at_once.py), one at a time; and on a Ray cluster of this
+  machine, where Ray is installed.
 - report: a board of finished cells of one dataset, ten seeds a row; then one cell more, in the same process.
 """
 
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +254,9 @@ def page(record: dict[str, Any]) -> str:
     sweeps, reports = record["sweep"], record["report"]
     rows.append(row("sweep of cells that cost nothing", [f"{each['seconds']:.1f} s" for each in sweeps], ""))
     rows.append(row("a cell of it", [f"{each['ms_a_cell']:.1f} ms" for each in sweeps], "20 ms"))
+    if ray := record.get("ray"):
+        rows.append(row("the same on Ray", [f"{each['seconds']:.1f} s" for each in ray], ""))
+        rows.append(row("a cell of it", [f"{each['ms_a_cell']:.1f} ms" for each in ray], "30 ms"))
     rows.append(row("`report`", list(map(_spent, reports)), "60 s for 1,000"))
     rows.append(row("`report`: peak memory", [f"{each['memory_mb']:,.0f} MiB" for each in reports], "1 GB"))
     rows.append(row("a further cell on the board", [_spent(each["one_more"]) for each in reports], "2 s"))
@@ -284,6 +289,8 @@ def main() -> None:
     cells, plans = ([size for size in sizes if size <= options.most] for sizes in (CELLS, PLANS))
     measured_on = {"hardware": hardware().model_dump(), "versions": versions().model_dump()}
     found = {"plan": measure_plans(plans), "sweep": measure_sweeps(cells), "report": measure_reports(cells)}
+    if find_spec("ray") is not None:
+        found["ray"] = measure_sweeps(cells, ["--engine", "ray"])
     record = {**measured_on, **found}
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "scale.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
