@@ -41,11 +41,12 @@ def test_make_bench_runs_it_where_a_gpu_is_found(
     listed: list[str], suite: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = importlib.util.spec_from_file_location("choose", CHOOSE)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     choose = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(choose)
     monkeypatch.setattr(choose, "gpus", lambda: listed)
-    for arguments, expected in (([], suite), (["full"], "full"), (["reference-style"], "benchmarks/reference-style.toml")):
+    for arguments, expected in (([], suite), (["full"], "full"), (["mine"], "benchmarks/mine.toml")):
         monkeypatch.setattr(sys, "argv", ["choose.py", "--quiet", *arguments])
         choose.main()
         assert capsys.readouterr().out.strip() == expected

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from emobench.commands import budget as budgets
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
 from emobench.files import say
 from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_at
+from emobench.runner.engines.engine import Engine
 from emobench.runner.fetch import INCEPTION, fetch_where_it_lacks, lacks_inception
 from emobench.runner.machine import Machines
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
 from emobench.runner.threads import Packing
+from emobench.suite.budget import planned
 from emobench.suite.cell import Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
@@ -63,6 +66,8 @@ def bench(
     on_existing: Literal["skip", "redo", "trust"] = "skip",
     workers: int | None = None,
     per_node: int | None = None,
+    budget: str | None = None,
+    recalibrate: bool = False,
     offline: bool = False,
     wandb: Literal["online", "offline"] | None = None,
     weights_dir: Path | None = None,
@@ -80,6 +85,8 @@ def bench(
         on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
         workers: loader processes of each cell; None: as the hardware suggests.
         per_node: cells side by side on this machine; None: as the hardware suggests.
+        budget: of time, such as "2h", that the suite is fitted to; None: that of its board, if it has one.
+        recalibrate: measure this machine again, and write the board's plan anew.
 
     Raises:
         EmobenchError: the suite cannot be read or planned, or the results cannot be written.
@@ -92,9 +99,22 @@ def bench(
     store.check_writable()
     if isinstance(suite, Mapping):
         suite, name = written(suite, overrides, results)
-    loaded = load(_completed(suite), overrides, name)
+    loaded = budgets.named(load(_completed(suite), overrides, name), results, budget, name, recalibrate)
     check_owner(results, loaded)
     show_overrides(loaded)
+    runs_on: Engine | None = None
+    fixed = budgets.read(loaded, results, recalibrate)
+    if loaded.budget is not None and fixed is None:
+        runs_on = engine_at(engine, address, resources)
+        plan = plan_of(loaded, data, store.cells)
+        side = Packing.on(runs_on.machines(), per_node, len(plan.cells))
+        loaders = _workers(side.machines) if workers is None else workers
+        fixed = budgets.fit(
+            loaded, plan, results, data, side, workers=loaders, recalibrate=recalibrate, dry_run=dry_run
+        )
+    if fixed is not None:
+        budgets.warn(loaded, fixed)
+        loaded = planned(loaded, fixed)
     plan = plan_of(loaded, data, store.cells)
     if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
         plan = trusting(results, plan)
@@ -109,8 +129,10 @@ def bench(
             place.sync(store, plan.cells)
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
-    runs_on = engine_at(engine, address, resources) if cells else None
-    packing = Packing.on(Machines.here(0) if runs_on is None else runs_on.machines(), per_node, len(plan.cells))
+    if cells and runs_on is None:
+        runs_on = engine_at(engine, address, resources)
+    machines = Machines.here(0) if runs_on is None else runs_on.machines()
+    packing = Packing.on(machines, per_node, len(plan.cells), None if fixed is None else fixed.threads)
     if dry_run:
         fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []
         show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
@@ -124,12 +146,12 @@ def bench(
         say(board.summary())
         return _outcome(board)
 
-    if runs_on is not None:
+    if runs_on is not None and cells:
         runs_on.open(results, remote)
     logged = _wandb(loaded, wandb, offline) if cells else None
     board.write()  # at once, so that a reader sees results from the first minute
     state = None
-    if runs_on is not None:
+    if runs_on is not None and cells:
         with Display(Console(), plan) as display:
 
             def on_change(state: Sweep) -> None:

@@ -250,7 +250,8 @@ def write_suite(results: Path, plan: Plan, origin: Origin) -> None:
     folder = results / plan.suite
     folder.mkdir(parents=True, exist_ok=True)
     head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions().commit}
-    write_json(folder / "suite.json", {**head, **asdict(origin), "rows": _rows(plan)})
+    of = {name: value for name, value in asdict(origin).items() if value is not None}
+    write_json(folder / "suite.json", {**head, **of, "rows": _rows(plan)})
 
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:

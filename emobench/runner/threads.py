@@ -44,12 +44,13 @@ class Packing:
     machines: Machines
 
     @classmethod
-    def on(cls, machines: Machines, asked: int | None, cells: int) -> Packing:
+    def on(cls, machines: Machines, asked: int | None, cells: int, fixed: int | None = None) -> Packing:
         """On some machines.
 
         Args:
             asked: cells side by side; None: one a GPU, else as many as cores, memory and the plan have place for.
             cells: of the plan, whether they are done or not: a sweep that goes on has the threads that it had before.
+            fixed: threads of each, which a board's plan says; None: as many as there are cores for.
 
         Raises:
             EmobenchError: more are asked for than there are cores.
@@ -60,9 +61,10 @@ class Packing:
             reason = f"{which} has {there} core{'s' if there > 1 else ''}, and each cell needs one"
             raise EmobenchError(f"--per-node {asked}: {reason}. Give a number from 1 to {there}, or leave it out")
         if asked is None:
-            room = min(AT_ONCE, there, machines.memory // GIB_A_CELL, -(-cells // machines.number))
+            most = there if fixed is None else there // fixed
+            room = min(AT_ONCE, most, machines.memory // GIB_A_CELL, -(-cells // machines.number))
             asked = machines.gpus or max(1, room)
-        return cls(asked, max(1, there // asked), machines)
+        return cls(asked, max(1, there // asked) if fixed is None else min(fixed, there), machines)
 
     def threads_of(self, processes: int | None) -> int:
         """Threads of each process of a cell.
