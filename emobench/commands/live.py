@@ -187,6 +187,9 @@ def show_plan(
         sure = "about" if all(each.measured for each in expected) else "at most about"
         share = f"{places} cells side by side, {packing.threads} of {packing.machines.cores} cores each"
         print(f"  {share}: {sure} {_duration(until)}")
+    if cells and all(cell.fit_key in calibrated for cell in cells):
+        whole = elapsed(cells, {cell.fit_key: calibrated[cell.fit_key].both for cell in cells}, places)
+        print(f"  with evaluation, as calibrated: about {_duration(whole)}")
     if not all(each.measured for each in expected):
         print(
             "  (at most: parameters x faces x pixels, at the rate of the slowest fit of the class in these results, or "

@@ -2,7 +2,8 @@
 
 Each kind (class, arguments, size, batch, recipe but for its length) is measured in a process of its own, forked as
 those of cells are, with its data, its model, its optimiser and Lightning's loop; the networks that it needs have not
-been trained. Where memory does not suffice, the batch is halved, and its gradients accumulated to the same global batch.
+been trained. Where memory does not suffice, the batch is halved, and its gradients accumulated to the same global
+batch.
 What was measured is kept in `results/cells/calibrations/`, for this machine and this code.
 """
 
@@ -174,7 +175,7 @@ def calibrate(
         before = None if again else read(path)
         if before is None:
             started = time.monotonic()
-            before = _best(engine, Trial(cell, _behind(cell, by_key), data_root, threads, workers))
+            before = _best(engine, Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS))
             _keep(path, cell, before)
             say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
         found[path] = before
@@ -198,7 +199,8 @@ class Trial:
     data_root: Path
     threads: int
     workers: int
-    settings: Settings | None = None  # None: the cell's own
+    seconds: float  # of training steps that are timed, and at most of drawing before that is believed
+    settings: Settings | None = None  # None: nothing is trained
 
     @property
     def own(self) -> Settings | None:
@@ -319,7 +321,7 @@ def measure(trial: Trial) -> Calibration:
     if trial.settings is not None:
         training = build_joint_data(cell, trial.data_root, data) if "joint" in cell.fit["data"] else data
         seconds = _training(trial, trial.settings, model, training)
-    drawn, edited = _drawing(model.to(device).eval(), device)
+    drawn, edited = _drawing(model.to(device).eval(), device, trial.seconds)
     steps = getattr(model, "batches_a_step", 1)
     return Calibration(trial.settings, seconds, drawn, edited, steps, _peak_memory_gb(device.type))
 
@@ -361,7 +363,7 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=trial.workers)
     model.micro_batches = accumulate
-    clock = _clock(SECONDS)
+    clock = _clock(trial.seconds)
     callbacks = [
         Reproducible(cell.seed),
         Statistics(accumulate if model.automatic_optimization else 1),
@@ -411,7 +413,7 @@ def _clock(seconds: float) -> Any:
     return Clock()
 
 
-def _drawing(model: Any, device: Any) -> tuple[float | None, float | None]:
+def _drawing(model: Any, device: Any, enough: float) -> tuple[float | None, float | None]:
     """Seconds of a drawn and of an edited face, or a stylized one; None: the model does no such thing."""
     import torch
 
@@ -421,21 +423,21 @@ def _drawing(model: Any, device: Any) -> tuple[float | None, float | None]:
     faces = torch.zeros(n, 3, model.size, model.size, dtype=torch.uint8, device=device)
     drawn = edited = None
     if hasattr(model, "sample"):
-        drawn = _timed(lambda: model.sample(emotions, seeds).cpu()) / n
+        drawn = _timed(lambda: model.sample(emotions, seeds).cpu(), enough) / n
     if hasattr(model, "edit"):
-        edited = _timed(lambda: model.edit(faces, emotions, seeds).cpu()) / n
+        edited = _timed(lambda: model.edit(faces, emotions, seeds).cpu(), enough) / n
     elif hasattr(model, "stylize"):
-        edited = _timed(lambda: model.stylize(faces, emotions).cpu()) / n
+        edited = _timed(lambda: model.stylize(faces, emotions).cpu(), enough) / n
     return drawn, edited
 
 
-def _timed(draw: Callable[[], Any]) -> float:
+def _timed(draw: Callable[[], Any], enough: float) -> float:
     """Seconds that it takes, once it has been done; where once takes long, of that once."""
     for _ in range(2):
         started = time.perf_counter()
         draw()
         took = time.perf_counter() - started
-        if took > SECONDS:
+        if took > enough:
             break
     return took
 

@@ -11,7 +11,8 @@
     accumulate_grad_batches = 2
 
 What counts for a network is in the keys of its cells, as it would be if the suite said it; `threads` makes other
-networks, as another processor does, and is in none. The last line holds a checksum of every line, by which a change is found.
+networks, as another processor does, and is in none. The last line holds a checksum of every line, by which a change is
+found.
 """
 
 from __future__ import annotations
