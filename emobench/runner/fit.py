@@ -39,6 +39,7 @@ from emobench.runner.callbacks import (
     newest_whole,
     within_epochs,
 )
+from emobench.runner.flops import training_flops
 from emobench.runner.machine import hardware, record_of, versions
 from emobench.runner.record import Fit, FitCost, Record, Validation, Weights
 from emobench.runner.reuse import made_with
@@ -123,9 +124,11 @@ def fit(
         precision=str(trainer.precision),
         recipe=None if cell.small is None else cell.model,
     )
+    kept = {name: value.cpu().clone() for name, value in state.items()}  # before counting moves running means
+    cost = cost.model_copy(update={"flops": training_flops(model)})
     with Attempt.at(folder, before) as attempt:
         weights = attempt.folder / store.weights(cell.fit_key).name
-        _save_weights(state, weights)
+        _save_weights(kept, weights)
         judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
         made = Fit(
             cost=cost,

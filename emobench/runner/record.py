@@ -107,6 +107,7 @@ class FitCost(Part):
     epochs: Count
     recipe_share: Amount  # faces seen, as a share of those of the class's own recipe
     precision: str
+    flops: Amount | None = None  # of a face forward in training; None: not counted
     recipe: PlainName | None = None  # of which name of the class the recipe is; None: the published one
 
 
