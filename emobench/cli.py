@@ -120,6 +120,10 @@ def bench(
             help="Cells side by side on this machine, which share its cores. [default: one a GPU, else up to 4]"
         ),
     ] = None,
+    per_gpu: Annotated[
+        str | None,
+        typer.Option(help="Cells that share a GPU: a number, or auto, as many as fit by --budget's measurement. [1]"),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -157,6 +161,7 @@ def bench(
         on_existing=on_existing.value,
         workers=workers,
         per_node=per_node,
+        per_gpu=per_gpu,
         budget=budget,
         recalibrate=recalibrate,
         offline=offline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from emobench.errors import SuiteError
@@ -52,17 +53,24 @@ def fit(
     data: Path,
     packing: Packing,
     *,
+    repacked: Callable[[Mapping[str, calibrate.Calibration]], Packing],
     workers: int,
     recalibrate: bool,
     dry_run: bool,
 ) -> plans.PlanFile:
-    """Measure the cells of a suite, fit it to its budget, and write that beside its board unless this is a dry run."""
+    """Measure the cells of a suite, fit it to its budget, and write that beside its board unless this is a dry run.
+
+    Args:
+        packing: how cells share the machine while nothing is measured.
+        repacked: how they do by what was measured.
+    """
     assert suite.budget is not None
     store = Store(results)
     threads = packing.threads
     found = calibrate.calibrate(
         plan.cells, store, data, threads=threads, workers=workers, again=recalibrate, say=lambda text: say(text)
     )
+    packing = repacked(found)
     made = fitted(suite, plan, found, packing, suite.budget)
     part = "all of their recipe" if made.share >= 1 else f"{100 * made.share:.2g} % of their recipe"
     say(f"budget {suite.budget}: rows that neither judge nor guide get {part}")
@@ -71,7 +79,7 @@ def fit(
     if not dry_run:
         plans.write(results / suite.name / plans.FILE, made.plan)
     again = plan_of(plans.planned(suite, made.plan), data, store.cells)
-    calibrate.keep_as(store, plan, again, found, threads)
+    calibrate.keep_as(store, plan, again, found, packing.threads)
     return made.plan
 
 

@@ -107,7 +107,7 @@ def fitted(
     for fit_key, name in tables.items():
         if name is None or name in rows:
             continue
-        length = dict([_scaled(lengths[name], share)]) if name in lengths and share < 1 else {}
+        length: dict[str, Any] = dict([_scaled(lengths[name], share)]) if name in lengths and share < 1 else {}
         chosen = _chosen(
             next(cell for cell in plan.cells if cell.fit_key == fit_key), found[fit_key], suite.model[name]
         )

@@ -109,6 +109,14 @@ def known(store: Store, cells: Sequence[Cell], threads: int) -> dict[str, Calibr
     return {fit_key: each for fit_key, each in found.items() if each is not None}
 
 
+def gpu_memory() -> float:
+    """Memory of the smallest GPU of this machine, GiB; 0 where there is none."""
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(each).total_memory for each in range(torch.cuda.device_count())]
+    return min(sizes, default=0) / 2**30
+
+
 def read(path: Path) -> Calibration | None:
     """A calibration; None where there is none that is whole."""
     try:

@@ -111,7 +111,7 @@ def counted(work: Callable[[], Any]) -> float:
     from torch.utils.flop_counter import flop_registry
 
     class Counter(TorchDispatchMode):  # torch's own follows modules, which gradients of gradients do not bear
-        total = 0.0
+        total: float = 0.0
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
@@ -121,4 +121,4 @@ def counted(work: Callable[[], Any]) -> float:
 
     with torch.compiler.set_stance("force_eager"), Counter() as counter:
         work()
-    return counter.total
+    return float(counter.total)

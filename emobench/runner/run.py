@@ -37,6 +37,7 @@ from emobench.runner.threads import threads
 from emobench.runner.wandb import log_result, wandb_logger
 from emobench.suite import plugins
 from emobench.suite.cell import Cell
+from emobench.suite.keys import processes
 
 Part = Literal["fit", "evaluation"]
 
@@ -53,6 +54,7 @@ class Job:
     workers: int = 0
     per_node: int = 1  # how many jobs run side by side on a machine at most
     threads: int = 1  # of each of its processes
+    per_gpu: int = 1  # how many jobs share a GPU at most, each with that part of its memory
     redo: bool = False
     plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
     wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
@@ -155,6 +157,8 @@ def execute(job: Job) -> int:
             if not helper:
                 (folder / _ELSEWHERE).unlink(missing_ok=True)  # of a run before
             try:
+                if job.per_gpu > 1 and torch.cuda.is_available() and processes(job.cell.trainer) == 1:
+                    torch.cuda.set_per_process_memory_fraction(1 / job.per_gpu)
                 with threads(job.threads):
                     run(job, store, helper, remote)
             finally:

@@ -324,7 +324,8 @@ def sweep(
                 count = packing.threads_of(processes(cell.trainer) if cell.trains else 1)
                 side = packing.per_node
                 used = plugins.used()
-                job = Job(cell, results, data_root, workers, side, count, redo, used, wandb, only, remote)
+                shared = packing.per_gpu
+                job = Job(cell, results, data_root, workers, side, count, shared, redo, used, wandb, only, remote)
                 started = engine.start(job)
                 if started is None:
                     room = False
