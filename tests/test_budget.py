@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 from conftest import GENERATORS_SUITE, TINY
+from safetensors.torch import load_file
 from toys import ENGINE
 
 from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
+from emobench.recipe import Execution
 from emobench.runner import calibrate
-from emobench.runner.budget import fitted, paid_first, table_of
+from emobench.runner.budget import execution_of, fitted, paid_first, table_of
 from emobench.runner.calibrate import Calibration, Settings, Trial, _best, _that_fits, kind, of_all
 from emobench.runner.duration import elapsed
 from emobench.runner.machine import Machines
 from emobench.runner.record import read_record
+from emobench.runner.run import Job, run
+from emobench.runner.store import Store
 from emobench.runner.threads import Packing
 from emobench.suite.budget import PlanFile, RowPlan, planned, read, seconds_of, two_digits, write
 from emobench.suite.cell import Plan
@@ -207,7 +211,7 @@ def test_the_batch_is_halved_until_memory_suffices(
     given = trial(generators[1], "resnet18")
     assert given.own == Settings("32-true", 32, 1)
     monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 9))
-    assert _best(None, given).settings == Settings("32-true", 8, 4)
+    assert _best(None, given, 1e6).settings == Settings("32-true", 8, 4)
     monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 0))
     with pytest.raises(EmobenchError, match="out of memory also with 1 faces at a time"):
         _that_fits(None, dataclasses.replace(given, settings=given.own))
@@ -223,13 +227,60 @@ def test_a_faster_precision_is_chosen_where_there_is_one(
         lambda engine, trial: Calibration(trial.settings, speeds[trial.settings.precision], None, None, 1, 1.0),
     )
     given = trial(generators[1], "resnet18")
-    best = _best(None, given)
+    best = _best(None, given, 1e6)
     assert best.settings == Settings("32-true", 32, 1)  # on a CPU it is the suite's to say
-    monkeypatch.setattr(calibrate, "_precisions", lambda own: ["bf16-mixed"])
-    best = _best(None, given)
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [("precision", "bf16-mixed")])
+    best = _best(None, given, 1e6)
     assert best.settings == Settings("bf16-mixed", 32, 1)
     speeds["bf16-mixed"] = 0.99
-    assert _best(None, given).settings == Settings("32-true", 32, 1)
+    assert _best(None, given, 1e6).settings == Settings("32-true", 32, 1)
+
+
+def test_layout_and_compilation_are_chosen_where_they_win_and_are_in_no_key(
+    generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, plan = generators
+    tried: list[Settings] = []
+
+    def speed(engine: Any, trial: Trial) -> Calibration:
+        settings = trial.settings
+        assert settings is not None
+        tried.append(settings)
+        took = 1e-3 * (0.5 if settings.compile else 1) * (2 if settings.channels_last else 1)
+        return Calibration(settings, took, None, None, 1, 1.0)
+
+    monkeypatch.setattr(calibrate, "_measured", speed)
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [("channels_last", True), ("compile", True)])
+    given = trial(plan, "cvae")
+    best = _best(None, given, 2e6)
+    assert best.settings is not None
+    assert (best.settings.channels_last, best.settings.compile) == (False, True)
+    tried.clear()
+    assert not _best(None, given, 1e6).settings.compile  # type: ignore[union-attr]
+    assert [each.compile for each in tried] == [False, False]  # too short a fit to be compiled for
+    cell = next(cell for cell in plan.cells if cell.row == "cvae")
+    made = fitted(suite, plan, {**measured(plan), cell.fit_key: best}, ALONE, "99h").plan
+    assert made.model == {"cvae": RowPlan(compile=True)}
+    assert planned(suite, made).model == suite.model
+    assert execution_of(cell, suite, plan.cells, made) == Execution(compile=True)
+    other = next(cell for cell in plan.cells if cell.row == "vit")
+    assert execution_of(other, suite, plan.cells, made) == execution_of(cell, suite, plan.cells, None) == Execution()
+
+
+@pytest.mark.slow
+def test_a_fit_says_how_it_was_computed_and_keeps_its_key(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 1"))
+    cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
+    job = Job(cell, tmp_path / "results", tmp_path, execution=Execution(channels_last=True), only="fit")
+    assert Job.of(job.plain()) == dataclasses.replace(job, results=job.results.resolve(), data_root=tmp_path.resolve())
+    store = Store(tmp_path / "results")
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    run(job, store)
+    fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
+    assert fit is not None
+    assert fit.cost is not None
+    assert (fit.cost.channels_last, fit.cost.compile) == (True, False)
+    assert all(value.is_contiguous() for value in load_file(store.weights(cell.fit_key)).values())
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

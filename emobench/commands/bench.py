@@ -19,6 +19,7 @@ from emobench.errors import EmobenchError
 from emobench.files import say
 from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
+from emobench.runner.budget import execution_of
 from emobench.runner.calibrate import Calibration, gpu_memory, known
 from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_at
@@ -188,6 +189,7 @@ def bench(
                 remote=remote,
                 on_change=on_change,
                 on_tick=on_tick,
+                execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
             )
             display.update(state)
         runs_on.close()

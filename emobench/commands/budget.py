@@ -68,7 +68,7 @@ def fit(
     store = Store(results)
     threads = packing.threads
     found = calibrate.calibrate(
-        plan.cells, store, data, threads=threads, workers=workers, again=recalibrate, say=lambda text: say(text)
+        plan, store, data, threads=threads, workers=workers, again=recalibrate, say=lambda text: say(text)
     )
     packing = repacked(found)
     made = fitted(suite, plan, found, packing, suite.budget)

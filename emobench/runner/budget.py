@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from emobench.recipe import Execution
 from emobench.runner.calibrate import Calibration, Seconds, of_all
 from emobench.runner.duration import elapsed
 from emobench.runner.machine import hardware
@@ -150,6 +151,7 @@ def _chosen(cell: Cell, found: Calibration, table: Mapping[str, Any]) -> dict[st
     if found.settings is None:
         return {}
     said = dataclasses.asdict(found.settings)
+    speed = {name: True for name in ("compile", "channels_last") if said.pop(name)}
     trainer = cell.trainer
     own = {
         "precision": trainer["precision"],
@@ -157,7 +159,17 @@ def _chosen(cell: Cell, found: Calibration, table: Mapping[str, Any]) -> dict[st
         "accumulate_grad_batches": trainer.get("accumulate_grad_batches", 1),
     }
     several = cell.trained_by != "" or "precision" in table.get("trainer", {})  # which are compared, or a row's own
-    return {name: value for name, value in said.items() if value != own[name] and not (name == "precision" and several)}
+    chosen = {name: value for name, value in said.items() if value != own[name]}
+    if several:
+        chosen.pop("precision", None)
+    return {**chosen, **speed}
+
+
+def execution_of(cell: Cell, suite: Suite, cells: Sequence[Cell], plan: PlanFile | None) -> Execution:
+    """How a cell's fit is computed, by the board's plan."""
+    name = None if plan is None else table_of(cell, suite, cells)
+    row = None if plan is None or name is None else plan.model.get(name)
+    return Execution() if row is None else Execution(compile=bool(row.compile), channels_last=bool(row.channels_last))
 
 
 def _notes(lengths: Mapping[str, tuple[str, int]], share: float, takes: float, asked: float) -> Sequence[str]:

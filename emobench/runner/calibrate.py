@@ -25,6 +25,7 @@ from typing import Any
 from emobench.errors import EmobenchError, StoreError
 from emobench.evaluation.protocol import FIDELITY_FACES, INTENSITIES
 from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.recipe import Execution
 from emobench.runner.duration import faces
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store
@@ -33,8 +34,10 @@ from emobench.suite.keys import batch_of_one, datasets_in, key, processes
 
 SECONDS = 3.0  # of training steps that are timed, of each kind of cell; and as long for drawing
 LONGEST = 600.0  # seconds after which a calibration is given up
+COMPILING = 8  # the same where networks are compiled, again for the shapes that come
 WARM = 2  # batches before the clock starts: libraries choose their kernels
-GAIN = 1.03  # by which another precision must be faster to be chosen
+GAIN = 1.03  # by which another precision or layout must be faster to be chosen
+COMPILED_FROM = 1200.0  # seconds of a fit: compiling takes a minute, here and in the cell
 _OUT_OF_MEMORY = "out of memory"
 
 
@@ -45,6 +48,8 @@ class Settings:
     precision: str
     batch: int  # faces of a micro-batch
     accumulate_grad_batches: int
+    channels_last: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def _place(cell: Cell) -> tuple[Any, ...]:
 
 
 def calibrate(
-    cells: Sequence[Cell],
+    plan: Plan,
     store: Store,
     data_root: Path,
     *,
@@ -171,7 +176,7 @@ def calibrate(
     """
     from emobench.runner.engines.local import Local
 
-    by_key = {cell.fit_key: cell for cell in cells}
+    by_key = {cell.fit_key: cell for cell in plan.cells}
     places = {fit_key: place(store, cell, by_key, threads) for fit_key, cell in by_key.items()}
     found: dict[Path, Calibration] = {}
     engine = Local()
@@ -183,7 +188,8 @@ def calibrate(
         before = None if again else read(path)
         if before is None:
             started = time.monotonic()
-            before = _best(engine, Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS))
+            seen = faces(cell, plan) if cell.trains else 0.0
+            before = _best(engine, Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS), seen)
             _keep(path, cell, before)
             say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
         found[path] = before
@@ -220,32 +226,45 @@ class Trial:
         return Settings(str(trainer["precision"]), batch, trainer.get("accumulate_grad_batches", 1))
 
 
-def _best(engine: Any, trial: Trial) -> Calibration:
-    """The calibration of the best settings that fit."""
+def _best(engine: Any, trial: Trial, seen: float) -> Calibration:
+    """The calibration of the best settings that fit.
+
+    Args:
+        seen: faces of the fit, by which it may be long enough to be compiled for.
+    """
     own = trial.own
     if own is None:
         return _measured(engine, trial)
     best = _that_fits(engine, dataclasses.replace(trial, settings=own))
-    for precision in _precisions(own.precision):
+    for name, value in _choices(own.precision):
         assert best.settings is not None
-        settings = dataclasses.replace(best.settings, precision=precision)
+        if name == "compile" and best.seconds_a_face * seen < COMPILED_FROM:
+            continue
+        settings = dataclasses.replace(best.settings, **{name: value})
         try:
             other = _that_fits(engine, dataclasses.replace(trial, settings=settings))
-        except EmobenchError:  # what the card cannot do
+        except EmobenchError:  # what the card or the network cannot do
             continue
         if other.seconds_a_face * GAIN < best.seconds_a_face:
             best = other
     return best
 
 
-def _precisions(own: str) -> list[str]:
-    """Others that may be faster: none on a CPU, where that hangs on the processor and is the suite's to say."""
+def _choices(own: str) -> list[tuple[str, Any]]:
+    """Settings that may be faster, in turn: none on a CPU, where precision is the suite's to say.
+
+    What is compiled are the networks through which no second derivative is taken (`EmotionModel.compilable`).
+
+    Args:
+        own: precision that the suite says.
+    """
     import torch
 
     if not torch.cuda.is_available():
         return []
     usual = ["32-true", *(["bf16-mixed"] if torch.cuda.is_bf16_supported(including_emulation=False) else [])]
-    return [each for each in usual if each != own]
+    others = [("precision", each) for each in usual if each != own]
+    return [*others, ("channels_last", True), ("compile", True)]
 
 
 def _that_fits(engine: Any, trial: Trial) -> Calibration:
@@ -360,7 +379,7 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
 
     from emobench.runner.build import recipe_of
     from emobench.runner.callbacks import Averaging, Reproducible, Statistics
-    from emobench.runner.fit import _trainer
+    from emobench.runner.fit import _trainer, prepare
 
     cell = trial.cell
     one = {name: value for name, value in cell.trainer.items() if name not in ("devices", "num_nodes", "strategy")}
@@ -371,7 +390,8 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=trial.workers)
     model.micro_batches = accumulate
-    clock = _clock(trial.seconds)
+    prepare(model, recipe, Execution(compile=settings.compile, channels_last=settings.channels_last))
+    clock = _clock(trial.seconds, COMPILING if settings.compile else WARM)
     callbacks = [
         Reproducible(cell.seed),
         Statistics(accumulate if model.automatic_optimization else 1),
@@ -388,8 +408,13 @@ class _Enough(Exception):
     """Enough has been measured."""
 
 
-def _clock(seconds: float) -> Any:
-    """A callback that times batches, from the end of one to that of the next, and ends the fit after some seconds."""
+def _clock(seconds: float, warm: int) -> Any:
+    """A callback that times batches, from the end of one to that of the next, and ends the fit after some seconds.
+
+    Args:
+        seconds: from the first batch that is timed on.
+        warm: batches before it.
+    """
     import lightning.pytorch as pl
     import torch
 
@@ -401,7 +426,7 @@ def _clock(seconds: float) -> Any:
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             self.last = time.perf_counter()  # validation aside
             if not self.batches:
-                self.first = self.last
+                self.first = self.last  # of a fit shorter than that
 
         def on_train_batch_end(
             self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -411,11 +436,13 @@ def _clock(seconds: float) -> Any:
             now = time.perf_counter()
             self.batches.append((now - self.last, len(batch["index"])))
             self.last = now
-            if len(self.batches) > WARM and now - self.first > seconds:
+            if len(self.batches) == warm:
+                self.first = now
+            if len(self.batches) > warm and now - self.first > seconds:
                 raise _Enough
 
         def seconds_a_face(self) -> float:
-            timed = self.batches[WARM:] or self.batches[-1:]
+            timed = self.batches[warm:] or self.batches[-1:]
             return sum(each for each, _ in timed) / sum(faces for _, faces in timed)
 
     return Clock()

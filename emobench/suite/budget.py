@@ -10,9 +10,9 @@
     batch = 32
     accumulate_grad_batches = 2
 
-What counts for a network is in the keys of its cells, as it would be if the suite said it; `threads` makes other
-networks, as another processor does, and is in none. The last line holds a checksum of every line, by which a change is
-found.
+What counts for a network is in the keys of its cells, as it would be if the suite said it; `threads`, `compile` and
+`channels_last` make other networks, as another processor does, and are in none. The last line holds a checksum of every
+line, by which a change is found.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class RowPlan(BaseModel):
     batch: Count | None = None  # faces of a micro-batch
     precision: str | None = None
     accumulate_grad_batches: Count | None = None
+    compile: bool | None = None  # this and the next are in no key (see `emobench.recipe.Execution`)
+    channels_last: bool | None = None
 
 
 class PlanFile(BaseModel):
@@ -147,7 +149,7 @@ def planned(suite: Suite, plan: PlanFile) -> Suite:
 def _table(table: Mapping[str, Any], plan: RowPlan | None) -> dict[str, Any]:
     if plan is None:
         return dict(table)
-    said = plan.model_dump(exclude_none=True)
+    said = plan.model_dump(exclude_none=True, exclude={"compile", "channels_last"})
     options = {name: said.pop(name) for name in ("precision", "accumulate_grad_batches") if name in said}
     rest = {name: value for name, value in table.items() if not (said.keys() & {"epochs", "steps"} and name in _BUDGET)}
     trainer = {**table.get("trainer", {}), **options}
