@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-bench: $(READY)  ## train and measure: the demo without a GPU, everything with one; SUITE= overrides
+bench: $(READY)  ## train and measure: the demo without a GPU, gpu.toml with one; SUITE= overrides
 	@$(BIN)/python benchmarks/choose.py $(SUITE) && \
 	$(BIN)/emobench bench $$($(BIN)/python benchmarks/choose.py --quiet $(SUITE)) --results $(RESULTS) $(ARGS)
 

@@ -23,9 +23,9 @@ def main() -> None:
         suite, why = named[0], "SUITE names it"
         suite = suite if is_file(suite) or suite in packaged() else f"benchmarks/{suite}.toml"
     elif found := gpus():
-        suite, why = "full", f"{len(found)} GPU found"
+        suite, why = "gpu", f"{len(found)} GPU found; SUITE=full takes days"
     else:
-        suite, why = "demo", "no NVIDIA GPU found; SUITE=full runs everything, slowly"
+        suite, why = "demo", "no NVIDIA GPU found; SUITE=gpu runs larger networks, slowly"
     print(suite if "--quiet" in sys.argv else f"Running {suite} ({why})")
 
 

@@ -51,8 +51,8 @@ def bench(
     Call it below `if __name__ == "__main__":` in a script, since cells run in processes that import the script.
 
     Args:
-        suite: path of a TOML file, name of a suite of the package ("smoke", "demo", "full"), or what a file would say
-            as a dict, with the board's "name".
+        suite: path of a TOML file, name of a suite of the package ("smoke", "demo", "gpu", "full"), or what a file
+            would say as a dict, with the board's "name".
         overrides: such as "model.resnet18.lr=0.05".
         results: folder of the results; the board is its folder of the suite's name.
         data: folder of the datasets.

@@ -120,6 +120,19 @@ def bench(
             help="Cells side by side on this machine, which share its cores. [default: one a GPU, else up to 4]"
         ),
     ] = None,
+    per_gpu: Annotated[
+        str | None,
+        typer.Option(help="Cells that share a GPU: a number, or auto, as many as fit by --budget's measurement. [1]"),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Fit the suite into such a time on this machine, as 2h or 90m: board SUITE+budget=2h. Measured once."
+        ),
+    ] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Measure this machine again for --budget, and plan anew.")
+    ] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never download pre-trained weights; W&B logs offline.")
     ] = False,
@@ -148,6 +161,9 @@ def bench(
         on_existing=on_existing.value,
         workers=workers,
         per_node=per_node,
+        per_gpu=per_gpu,
+        budget=budget,
+        recalibrate=recalibrate,
         offline=offline,
         wandb=None if wandb is None else wandb.value,
         weights_dir=weights_dir,

@@ -48,6 +48,17 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a fit is computed where that is a matter of speed: chosen for a machine, and in no key.
+
+    Another way rounds otherwise and makes another network, as another processor does.
+    """
+
+    compile: bool = False  # torch.compile for the networks through which no second derivative is taken
+    channels_last: bool = False  # the order in which the weights of convolutions lie
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The fields that a suite may set beside the arguments of the class.
 

@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_whole_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected
-    assert {"emobench/py.typed", *(f"emobench/suites/{name}.toml" for name in ("smoke", "demo", "full"))} <= held
+    assert {"emobench/py.typed", *(f"emobench/suites/{name}.toml" for name in ("smoke", "demo", "gpu", "full"))} <= held
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -12,18 +13,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from emobench.commands import budget as budgets
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+from emobench.errors import EmobenchError
 from emobench.files import say
 from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
+from emobench.runner.budget import execution_of
+from emobench.runner.calibrate import Calibration, gpu_memory, known
 from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_at
+from emobench.runner.engines.engine import Engine
 from emobench.runner.fetch import INCEPTION, fetch_where_it_lacks, lacks_inception
 from emobench.runner.machine import Machines
 from emobench.runner.reuse import to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
-from emobench.runner.threads import Packing
+from emobench.runner.threads import Packing, fit_on_a_gpu
+from emobench.suite.budget import PlanFile, planned
 from emobench.suite.cell import Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
@@ -63,6 +70,9 @@ def bench(
     on_existing: Literal["skip", "redo", "trust"] = "skip",
     workers: int | None = None,
     per_node: int | None = None,
+    per_gpu: str | None = None,
+    budget: str | None = None,
+    recalibrate: bool = False,
     offline: bool = False,
     wandb: Literal["online", "offline"] | None = None,
     weights_dir: Path | None = None,
@@ -80,6 +90,9 @@ def bench(
         on_existing: what becomes of cells that have a result; "trust": also of those committed with the board.
         workers: loader processes of each cell; None: as the hardware suggests.
         per_node: cells side by side on this machine; None: as the hardware suggests.
+        per_gpu: cells that share a GPU, a number or "auto"; None: each has one to itself.
+        budget: of time, such as "2h", that the suite is fitted to; None: that of its board, if it has one.
+        recalibrate: measure this machine again, and write the board's plan anew.
 
     Raises:
         EmobenchError: the suite cannot be read or planned, or the results cannot be written.
@@ -92,9 +105,31 @@ def bench(
     store.check_writable()
     if isinstance(suite, Mapping):
         suite, name = written(suite, overrides, results)
-    loaded = load(_completed(suite), overrides, name)
+    loaded = budgets.named(load(_completed(suite), overrides, name), results, budget, name, recalibrate)
     check_owner(results, loaded)
     show_overrides(loaded)
+    runs_on: Engine | None = None
+    fixed = budgets.read(loaded, results, recalibrate)
+    if loaded.budget is not None and fixed is None:
+        runs_on = engine_at(engine, address, resources)
+        plan = plan_of(loaded, data, store.cells)
+        how = Sharing(runs_on, per_node, per_gpu, len(plan.cells))
+        side = how.packing({}, None)
+        loaders = _workers(side.machines) if workers is None else workers
+        fixed = budgets.fit(
+            loaded,
+            plan,
+            results,
+            data,
+            side,
+            repacked=lambda found: how.packing(found, None),
+            workers=loaders,
+            recalibrate=recalibrate,
+            dry_run=dry_run,
+        )
+    if fixed is not None:
+        budgets.warn(loaded, fixed)
+        loaded = planned(loaded, fixed)
     plan = plan_of(loaded, data, store.cells)
     if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
         plan = trusting(results, plan)
@@ -109,8 +144,9 @@ def bench(
             place.sync(store, plan.cells)
     chosen = to_run(results, plan, on_existing)
     cells = [cell for cell, _ in chosen]
-    runs_on = engine_at(engine, address, resources) if cells else None
-    packing = Packing.on(Machines.here(0) if runs_on is None else runs_on.machines(), per_node, len(plan.cells))
+    if cells and runs_on is None:
+        runs_on = engine_at(engine, address, resources)
+    packing = _packing(plan, store, Sharing(runs_on, per_node, per_gpu, len(plan.cells)), fixed)
     if dry_run:
         fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []
         show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
@@ -124,12 +160,12 @@ def bench(
         say(board.summary())
         return _outcome(board)
 
-    if runs_on is not None:
+    if runs_on is not None and cells:
         runs_on.open(results, remote)
     logged = _wandb(loaded, wandb, offline) if cells else None
     board.write()  # at once, so that a reader sees results from the first minute
     state = None
-    if runs_on is not None:
+    if runs_on is not None and cells:
         with Display(Console(), plan) as display:
 
             def on_change(state: Sweep) -> None:
@@ -153,6 +189,7 @@ def bench(
                 remote=remote,
                 on_change=on_change,
                 on_tick=on_tick,
+                execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
             )
             display.update(state)
         runs_on.close()
@@ -170,6 +207,68 @@ def bench(
     else:
         say(f"emobench: {board.path} is not the board of these results: {board.problem}", error=True)
     return _outcome(board, [] if state is None else [found for found, _ in state.states.values()])
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How the command wants cells to share what an engine runs them on.
+
+    Attributes:
+        engine: None: nothing has to be run.
+        cells: of the plan.
+
+    Raises:
+        EmobenchError: there is no such number of cells, or no GPU that they could share.
+    """
+
+    engine: Engine | None
+    per_node: int | None
+    per_gpu: str | None
+    cells: int
+
+    def __post_init__(self) -> None:
+        asked, engine = self.per_gpu, self.engine
+        if asked is None:
+            return
+        if asked != "auto" and not (asked.isdecimal() and int(asked) > 0):
+            raise EmobenchError(f"--per-gpu {asked}: it is a number of cells from 1 on, or auto")
+        if engine is None or asked in ("auto", "1"):
+            return
+        if not engine.shares_gpus:
+            raise EmobenchError(f"--per-gpu {asked}: the engine {engine.name} gives each cell whole GPUs; leave it out")
+        if not self.machines.gpus:
+            raise EmobenchError(f"--per-gpu {asked}: no GPU is here. On cores, --per-node packs cells")
+
+    @functools.cached_property
+    def machines(self) -> Machines:
+        """What cells share."""
+        return Machines.here(0) if self.engine is None else self.engine.machines()
+
+    def packing(self, found: Mapping[str, Calibration], threads: int | None) -> Packing:
+        """By what was measured of all cells, by fit_key; empty: not of all of them.
+
+        Args:
+            threads: of each cell, as a board's plan says; None: as many as there are cores for.
+        """
+        shared = 1
+        if self.machines.gpus and self.engine is not None and self.engine.shares_gpus and self.per_gpu is not None:
+            peaks = [each.peak_memory_gb for each in found.values()]
+            shared = int(self.per_gpu) if self.per_gpu != "auto" else fit_on_a_gpu(gpu_memory(), peaks)
+        return Packing.on(self.machines, self.per_node, self.cells, threads, shared)
+
+
+def _packing(plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None) -> Packing:
+    """How the cells of a plan share machines."""
+    threads = None if fixed is None else fixed.threads
+    packing = how.packing({}, threads)
+    if how.per_gpu != "auto" or not how.machines.gpus:
+        return packing
+    found = known(store, plan.cells, packing.threads)
+    if all(cell.fit_key in found for cell in plan.cells):
+        packing = how.packing(found, threads)
+    shared = packing.per_gpu
+    say(f"{shared} cells share a GPU" if shared > 1 else "each cell has a GPU to itself")
+    return packing
 
 
 def _completed(suite: str | Path) -> str | Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -25,6 +25,9 @@ from emobench.runner.sweep import Sweep
 from emobench.runner.threads import Packing
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
+
+if TYPE_CHECKING:
+    from emobench.runner.calibrate import Seconds
 
 _LONG = 3600  # seconds
 _OFTEN = 0.25  # seconds after which a table is drawn again: it takes some milliseconds
@@ -159,6 +162,7 @@ def show_plan(
         redo: cells that are fitted are fitted again.
     """
     known, reuse = Durations.of(Store(results)), Reuse(Store(results))
+    calibrated = _calibrated(plan, Store(results), packing.threads)
     todo = {id(cell) for cell in cells}
     times: dict[str, _Time] = {}  # by fit_key: a fit counts once
     lines = []
@@ -167,7 +171,7 @@ def show_plan(
         if cell.trains and id(cell) in todo and not redo and reuse.fitted(cell) and reuse.lost(cell) is None:
             took = _Time("fitted")  # to be evaluated, or a setting that waits for the others
         elif cell.trains:
-            took = _time(cell, plan, known, packing.threads)
+            took = _time(cell, plan, known, packing.threads, calibrated)
             times |= {cell.fit_key: took} if id(cell) in todo else {}
         lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {printable_name(cell.label)}")
     expected = list(times.values())
@@ -183,6 +187,9 @@ def show_plan(
         sure = "about" if all(each.measured for each in expected) else "at most about"
         share = f"{places} cells side by side, {packing.threads} of {packing.machines.cores} cores each"
         print(f"  {share}: {sure} {_duration(until)}")
+    if cells and all(cell.fit_key in calibrated for cell in cells):
+        whole = elapsed(cells, {cell.fit_key: calibrated[cell.fit_key].both for cell in cells}, places)
+        print(f"  with evaluation, as calibrated: about {_duration(whole)}")
     if not all(each.measured for each in expected):
         print(
             "  (at most: parameters x faces x pixels, at the rate of the slowest fit of the class in these results, or "
@@ -194,6 +201,15 @@ def show_plan(
     show_notes(plan)
 
 
+def _calibrated(plan: Plan, store: Store, threads: int) -> Mapping[str, Seconds]:
+    """How long the cells take that were calibrated here (see `emobench.runner.calibrate`), by fit_key."""
+    if not (store.cells / "calibrations").is_dir():
+        return {}
+    from emobench.runner.calibrate import known, of_all
+
+    return of_all(plan, known(store, plan.cells, threads))
+
+
 @dataclass(frozen=True)
 class _Time:
     """How long a fit takes; `measured`: as long as like ones did, else at most so long."""
@@ -203,10 +219,13 @@ class _Time:
     measured: bool = True
 
 
-def _time(cell: Cell, plan: Plan, known: Durations, threads: int) -> _Time:
+def _time(cell: Cell, plan: Plan, known: Durations, threads: int, calibrated: Mapping[str, Seconds]) -> _Time:
     seconds = known.like.get(alike(cell.fit, threads))
     if seconds is not None:
         return _Time(_duration(seconds), seconds)
+    if cell.fit_key in calibrated:
+        took = calibrated[cell.fit_key].fit
+        return _Time(f"calibrated {_duration(took)}", took)
     bound = known.at_most(cell, plan, threads)
     return _Time(f"at most {_duration(bound)}", bound, False)
 

@@ -25,12 +25,19 @@ from emobench.report import figures
 from emobench.report.history import Run
 from emobench.report.memory import Memory, identity
 from emobench.runner.choice import NOT_CHOSEN, Choice
+from emobench.runner.flops import mfu
 from emobench.runner.record import Card, Record
 from emobench.runner.store import HISTORY, StoredCell, check_raw
-from emobench.suite.keys import PROTOCOL
+from emobench.suite.keys import PROTOCOL, processes
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
-FIT_COSTS = ("fit_seconds", "fit_faces_per_s", "peak_memory_gb")  # measured where the fit ran, which may be elsewhere
+MFU = "mfu"
+FIT_COSTS = (
+    "fit_seconds",
+    "fit_faces_per_s",
+    "peak_memory_gb",
+    MFU,
+)  # measured where the fit ran, which may be elsewhere
 AT_CHANCE = "no better than the majority"  # flag of a model whose interval reaches its track's floor
 AT_ONCE = 64  # cells whose faces are held in memory, some MB each; a section of more is measured row by row
 REDRAWN = 5 * intervals.RESAMPLES  # resamples at most by which the pairs of such a section are told apart
@@ -616,6 +623,23 @@ def costs(cells: Sequence[StoredCell], base: Number) -> Iterator[Number]:
     for name in COSTS:
         values = [_cost_of(cell, name) for cell in cells]
         yield _cost(cells, name, values, base)
+    if any(cell.record and cell.record.fit and cell.record.fit.cost and cell.record.fit.cost.flops for cell in cells):
+        yield _mfu(cells, base)
+
+
+def _mfu(cells: Sequence[StoredCell], base: Number) -> Number:
+    """The share of their device's peak that fits used, of records that say how many FLOPs a face took."""
+    found: list[float | str] = []
+    for cell in cells:
+        fit = None if cell.record is None else cell.record.fit
+        if cell.record is not None and fit is not None and fit.cost is not None:
+            devices = processes(cell.record.cell.trainer) or 1
+            cost = fit.cost
+            found.append(mfu(cost.flops, cost.fit_faces_per_s, fit.hardware.gpu, cost.precision, devices))
+    known = [each if isinstance(each, float) else None for each in found]
+    number = _cost(cells, MFU, known, base)
+    reasons = dict.fromkeys(each for each in found if isinstance(each, str))
+    return number._replace(reason="; ".join(reasons)) if reasons else number
 
 
 def _cost_of(cell: StoredCell, name: str) -> float | None:

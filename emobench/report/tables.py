@@ -11,7 +11,7 @@ import numpy as np
 from emobench.evaluation.tracks.recognition import cannot_fail
 from emobench.evaluation.tracks.track import Check, Column, Key, Name, Ranking
 from emobench.metrics import intervals
-from emobench.report.board import AT_CHANCE, Board, Entry, Number, Section
+from emobench.report.board import AT_CHANCE, MFU, Board, Entry, Number, Section
 from emobench.report.page import (
     Block,
     Bullets,
@@ -338,7 +338,10 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     trainer: list[Text] = [("trainer",)] if by else []
     header += [("model",), *trainer, *_beside([(column.heading,) for column in first], beside), ("flags",)]
     also: list[Text] = [("model",), *((column.heading,) for column in others)]
-    also += [(each,) for each in (*_COSTS.values(), "faces/s", "of the recipe", "seeds", "hardware")]
+    used = any(entry.costs[MFU].value is not None for entry in section.entries if MFU in entry.costs)
+    also += [(each,) for each in _COSTS.values()]
+    also += [("faces/s trained",), ("MFU",)] if used else []
+    also += [(each,) for each in ("faces/s", "of the recipe", "seeds", "hardware")]
     rows: list[list[Text]] = []
     further: list[list[Text]] = []
     for entry in section.entries:
@@ -352,7 +355,7 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
             cells = [_cell(section, entry, column) for column in first]
             rows.append([*ranks, name, *trainer, *_beside(cells, spreads.get(entry.name)), (flags,)])
             cells = [_cell(section, entry, column) for column in others]
-            further.append([name, *cells, *_costs(entry, machines)])
+            further.append([name, *cells, *_costs(entry, machines, used)])
         else:
             reason: Text = (Score(next(iter(entry.numbers.values()), None)),)
             empty: list[Text] = [("n/a",)] * (len(first) - 1 + bool(spreads))
@@ -431,16 +434,23 @@ def _cell(section: Section, entry: Entry, column: Column) -> Text:
     return ("",) if number is None else (Score(number, bare=column.optional),)
 
 
-def _costs(entry: Entry, machines: Mapping[str, str]) -> list[Text]:
+def _costs(entry: Entry, machines: Mapping[str, str], used: bool = False) -> list[Text]:
     seeds = f"{len(entry.seeds)} of {len(entry.cells)}" if "incomplete" in entry.flags else str(len(entry.seeds))
     speed = entry.numbers.get(Key("faces_per_s"))
     return [
         *((Cost(entry.costs[name]),) for name in _COSTS),
+        *(_trained(entry) if used else ()),
         ("n/a",) if speed is None else (Cost(speed),),
         (Score(entry.costs["recipe_share"], bare=True),),
         (seeds,),
         (machines[entry.costs["params"].hardware],),
     ]
+
+
+def _trained(entry: Entry) -> tuple[Text, Text]:
+    """How fast a row was trained, and the share of its device's peak that it used."""
+    share: Text = (Score(entry.costs[MFU]),) if MFU in entry.costs else ("n/a",)
+    return (Cost(entry.costs["fit_faces_per_s"]),), share
 
 
 def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,7 +23,7 @@ from emobench.data.joint import Joint
 from emobench.errors import EmobenchError, StoreError
 from emobench.files import SCHEMA_VERSION, Attempt, published, read_json, replacing, write_json
 from emobench.generators.generator import EmotionGenerator
-from emobench.recipe import Recipe
+from emobench.recipe import Execution, Recipe
 from emobench.runner.build import build_model, judging_sha256, own_recipe, recipe_of
 from emobench.runner.callbacks import (
     AtomicCheckpoints,
@@ -39,6 +40,7 @@ from emobench.runner.callbacks import (
     newest_whole,
     within_epochs,
 )
+from emobench.runner.flops import training_flops
 from emobench.runner.machine import hardware, record_of, versions
 from emobench.runner.record import Fit, FitCost, Record, Validation, Weights
 from emobench.runner.reuse import made_with
@@ -57,6 +59,7 @@ def fit(
     workers: int = 0,
     redo: bool = False,
     logger: WandbLogger | None = None,
+    execution: Execution = Execution(),  # noqa: B008
 ) -> bool:
     """Train the cell's model, from its newest whole checkpoint if there is one, and keep its best epoch's weights.
 
@@ -94,9 +97,7 @@ def fit(
     callbacks += [history, *([] if best is None else [best]), within_epochs(checkpoints), LastTwo(checkpoints)]
     if logger is not None:
         callbacks.append(LearningRateMonitor("epoch"))
-    if recipe.compile:
-        for network in model.compilable():
-            network.compile()
+    prepare(model, recipe, execution)
     trainer = _trainer(cell, recipe, callbacks, folder, logger, model)
     trainer.fit(model, datamodule=data, ckpt_path=newest_whole(checkpoints), weights_only=True)
     if not trainer.is_global_zero:
@@ -123,9 +124,11 @@ def fit(
         precision=str(trainer.precision),
         recipe=None if cell.small is None else cell.model,
     )
+    kept = {name: value.cpu().clone() for name, value in state.items()}  # before counting moves running means
+    cost = cost.model_copy(update={"flops": training_flops(model), **asdict(execution)})
     with Attempt.at(folder, before) as attempt:
         weights = attempt.folder / store.weights(cell.fit_key).name
-        _save_weights(state, weights)
+        _save_weights(kept, weights)
         judge = judging_sha256(weights) if isinstance(model, EmotionClassifier) else None
         made = Fit(
             cost=cost,
@@ -143,6 +146,15 @@ def fit(
     shutil.rmtree(checkpoints, ignore_errors=True)  # a finished cell keeps its weights only
     (folder / MADE_WITH).unlink(missing_ok=True)
     return first
+
+
+def prepare(model: Any, recipe: Recipe, execution: Execution) -> None:
+    """Have a model compute as its recipe and the machine's plan say."""
+    if execution.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if recipe.compile or execution.compile:
+        for network in model.compilable():
+            network.compile()
 
 
 def together(fits: Sequence[Record]) -> Fit:

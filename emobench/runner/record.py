@@ -107,6 +107,9 @@ class FitCost(Part):
     epochs: Count
     recipe_share: Amount  # faces seen, as a share of those of the class's own recipe
     precision: str
+    flops: Amount | None = None  # of a face forward in training; None: not counted
+    compile: bool = False  # whether the machine's plan had networks compiled; a recipe may say so too
+    channels_last: bool = False  # the order in which it had the weights of convolutions lie
     recipe: PlainName | None = None  # of which name of the class the recipe is; None: the published one
 
 

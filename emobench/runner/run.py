@@ -24,6 +24,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
+from emobench.recipe import Execution
 from emobench.runner.build import build_data, build_joint_data
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit, together
@@ -37,6 +38,7 @@ from emobench.runner.threads import threads
 from emobench.runner.wandb import log_result, wandb_logger
 from emobench.suite import plugins
 from emobench.suite.cell import Cell
+from emobench.suite.keys import processes
 
 Part = Literal["fit", "evaluation"]
 
@@ -53,6 +55,8 @@ class Job:
     workers: int = 0
     per_node: int = 1  # how many jobs run side by side on a machine at most
     threads: int = 1  # of each of its processes
+    per_gpu: int = 1  # how many jobs share a GPU at most, each with that part of its memory
+    execution: Execution = field(default_factory=Execution)  # of its fit
     redo: bool = False
     plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
     wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
@@ -62,17 +66,21 @@ class Job:
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
         places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
-        return {"cell": asdict(self.cell), **places, **{name: getattr(self, name) for name in self._others()}}
+        both = {"cell": asdict(self.cell), "execution": asdict(self.execution)}
+        return {**both, **places, **{name: getattr(self, name) for name in self._others()}}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Job:
         """The job whose `plain` values these are."""
         results, data_root = Path(plain["results"]), Path(plain["data_root"])
-        return cls(Cell(**plain["cell"]), results, data_root, **{name: plain[name] for name in cls._others()})
+        rest = {name: plain[name] for name in cls._others()}
+        execution = Execution(**plain["execution"])
+        return cls(Cell(**plain["cell"]), results, data_root, execution=execution, **rest)
 
     @classmethod
     def _others(cls) -> list[str]:
-        return [each.name for each in fields(cls) if each.name not in ("cell", "results", "data_root")]
+        apart = ("cell", "execution", "results", "data_root")
+        return [each.name for each in fields(cls) if each.name not in apart]
 
 
 def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -155,6 +163,8 @@ def execute(job: Job) -> int:
             if not helper:
                 (folder / _ELSEWHERE).unlink(missing_ok=True)  # of a run before
             try:
+                if job.per_gpu > 1 and torch.cuda.is_available() and processes(job.cell.trainer) == 1:
+                    torch.cuda.set_per_process_memory_fraction(1 / job.per_gpu)
                 with threads(job.threads):
                     run(job, store, helper, remote)
             finally:
@@ -232,7 +242,8 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     with nullcontext() if helper else _logged(job, folder) as logger:
         if cell.trains and anew:
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
-            anew = fit(cell, store, training, workers=job.workers, redo=job.redo, logger=logger)
+            options: dict[str, Any] = {"workers": job.workers, "redo": job.redo, "logger": logger}
+            anew = fit(cell, store, training, **options, execution=job.execution)
         elif not fitted:
             pooled = [read_record(store.fit_folder(each) / "fit.json") for each in cell.needs.get("networks", ())]
             record_of(cell, "done", fit=together(pooled)).write(folder / "fit.json")

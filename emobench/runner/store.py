@@ -252,6 +252,7 @@ class _OriginFields(BaseModel):
     file: Text
     overrides: list[str] = []
     plugins: list[Text] = []
+    budget: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -263,11 +264,13 @@ class Origin:
             that holds the results where the file lies below it, so that a moved checkout or a clone still finds it.
         overrides: as `--set` takes them, in one order.
         plugins: files of the user's own that it names, relative in the same way.
+        budget: of time, as `--budget` takes it; None: its own recipes.
     """
 
     file: str
     overrides: list[str]
     plugins: list[str] = field(default_factory=list)
+    budget: str | None = None
 
     @classmethod
     def of(cls, suite: Suite, results: Path) -> Origin:
@@ -278,7 +281,7 @@ class Origin:
             inside = is_file(name) and Path(name).is_relative_to(home)
             return Path(name).relative_to(home).as_posix() if inside else name
 
-        return cls(placed(suite.file), list(suite.overrides), [placed(each) for each in suite.plugins])
+        return cls(placed(suite.file), list(suite.overrides), [placed(each) for each in suite.plugins], suite.budget)
 
     @classmethod
     def recorded(cls, results: Path, board: str) -> Origin:
@@ -316,7 +319,11 @@ class Origin:
     def command(self, board: str) -> str:
         """The command that runs it again, from the folder that holds the results; quoted for a shell."""
         words = ["emobench", "bench", self.file, *(word for each in self.overrides for word in ("--set", each))]
-        if board != board_name(stem(self.file), parsed(self.overrides)):
+        name = board_name(stem(self.file), parsed(self.overrides))
+        if self.budget is not None:
+            words += ["--budget", self.budget]
+            name = f"{name}+budget={self.budget}"
+        if board != name:
             words += ["--name", board]
         return shlex.join(words)
 
@@ -335,7 +342,7 @@ def check_owner(results: Path, suite: Suite) -> None:
     here, there = mine.path(results), theirs.path(results)
     moved = here is not None and there is not None and not there.exists()  # or the checkout that held it
     same = here.resolve() == there.resolve() if here and there else mine.file == theirs.file
-    if (same or moved) and mine.overrides == theirs.overrides:
+    if (same or moved) and (mine.overrides, mine.budget) == (theirs.overrides, theirs.budget):
         return
     raise StoreError(
         f"{results / suite.name} is the board of `{theirs.command(suite.name)}`, and not of this suite. Give this one "

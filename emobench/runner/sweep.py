@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.recipe import Execution
 from emobench.runner.choice import NOT_CHOSEN, groups, is_candidate
 from emobench.runner.engines.engine import LOST, Engine
 from emobench.runner.record import Record, finished, read_record
@@ -250,7 +251,8 @@ def write_suite(results: Path, plan: Plan, origin: Origin) -> None:
     folder = results / plan.suite
     folder.mkdir(parents=True, exist_ok=True)
     head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions().commit}
-    write_json(folder / "suite.json", {**head, **asdict(origin), "rows": _rows(plan)})
+    of = {name: value for name, value in asdict(origin).items() if value is not None}
+    write_json(folder / "suite.json", {**head, **of, "rows": _rows(plan)})
 
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:
@@ -278,6 +280,7 @@ def sweep(
     remote: str | None,
     on_change: Callable[[Sweep], None],
     on_tick: Callable[[Sweep], None],
+    execution: Callable[[Cell], Execution] = lambda cell: Execution(),
 ) -> Sweep:
     """Run cells until all have ended or a signal asks to stop.
 
@@ -288,6 +291,7 @@ def sweep(
         remote: URL of the object store that holds the results too (see `Job`).
         on_change: called after every cell that ended, such as to write the boards again.
         on_tick: called about once a second.
+        execution: how the fit of a cell is computed, which a board's plan says.
     """
     from emobench.runner.run import Job
 
@@ -323,7 +327,10 @@ def sweep(
                 count = packing.threads_of(processes(cell.trainer) if cell.trains else 1)
                 side = packing.per_node
                 used = plugins.used()
-                job = Job(cell, results, data_root, workers, side, count, redo, used, wandb, only, remote)
+                job = Job(
+                    cell, results, data_root, workers, side, count, packing.per_gpu, execution(cell), redo, used,
+                    wandb, only, remote,
+                )  # fmt: skip
                 started = engine.start(job)
                 if started is None:
                     room = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SAID = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # by whoever wants something else
 SPINS = "1000"
 
+MOST_A_GPU = 8  # cells that share a GPU where nobody says how many
+CONTEXT_GIB = 0.6  # memory of a GPU that each process takes beside its tensors
+SPARE = 1.3  # times the tensors' memory that a process holds: what it gives back to itself, and does not fill again
 AT_ONCE = 4  # cells side by side where nobody says how many: so many of a suite can usually run before the others
 GIB_A_CELL = 4  # memory that a cell with its copy of the libraries may need
 
@@ -34,22 +37,29 @@ class Packing:
     other processes want the cores too.
 
     Attributes:
-        per_node: how many cells run side by side at most on a machine: one a GPU, or all on the cores.
+        per_node: how many cells run side by side at most on a machine: some a GPU, or all on the cores.
         threads: of each. Other numbers of threads round otherwise, and so make other networks.
         machines: which they share.
+        per_gpu: how many share a GPU, each with its part of the memory.
     """
 
     per_node: int
     threads: int
     machines: Machines
+    per_gpu: int = 1
 
     @classmethod
-    def on(cls, machines: Machines, asked: int | None, cells: int) -> Packing:
+    def on(
+        cls, machines: Machines, asked: int | None, cells: int, fixed: int | None = None, per_gpu: int = 1
+    ) -> Packing:
         """On some machines.
 
         Args:
-            asked: cells side by side; None: one a GPU, else as many as cores, memory and the plan have place for.
+            asked: cells side by side; None: `per_gpu` on each GPU, else as many as cores, memory and the plan have
+                place for.
             cells: of the plan, whether they are done or not: a sweep that goes on has the threads that it had before.
+            fixed: threads of each, which a board's plan says; None: as many as there are cores for.
+            per_gpu: cells that share a GPU.
 
         Raises:
             EmobenchError: more are asked for than there are cores.
@@ -60,9 +70,10 @@ class Packing:
             reason = f"{which} has {there} core{'s' if there > 1 else ''}, and each cell needs one"
             raise EmobenchError(f"--per-node {asked}: {reason}. Give a number from 1 to {there}, or leave it out")
         if asked is None:
-            room = min(AT_ONCE, there, machines.memory // GIB_A_CELL, -(-cells // machines.number))
-            asked = machines.gpus or max(1, room)
-        return cls(asked, max(1, there // asked), machines)
+            most = there if fixed is None else there // fixed
+            room = min(AT_ONCE, most, machines.memory // GIB_A_CELL, -(-cells // machines.number))
+            asked = machines.gpus * per_gpu or max(1, room)
+        return cls(asked, max(1, there // asked) if fixed is None else min(fixed, there), machines, per_gpu)
 
     def threads_of(self, processes: int | None) -> int:
         """Threads of each process of a cell.
@@ -71,8 +82,20 @@ class Packing:
             processes: how many it has, a device each; None: as many as there are devices.
         """
         if processes is None:
-            processes = self.per_node
+            processes = self.machines.gpus or self.per_node
         return self.threads if processes == 1 else max(1, self.machines.cores // processes)
+
+
+def fit_on_a_gpu(memory: float, peaks: Sequence[float]) -> int:
+    """How many cells can share a GPU, each with an equal part of its memory.
+
+    Args:
+        memory: of the GPU, GiB.
+        peaks: of tensors, of the cells that were measured, GiB; none: it is not known, so one.
+    """
+    if not peaks:
+        return 1
+    return max(1, min(MOST_A_GPU, int(memory / (SPARE * max(peaks) + CONTEXT_GIB))))
 
 
 def wait_gently() -> None:

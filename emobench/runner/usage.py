@@ -3,6 +3,7 @@
     results/cells/<fit_key>/             in use where a row of a board has the key, or a network of such a row
     results/cells/<fit_key>/<eval_key>/  in use where a row of a board has both keys
     results/cells/plans/*.json           in use where all of its cells are
+    results/cells/calibrations/*.json    in use where today's code is what was measured
     results/cells/sweeps/*.json          the cells of a running sweep, locked by it as long as it lives
     <cache>/packs, plans                 in use where a cell in use is of that dataset, as today's code reads it
     <cache>/features/*.npz               in use where a cell in use has an FID
@@ -34,7 +35,7 @@ from emobench.runner.lease import has_lease
 from emobench.runner.record import Record, read_record
 from emobench.runner.store import Store, committed_cells
 from emobench.suite.cell import Cell
-from emobench.suite.keys import datasets_in, name_of
+from emobench.suite.keys import datasets_in, fit_is_current, name_of
 
 _KEY = re.compile("[0-9a-f]{16,64}")
 _PACK = re.compile(r"([0-9a-f]{64})(-\d+)?")
@@ -268,7 +269,7 @@ def _found(results: Path, cache: Path | None) -> tuple[list[Unused], Used]:
 
 def _of_store(of: Used, store: Store) -> Iterator[Unused]:
     for path in sorted(store.cells.iterdir()):
-        if path.name in ("plans", "sweeps", "slurm") or path.name.startswith(".probe."):
+        if path.name in ("plans", "sweeps", "slurm", "calibrations") or path.name.startswith(".probe."):
             continue
         if path.name.startswith(_DELETED):
             yield Unused(path, "what an earlier clean left")
@@ -284,9 +285,22 @@ def _of_store(of: Used, store: Store) -> Iterator[Unused]:
     for path in sorted((store.cells / "plans").glob("*.json")):
         if _is_unused_plan(of, path):
             yield Unused(path, "a plan")
+    for path in sorted((store.cells / "calibrations").glob("*.json")):
+        if _is_old_calibration(path):
+            yield Unused(path, "a calibration")
     for path in sorted((store.cells / "sweeps").iterdir()) if (store.cells / "sweeps").is_dir() else ():
         if not is_held(path):
             yield Unused(path, "the cells of a sweep that was killed")
+
+
+def _is_old_calibration(path: Path) -> bool:
+    """Whether a calibration is of other code than today's, or not whole: it is measured again where it is wanted."""
+    try:
+        return not fit_is_current(read_json(path)["fit"])
+    except FileNotFoundError:
+        return False
+    except (StoreError, KeyError, TypeError):
+        return True
 
 
 def _is_folder(of: Used, path: Path, name: re.Pattern[str]) -> bool:

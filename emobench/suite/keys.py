@@ -117,6 +117,19 @@ def is_current(fit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
     return (fit["code"]["digest"], evaluation["code"]["digest"]) == today
 
 
+def fit_is_current(fit: Mapping[str, Any]) -> bool:
+    """Whether today's code is that of a fit, from the model, the data and the code that its key is made of.
+
+    True also where only a plan can tell: of classes in files of the user's own.
+    """
+    try:
+        return bool(fit["code"]["digest"] == _code_of_fit(fit))
+    except KeyError:
+        return True
+    except NoDefinition:
+        return False
+
+
 def _code_of_fit(fit: Mapping[str, Any]) -> str:
     """The digest of the code that a fit would be made with today."""
     datasets = [catalogue("dataset")[name_of(entry)] for entry in datasets_in(fit)]

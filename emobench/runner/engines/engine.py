@@ -26,9 +26,11 @@ class Engine:
 
     Attributes:
         name: what `--engine` calls it.
+        shares_gpus: whether it can have several jobs share a GPU.
     """
 
     name: ClassVar[str]
+    shares_gpus: ClassVar[bool] = True
 
     def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
         """Of a cluster where the engine has one.
@@ -65,7 +67,8 @@ class Engine:
     def start(self, job: Job) -> Any | None:
         """Start a job; returns what it is known by from then on, None where there is no room for it now.
 
-        At most `job.per_node` jobs run side by side on a machine, each of whose processes has `job.threads` threads.
+        At most `job.per_node` jobs run side by side on a machine, `job.per_gpu` on a GPU of it, and each of their
+        processes has `job.threads` threads.
         """
         raise NotImplementedError
 

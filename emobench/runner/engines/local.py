@@ -1,4 +1,4 @@
-"""On this machine: a process a job, one at a time on every GPU, or some side by side on the cores.
+"""On this machine: a process a job, one or some at a time on every GPU, or some side by side on the cores.
 
 The processes are forked from a server that has imported the heavy libraries and not touched a GPU, so that a job
 starts in a fraction of a second: one is always forked ahead, while another job runs. A job on several devices has a
@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import time
 import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -37,7 +38,7 @@ class Started:
     processes: list[Any]  # multiprocessing.Process
     alone: bool  # it takes every device
     on_gpus: bool  # what these hold for it, the next job needs
-    gpu: int | None = None  # which it has to itself
+    gpu: int | None = None  # which it has to itself, or shares with other jobs
     lost: float | None = None  # since when one of the others is known to have failed
 
 
@@ -89,10 +90,10 @@ class Local(Engine):
         alone = on_several_devices(job)
         if len(self.running) >= job.per_node or (alone and self.running) or any(each.alone for each in self.running):
             return None
-        free = [gpu for gpu in range(len(self.gpus)) if gpu not in [other.gpu for other in self.running]]
-        if self.gpus and not free:
+        on_each = Counter(other.gpu for other in self.running)
+        gpu = min(range(len(self.gpus)), key=lambda each: on_each[each], default=None)
+        if gpu is not None and on_each[gpu] >= job.per_gpu:
             return None
-        gpu = free[0] if free else None
         named = {} if gpu is None or alone else {"CUDA_VISIBLE_DEVICES": self.gpus[gpu]}
         started = self.launch(job, len(self.gpus), named)
         started.gpu = gpu

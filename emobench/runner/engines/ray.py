@@ -37,6 +37,7 @@ from emobench.suite.keys import package_digest, processes
 if TYPE_CHECKING:
     from emobench.runner.run import Job
 
+_PARTS = 10_000  # into which Ray divides a GPU
 QUEUED = 2  # tasks that wait for a place, so that none stands empty until the sweep sees it
 PATIENCE = 10.0  # seconds for which a cluster's head may be silent
 LOOK = 5.0  # seconds between two looks at which nodes there are
@@ -161,7 +162,8 @@ class Ray(Engine):
     def _wanted(self, job: Job) -> dict[str, float]:
         """What of a node a job takes: its threads' cores, its share of the memory, its devices."""
         least = self.machines()
-        count, gpus = 1, 1 if least.gpus else 0
+        count = 1
+        gpus: float = math.floor(_PARTS / job.per_gpu) / _PARTS if least.gpus else 0
         if on_several_devices(job):
             count = processes(job.cell.trainer) or max(1, least.gpus)
             gpus = min(count, least.gpus)
@@ -174,7 +176,7 @@ class Ray(Engine):
         """How many such jobs the nodes have place for at once."""
         named = {"CPU": wanted["num_cpus"], "GPU": wanted["num_gpus"], "memory": wanted["memory"]}
         return sum(
-            min(int(node["Resources"].get(name, 0) // each) for name, each in named.items() if each)
+            min(int(node["Resources"].get(name, 0) / each + 1e-9) for name, each in named.items() if each)
             for node in self.alive
         )
 

@@ -50,6 +50,7 @@ class Slurm(Engine):
     """Batch jobs of a Slurm cluster, or processes of this machine in their place."""
 
     name = "slurm"
+    shares_gpus = False  # it gives whole ones
 
     def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
         """`address`: "local" for processes of this machine, to try it; None: Slurm."""

@@ -1,0 +1,90 @@
+"""`--budget`: a suite as its board's `plan.toml` says it, which is measured and written at the first run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from emobench.errors import SuiteError
+from emobench.files import say
+from emobench.runner import calibrate
+from emobench.runner.budget import fitted
+from emobench.runner.store import Store
+from emobench.runner.threads import Packing
+from emobench.suite import budget as plans
+from emobench.suite.cell import Plan
+from emobench.suite.file import Suite
+from emobench.suite.plan_cache import plan_of
+
+
+def named(suite: Suite, results: Path, budget: str | None, name: str | None, recalibrate: bool) -> Suite:
+    """The suite with the budget that the command or its board names, and so with the board's name.
+
+    Raises:
+        SuiteError: the board's plan is damaged, or of another budget, or there is nothing to calibrate for.
+    """
+    if budget is not None:
+        suite = plans.under(suite, budget, name)
+    path = results / suite.name / plans.FILE
+    if recalibrate:
+        if budget is None:
+            raise SuiteError("--recalibrate: for which budget? Name it, such as --budget 2h")
+        return suite
+    found = plans.read(path)
+    if found is None:
+        return suite
+    if budget is not None and budget != found.budget:
+        raise SuiteError(
+            f"{path} is of --budget {found.budget}, and not of {budget}. Give this one a name of its own by --name, or "
+            "have it measured anew by --recalibrate"
+        )
+    return suite.model_copy(update={"budget": found.budget})
+
+
+def read(suite: Suite, results: Path, recalibrate: bool) -> plans.PlanFile | None:
+    """The plan that the board has; None: it has to be made, or there is no budget."""
+    return None if suite.budget is None or recalibrate else plans.read(results / suite.name / plans.FILE)
+
+
+def fit(
+    suite: Suite,
+    plan: Plan,
+    results: Path,
+    data: Path,
+    packing: Packing,
+    *,
+    repacked: Callable[[Mapping[str, calibrate.Calibration]], Packing],
+    workers: int,
+    recalibrate: bool,
+    dry_run: bool,
+) -> plans.PlanFile:
+    """Measure the cells of a suite, fit it to its budget, and write that beside its board unless this is a dry run.
+
+    Args:
+        packing: how cells share the machine while nothing is measured.
+        repacked: how they do by what was measured.
+    """
+    assert suite.budget is not None
+    store = Store(results)
+    threads = packing.threads
+    found = calibrate.calibrate(
+        plan, store, data, threads=threads, workers=workers, again=recalibrate, say=lambda text: say(text)
+    )
+    packing = repacked(found)
+    made = fitted(suite, plan, found, packing, suite.budget)
+    part = "all of their recipe" if made.share >= 1 else f"{100 * made.share:.2g} % of their recipe"
+    say(f"budget {suite.budget}: rows that neither judge nor guide get {part}")
+    for note in made.notes:
+        say(f"budget {suite.budget}: {note}")
+    if not dry_run:
+        plans.write(results / suite.name / plans.FILE, made.plan)
+    again = plan_of(plans.planned(suite, made.plan), data, store.cells)
+    calibrate.keep_as(store, plan, again, found, packing.threads)
+    return made.plan
+
+
+def warn(suite: Suite, plan: plans.PlanFile) -> None:
+    """Say which rows have joined the suite since its plan was made."""
+    unknown = sorted(plan.model.keys() - suite.model.keys())
+    if unknown:
+        say(f"the plan of this board has rows that its suite has no more: {', '.join(unknown)}")

@@ -1,0 +1,526 @@
+"""What a training step costs on this machine: some seconds of real training, and of drawing, for each kind of cell.
+
+Each kind (class, arguments, size, batch, recipe but for its length) is measured in a process of its own, forked as
+those of cells are, with its data, its model, its optimiser and Lightning's loop; the networks that it needs have not
+been trained. Where memory does not suffice, the batch is halved, and its gradients accumulated to the same global
+batch.
+What was measured is kept in `results/cells/calibrations/`, for this machine and this code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from emobench.errors import EmobenchError, StoreError
+from emobench.evaluation.protocol import FIDELITY_FACES, INTENSITIES
+from emobench.files import SCHEMA_VERSION, read_json, write_json
+from emobench.recipe import Execution
+from emobench.runner.duration import faces
+from emobench.runner.machine import hardware
+from emobench.runner.store import Store
+from emobench.suite.cell import Cell, Plan
+from emobench.suite.keys import batch_of_one, datasets_in, key, processes
+
+SECONDS = 3.0  # of training steps that are timed, of each kind of cell; and as long for drawing
+LONGEST = 600.0  # seconds after which a calibration is given up
+COMPILING = 8  # the same where networks are compiled, again for the shapes that come
+WARM = 2  # batches before the clock starts: libraries choose their kernels
+GAIN = 1.03  # by which another precision or layout must be faster to be chosen
+COMPILED_FROM = 1200.0  # seconds of a fit: compiling takes a minute, here and in the cell
+_OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is free to choose of a fit."""
+
+    precision: str
+    batch: int  # faces of a micro-batch
+    accumulate_grad_batches: int
+    channels_last: bool = False
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured of a kind of cell.
+
+    Attributes:
+        settings: that were found best; None: nothing is trained.
+        seconds_a_face: of training, each time that one is seen.
+        seconds_drawn, seconds_edited: for a face; None: it does no such thing.
+        batches_a_step: of training for one step of the network that is trained.
+        peak_memory_gb: GiB, of the GPU or resident.
+    """
+
+    settings: Settings | None
+    seconds_a_face: float
+    seconds_drawn: float | None
+    seconds_edited: float | None
+    batches_a_step: int
+    peak_memory_gb: float
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Calibration:
+        """From plain values."""
+        settings = None if plain["settings"] is None else Settings(**plain["settings"])
+        return cls(**{**plain, "settings": settings})
+
+
+# ---- what is alike ---------------------------------------------------------------------------------------------------
+
+
+def kind(cell: Cell, cells: Mapping[str, Cell]) -> str:
+    """What two cells have in common of which a step takes the same time.
+
+    Args:
+        cells: those of the plan by their fit_keys.
+    """
+    fit = cell.fit
+    recipe = fit["recipe"]
+    if recipe is not None:
+        free = ("epochs", "steps", "patience", "monitor")
+        recipe = {name: value for name, value in recipe.items() if name not in free}
+    data = [{"dataset": each["dataset"], "arguments": each["arguments"]} for each in datasets_in(fit)]
+    needs = {role: [kind(cells[each], cells) for each in keys] for role, keys in cell.needs.items() if role}
+    same = {"model": fit["model"], "arguments": fit["arguments"], "recipe": recipe, "trainer": fit["trainer"]}
+    return key(same | {"size": cell.size, "emotions": cell.emotions, "data": data, "needs": needs})
+
+
+def place(store: Store, cell: Cell, cells: Mapping[str, Cell], threads: int) -> Path:
+    """Where the calibration of a cell's kind lies, for this machine, code and number of threads."""
+    import torch
+
+    machine = hardware().model_dump(exclude={"threads"})
+    of = [kind(cell, cells), machine, threads, cell.fit["code"], torch.__version__]
+    return store.cells / "calibrations" / f"{key(of)}.json"
+
+
+def known(store: Store, cells: Sequence[Cell], threads: int) -> dict[str, Calibration]:
+    """What has been measured here of a plan's cells, by fit_key."""
+    by_key = {cell.fit_key: cell for cell in cells}
+    found = {cell.fit_key: read(place(store, cell, by_key, threads)) for cell in by_key.values()}
+    return {fit_key: each for fit_key, each in found.items() if each is not None}
+
+
+def gpu_memory() -> float:
+    """Memory of the smallest GPU of this machine, GiB; 0 where there is none."""
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(each).total_memory for each in range(torch.cuda.device_count())]
+    return min(sizes, default=0) / 2**30
+
+
+def read(path: Path) -> Calibration | None:
+    """A calibration; None where there is none that is whole."""
+    try:
+        return Calibration.of(read_json(path)["calibration"])
+    except (FileNotFoundError, StoreError, KeyError, TypeError):
+        return None
+
+
+def _keep(path: Path, cell: Cell, found: Calibration) -> None:
+    made_of = {"model": cell.fit["model"], "data": cell.fit["data"], "code": cell.fit["code"]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"schema_version": SCHEMA_VERSION, "calibration": asdict(found), "fit": made_of})
+
+
+def keep_as(store: Store, measured: Plan, planned: Plan, found: Mapping[str, Calibration], threads: int) -> None:
+    """Keep what was measured of cells also as that of the same cells with the settings that were chosen for them."""
+    before = {_place(cell): found[cell.fit_key] for cell in measured.cells if cell.fit_key in found}
+    by_key = {cell.fit_key: cell for cell in planned.cells}
+    for cell in by_key.values():
+        path = place(store, cell, by_key, threads)
+        if _place(cell) in before and not path.exists():
+            _keep(path, cell, before[_place(cell)])
+
+
+def _place(cell: Cell) -> tuple[Any, ...]:
+    return cell.row, cell.dataset, cell.seed, cell.part
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def calibrate(
+    plan: Plan,
+    store: Store,
+    data_root: Path,
+    *,
+    threads: int,
+    workers: int,
+    again: bool,
+    say: Callable[[str], None],
+) -> dict[str, Calibration]:
+    """Measure what is not known yet of a plan's cells; by fit_key.
+
+    Args:
+        threads: of a cell's process.
+        workers: loader processes of each cell.
+        again: measure also what is known.
+        say: told what is measured.
+
+    Raises:
+        EmobenchError: one cannot be trained here; says why.
+    """
+    from emobench.runner.engines.local import Local
+
+    by_key = {cell.fit_key: cell for cell in plan.cells}
+    places = {fit_key: place(store, cell, by_key, threads) for fit_key, cell in by_key.items()}
+    found: dict[Path, Calibration] = {}
+    engine = Local()
+    engine.serve()
+    for fit_key, cell in by_key.items():
+        path = places[fit_key]
+        if path in found:
+            continue
+        before = None if again else read(path)
+        if before is None:
+            started = time.monotonic()
+            seen = faces(cell, plan) if cell.trains else 0.0
+            before = _best(engine, Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS), seen)
+            _keep(path, cell, before)
+            say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
+        found[path] = before
+    return {fit_key: found[path] for fit_key, path in places.items()}
+
+
+def _behind(cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    """The cells whose networks a cell needs, and theirs."""
+    mine = {each: cells[each] for keys in cell.needs.values() for each in keys}
+    for each in list(mine.values()):
+        mine |= _behind(each, cells)
+    return mine
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A kind of cell, and how it is tried; crosses process boundaries."""
+
+    cell: Cell
+    behind: dict[str, Cell]
+    data_root: Path
+    threads: int
+    workers: int
+    seconds: float  # of training steps that are timed, and at most of drawing before that is believed
+    settings: Settings | None = None  # None: nothing is trained
+
+    @property
+    def own(self) -> Settings | None:
+        """The cell's own settings."""
+        trainer = self.cell.trainer
+        if not self.cell.trains:
+            return None
+        batch = batch_of_one(self.cell.fit, trainer)
+        return Settings(str(trainer["precision"]), batch, trainer.get("accumulate_grad_batches", 1))
+
+
+def _best(engine: Any, trial: Trial, seen: float) -> Calibration:
+    """The calibration of the best settings that fit.
+
+    Args:
+        seen: faces of the fit, by which it may be long enough to be compiled for.
+    """
+    own = trial.own
+    if own is None:
+        return _measured(engine, trial)
+    best = _that_fits(engine, dataclasses.replace(trial, settings=own))
+    for name, value in _choices(own.precision):
+        assert best.settings is not None
+        if name == "compile" and best.seconds_a_face * seen < COMPILED_FROM:
+            continue
+        settings = dataclasses.replace(best.settings, **{name: value})
+        try:
+            other = _that_fits(engine, dataclasses.replace(trial, settings=settings))
+        except EmobenchError:  # what the card or the network cannot do
+            continue
+        if other.seconds_a_face * GAIN < best.seconds_a_face:
+            best = other
+    return best
+
+
+def _choices(own: str) -> list[tuple[str, Any]]:
+    """Settings that may be faster, in turn: none on a CPU, where precision is the suite's to say.
+
+    What is compiled are the networks through which no second derivative is taken (`EmotionModel.compilable`).
+
+    Args:
+        own: precision that the suite says.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    usual = ["32-true", *(["bf16-mixed"] if torch.cuda.is_bf16_supported(including_emulation=False) else [])]
+    others = [("precision", each) for each in usual if each != own]
+    return [*others, ("channels_last", True), ("compile", True)]
+
+
+def _that_fits(engine: Any, trial: Trial) -> Calibration:
+    """At the largest micro-batch that memory suffices for, accumulated to the same batch."""
+    while True:
+        try:
+            return _measured(engine, trial)
+        except MemoryError:
+            settings = trial.settings
+            assert settings is not None
+            if settings.batch % 2:
+                raise EmobenchError(
+                    f"{trial.cell.label}: out of memory also with {settings.batch} faces at a time. Use a smaller model"
+                ) from None
+            more = settings.accumulate_grad_batches * 2
+            settings = dataclasses.replace(settings, batch=settings.batch // 2, accumulate_grad_batches=more)
+            trial = dataclasses.replace(trial, settings=settings)
+
+
+def _measured(engine: Any, trial: Trial) -> Calibration:
+    """Measure in a process of its own.
+
+    Raises:
+        MemoryError: memory does not suffice.
+        EmobenchError: something else is wrong.
+    """
+    mine, its = engine.context.Pipe()
+    process = engine.context.Process(target=begin, args=(its, trial))
+    process.start()
+    its.close()
+    said: Any = None
+    with contextlib.suppress(EOFError, OSError):
+        if mine.poll(LONGEST):
+            said = mine.recv()
+    process.join(5)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    if said == _OUT_OF_MEMORY or (said is None and process.exitcode == -signal.SIGKILL):
+        raise MemoryError
+    if not isinstance(said, Calibration):
+        reason = said or f"its process ended with {process.exitcode}"
+        raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {reason}. Leave --budget out to run it as it is")
+    return said
+
+
+# ---- in its own process ----------------------------------------------------------------------------------------------
+
+
+def begin(pipe: Connection, trial: Trial) -> None:
+    """Entry of a process that measures."""
+    from emobench.runner.run import describe, visible_gpus
+    from emobench.runner.threads import threads
+
+    if gpus := visible_gpus():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]
+    with open(os.devnull, "wb") as nothing:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nothing.fileno(), stream.fileno() if hasattr(stream, "fileno") else 1)
+    try:
+        with threads(trial.threads):
+            pipe.send(measure(trial))
+    except BaseException as error:
+        reason = describe(error)
+        pipe.send(_OUT_OF_MEMORY if reason.startswith(_OUT_OF_MEMORY) else reason)
+
+
+def measure(trial: Trial) -> Calibration:
+    """Train and draw for some seconds in this process."""
+    import torch
+
+    from emobench.runner.build import build_data, build_joint_data
+    from emobench.runner.fit import _peak_memory_gb
+
+    cell = trial.cell
+    data = build_data(cell, trial.data_root)
+    data.prepare()
+    model = untrained(cell, trial.behind)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    seconds = 0.0
+    if trial.settings is not None:
+        training = build_joint_data(cell, trial.data_root, data) if "joint" in cell.fit["data"] else data
+        seconds = _training(trial, trial.settings, model, training)
+    drawn, edited = _drawing(model.to(device).eval(), device, trial.seconds)
+    steps = getattr(model, "batches_a_step", 1)
+    return Calibration(trial.settings, seconds, drawn, edited, steps, _peak_memory_gb(device.type))
+
+
+def untrained(cell: Cell, behind: Mapping[str, Cell]) -> Any:
+    """The cell's model, with networks that have not been trained in place of those that it needs."""
+    import torch
+
+    from emobench.runner.build import _typed, model_class
+
+    cls = model_class(cell)
+    recipe = cell.fit["recipe"]
+    size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
+    needs = {
+        role: [untrained(behind[each], behind).eval().requires_grad_(False) for each in keys]
+        for role, keys in cell.needs.items()
+    }
+    arguments = cls.untrained(_typed(cls, cell.fit["arguments"]))
+    if cell.datasets:
+        arguments["datasets"] = tuple(cell.datasets)
+    torch.manual_seed(cell.seed)
+    return cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
+
+
+def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
+    """Seconds of training for each face."""
+    import lightning.pytorch as pl
+
+    from emobench.runner.build import recipe_of
+    from emobench.runner.callbacks import Averaging, Reproducible, Statistics
+    from emobench.runner.fit import _trainer, prepare
+
+    cell = trial.cell
+    one = {name: value for name, value in cell.trainer.items() if name not in ("devices", "num_nodes", "strategy")}
+    accumulate = settings.accumulate_grad_batches
+    options = {**one, "precision": settings.precision, "accumulate_grad_batches": accumulate}
+    cell = dataclasses.replace(cell, trainer={**options, "devices": 1, "enable_checkpointing": False})
+    recipe = dataclasses.replace(recipe_of(trial.cell), batch=settings.batch)
+    pl.seed_everything(cell.seed, verbose=False)
+    data.feed(recipe=recipe, seed=cell.seed, workers=trial.workers)
+    model.micro_batches = accumulate
+    prepare(model, recipe, Execution(compile=settings.compile, channels_last=settings.channels_last))
+    clock = _clock(trial.seconds, COMPILING if settings.compile else WARM)
+    callbacks = [
+        Reproducible(cell.seed),
+        Statistics(accumulate if model.automatic_optimization else 1),
+        *([] if recipe.ema is None else [Averaging(recipe.ema)]),
+        clock,
+    ]
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
+        trainer = _trainer(cell, recipe, callbacks, Path(folder), None, model)
+        trainer.fit(model, datamodule=data)
+    return float(clock.seconds_a_face())
+
+
+class _Enough(Exception):
+    """Enough has been measured."""
+
+
+def _clock(seconds: float, warm: int) -> Any:
+    """A callback that times batches, from the end of one to that of the next, and ends the fit after some seconds.
+
+    Args:
+        seconds: from the first batch that is timed on.
+        warm: batches before it.
+    """
+    import lightning.pytorch as pl
+    import torch
+
+    class Clock(pl.Callback):
+        def __init__(self) -> None:
+            self.batches: list[tuple[float, int]] = []  # seconds and faces of each
+            self.last = self.first = time.perf_counter()
+
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.last = time.perf_counter()  # validation aside
+            if not self.batches:
+                self.first = self.last  # of a fit shorter than that
+
+        def on_train_batch_end(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            if trainer.strategy.root_device.type == "cuda":
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            self.batches.append((now - self.last, len(batch["index"])))
+            self.last = now
+            if len(self.batches) == warm:
+                self.first = now
+            if len(self.batches) > warm and now - self.first > seconds:
+                raise _Enough
+
+        def seconds_a_face(self) -> float:
+            timed = self.batches[warm:] or self.batches[-1:]
+            return sum(each for each, _ in timed) / sum(faces for _, faces in timed)
+
+    return Clock()
+
+
+def _drawing(model: Any, device: Any, enough: float) -> tuple[float | None, float | None]:
+    """Seconds of a drawn and of an edited face, or a stylized one; None: the model does no such thing."""
+    import torch
+
+    n = 64 if device.type == "cuda" else 4
+    emotions = torch.eye(len(model.emotions), device=device)[torch.arange(n, device=device) % len(model.emotions)]
+    seeds = torch.arange(n, device=device)
+    faces = torch.zeros(n, 3, model.size, model.size, dtype=torch.uint8, device=device)
+    drawn = edited = None
+    if hasattr(model, "sample"):
+        drawn = _timed(lambda: model.sample(emotions, seeds).cpu(), enough) / n
+    if hasattr(model, "edit"):
+        edited = _timed(lambda: model.edit(faces, emotions, seeds).cpu(), enough) / n
+    elif hasattr(model, "stylize"):
+        edited = _timed(lambda: model.stylize(faces, emotions).cpu(), enough) / n
+    return drawn, edited
+
+
+def _timed(draw: Callable[[], Any], enough: float) -> float:
+    """Seconds that it takes, once it has been done; where once takes long, of that once."""
+    for _ in range(2):
+        started = time.perf_counter()
+        draw()
+        took = time.perf_counter() - started
+        if took > enough:
+            break
+    return took
+
+
+# ---- what follows of it ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long a cell takes: its training, and the rest, which no budget shortens."""
+
+    fit: float
+    rest: float
+
+    @property
+    def both(self) -> float:
+        return self.fit + self.rest
+
+
+START = 2.0  # seconds that a cell takes beside what is measured: its process, its data, its files
+
+
+def seconds(cell: Cell, found: Calibration, faces: float) -> Seconds:
+    """How long a cell takes, of what was measured.
+
+    Args:
+        faces: that its fit sees.
+    """
+    recipe = cell.fit["recipe"]
+    times = found.batches_a_step if recipe is not None and recipe["steps"] is not None else 1
+    spread = processes(cell.trainer) or 1
+    fit = found.seconds_a_face * faces * times / spread if cell.trains else 0.0
+    rest = START
+    if asked := cell.evaluation.get("faces"):
+        k = len(cell.emotions)
+        drawn = (
+            (asked["fidelity"] or FIDELITY_FACES) + k * asked["per_emotion"] + len(INTENSITIES) * k * asked["intensity"]
+        )
+        edits = asked["sources"] * (k - 1)
+        per = found.seconds_drawn if found.seconds_drawn is not None else found.seconds_edited
+        rest += (per or 0.0) * drawn + (found.seconds_edited or 0.0) * edits
+    return Seconds(fit, rest)
+
+
+def of_all(plan: Plan, found: Mapping[str, Calibration]) -> dict[str, Seconds]:
+    """How long the cells of a plan take of which something was measured, by fit_key."""
+    return {
+        cell.fit_key: seconds(cell, found[cell.fit_key], faces(cell, plan) if cell.trains else 0.0)
+        for cell in plan.cells
+        if cell.fit_key in found
+    }

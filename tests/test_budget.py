@@ -1,0 +1,353 @@
+"""`--budget`: a suite fitted to a time by what this machine was measured to take."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import GENERATORS_SUITE, TINY
+from safetensors.torch import load_file
+from toys import ENGINE
+
+from emobench.errors import EmobenchError, SuiteError
+from emobench.files import SCHEMA_VERSION
+from emobench.recipe import Execution
+from emobench.runner import calibrate
+from emobench.runner.budget import execution_of, fitted, paid_first, table_of
+from emobench.runner.calibrate import Calibration, Settings, Trial, _best, _that_fits, kind, of_all
+from emobench.runner.duration import elapsed
+from emobench.runner.machine import Machines
+from emobench.runner.record import read_record
+from emobench.runner.run import Job, run
+from emobench.runner.store import Store
+from emobench.runner.threads import Packing
+from emobench.suite.budget import PlanFile, RowPlan, planned, read, seconds_of, two_digits, write
+from emobench.suite.cell import Plan
+from emobench.suite.expand import expand
+from emobench.suite.file import Suite, load
+
+Emobench = Callable[..., int]
+ALONE = Packing(1, 2, Machines(2, 0, 8))
+LONG = GENERATORS_SUITE.replace("epochs = 1\n", "epochs = 50\n").replace('epochs = 50\npatience = "none"', "epochs = 2")
+
+
+@pytest.fixture(scope="module")
+def generators(tmp_path_factory: pytest.TempPathFactory) -> tuple[Suite, Plan]:
+    """Judges, a guide, and generators of 50 epochs each."""
+    folder = tmp_path_factory.mktemp("budget")
+    (folder / "long.toml").write_text(LONG)
+    suite = load(folder / "long.toml")
+    return suite, expand(suite, folder)
+
+
+def measured(plan: Plan, seconds: float = 1e-3, **of_rows: float) -> dict[str, Calibration]:
+    """Every cell takes so many seconds a face, rows that are named others, and nothing for drawing."""
+    found = {}
+    for cell in plan.cells:
+        settings = None
+        if cell.trains:
+            settings = Settings(cell.trainer["precision"], cell.fit["recipe"]["batch"], 1)
+        found[cell.fit_key] = Calibration(settings, of_rows.get(cell.row, seconds), None, None, 1, 1.0)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("1h0m5s", 3605)]
+)
+def test_a_budget_is_a_time(said: str, seconds: int) -> None:
+    assert seconds_of(said) == seconds
+
+
+@pytest.mark.parametrize("said", ["", "2", "2 h", "-1h", "0s", "1.5h", "30m2h", "two hours"])
+def test_what_is_no_time_is_refused(said: str) -> None:
+    with pytest.raises(SuiteError, match="no time such as 2h"):
+        seconds_of(said)
+
+
+def test_budgets_have_two_digits_and_are_never_rounded_up() -> None:
+    assert [two_digits(each) for each in (0.9, 9.99, 99.9, 100, 129, 1999, 781_250)] == [
+        0, 9, 99, 100, 120, 1900, 780_000
+    ]  # fmt: skip
+
+
+def test_judges_reader_and_guides_are_paid_first_and_the_rest_is_shared(generators: tuple[Suite, Plan]) -> None:
+    suite, plan = generators
+    found = measured(plan)
+    rows = {cell.row for cell in plan.cells if cell.fit_key in paid_first(suite, plan.cells)}
+    assert {"resnet18", "vit", "cnn21", "vgg16"} == rows - {"control:permuted"}
+    times = of_all(plan, found)
+    first = {table_of(c, suite, plan.cells) for c in plan.cells if c.fit_key in paid_first(suite, plan.cells)}
+    fixed = sum(times[cell.fit_key].both for cell in plan.cells if table_of(cell, suite, plan.cells) in first)
+    others = sum(times[cell.fit_key].both for cell in plan.cells) - fixed
+    budget = round(fixed + 0.5 * others)
+    made = fitted(suite, plan, found, ALONE, f"{budget}s")
+    assert not made.notes
+    assert not first & {name for name, row in made.plan.model.items() if row.epochs or row.steps}
+    again = expand(planned(suite, made.plan), Path("nowhere"))
+    by_row = {cell.row: cell for cell in again.cells}
+    shares = {name: row.epochs / 50 for name, row in made.plan.model.items() if row.epochs is not None}
+    assert len(set(shares.values())) == 1 < len(shares)
+    for name in shares:
+        assert by_row[name].fit["recipe"]["epochs"] == made.plan.model[name].epochs
+    for row in first:
+        assert by_row[str(row)].fit_key == next(c.fit_key for c in plan.cells if c.row == row)
+    after = of_all(again, {cell.fit_key: dataclasses.replace(found[old.fit_key]) for cell, old in zip(
+        again.cells, plan.cells, strict=True
+    )})  # fmt: skip
+    takes = elapsed(again.cells, {name: each.both for name, each in after.items()}, 1)
+    epoch = others / 50
+    assert budget - 2 * epoch < takes <= budget
+    assert made.seconds == pytest.approx(takes)
+
+
+def test_nothing_gets_more_than_its_own_recipe_nor_less_than_an_epoch(generators: tuple[Suite, Plan]) -> None:
+    suite, plan = generators
+    found = measured(plan)
+    rich = fitted(suite, plan, found, ALONE, "99h")
+    assert rich.share == 1
+    assert rich.plan.model == {}
+    poor = fitted(suite, plan, found, ALONE, "1s")
+    epochs = {name: row.epochs for name, row in poor.plan.model.items() if row.epochs is not None}
+    assert {"cvae", "vit_cvae"} <= epochs.keys()
+    assert set(epochs.values()) == {1}
+    assert sum("would get less than 1 epoch, and gets that" in note for note in poor.notes) == len(epochs)
+    assert "judges, reader and guides at their full recipe" in poor.notes[-1]
+
+
+def test_side_by_side_a_budget_holds_more(generators: tuple[Suite, Plan]) -> None:
+    suite, plan = generators
+    found = measured(plan)
+    alone = fitted(suite, plan, found, ALONE, "200s").share
+    assert fitted(suite, plan, found, Packing(2, 1, Machines(2, 0, 8)), "200s").share > alone
+
+
+def test_micro_batches_and_precision_become_settings_of_the_suite(generators: tuple[Suite, Plan]) -> None:
+    suite, plan = generators
+    found = measured(plan)
+    cell = next(cell for cell in plan.cells if cell.row == "cvae")
+    batch = cell.fit["recipe"]["batch"]
+    small = Settings("bf16-mixed", batch // 4, 4)
+    found[cell.fit_key] = dataclasses.replace(found[cell.fit_key], settings=small)
+    made = fitted(suite, plan, found, ALONE, "99h")
+    assert made.plan.model == {"cvae": RowPlan(batch=batch // 4, precision="bf16-mixed", accumulate_grad_batches=4)}
+    table = planned(suite, made.plan).model["cvae"]
+    assert table["batch"] == batch // 4
+    assert table["trainer"] == {"precision": "bf16-mixed", "accumulate_grad_batches": 4}
+
+
+def test_kinds_are_alike_whatever_seed_and_length_and_differ_by_what_costs(generators: tuple[Suite, Plan]) -> None:
+    _, plan = generators
+    cells = {cell.fit_key: cell for cell in plan.cells}
+    of = {cell.row: kind(cell, cells) for cell in plan.cells if cell.control is None}
+    assert len(set(of.values())) == len(of)
+    cell = next(cell for cell in plan.cells if cell.row == "cvae")
+
+    def changed(**recipe: Any) -> str:
+        return kind(dataclasses.replace(cell, fit={**cell.fit, "recipe": {**cell.fit["recipe"], **recipe}}), cells)
+
+    assert changed(epochs=7) == of["cvae"] == kind(dataclasses.replace(cell, seed=5), cells)
+    assert changed(batch=7) != of["cvae"]
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+PLAN = PlanFile(
+    budget="2h",
+    machine="a machine",
+    threads=4,
+    model={"cvae": RowPlan(epochs=12, batch=32, accumulate_grad_batches=2), "timm:x": RowPlan(precision="bf16-mixed")},
+)
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read(tmp_path / "plan.toml") is None
+    write(tmp_path / "plan.toml", PLAN)
+    assert read(tmp_path / "plan.toml") == PLAN
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda text: text.replace("epochs = 12", "epochs = 120"), 7),
+        (lambda text: text.replace("threads = 4", "threads = 2"), 4),
+        (lambda text: text.replace("[model.cvae]\n", ""), 6),
+        (lambda text: text.replace("[model.cvae]\n", "# mine\n[model.cvae]\n"), 6),
+        (lambda text: text[:60], 1),
+        (lambda text: text[: text.index("batch")], 7),
+        (lambda text: "", 1),
+    ],
+)
+def test_a_plan_that_was_changed_is_refused_with_its_line(
+    change: Callable[[str], str], line: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.toml"
+    write(path, PLAN)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(SuiteError, match=rf"plan\.toml, line {line}: .*--recalibrate"):
+        read(path)
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def trial(plan: Plan, row: str) -> Trial:
+    cell = next(cell for cell in plan.cells if cell.row == row)
+    return Trial(cell, {}, Path("nowhere"), 1, 0, 0.1)
+
+
+def test_the_batch_is_halved_until_memory_suffices(
+    generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def memory(engine: Any, trial: Trial, fits: int) -> Calibration:
+        assert trial.settings is not None
+        if trial.settings.batch > fits:
+            raise MemoryError
+        return Calibration(trial.settings, 1.0, None, None, 1, 1.0)
+
+    given = trial(generators[1], "resnet18")
+    assert given.own == Settings("32-true", 32, 1)
+    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 9))
+    assert _best(None, given, 1e6).settings == Settings("32-true", 8, 4)
+    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 0))
+    with pytest.raises(EmobenchError, match="out of memory also with 1 faces at a time"):
+        _that_fits(None, dataclasses.replace(given, settings=given.own))
+
+
+def test_a_faster_precision_is_chosen_where_there_is_one(
+    generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = {"32-true": 1.0, "bf16-mixed": 0.5}
+    monkeypatch.setattr(
+        calibrate,
+        "_measured",
+        lambda engine, trial: Calibration(trial.settings, speeds[trial.settings.precision], None, None, 1, 1.0),
+    )
+    given = trial(generators[1], "resnet18")
+    best = _best(None, given, 1e6)
+    assert best.settings == Settings("32-true", 32, 1)  # on a CPU it is the suite's to say
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [("precision", "bf16-mixed")])
+    best = _best(None, given, 1e6)
+    assert best.settings == Settings("bf16-mixed", 32, 1)
+    speeds["bf16-mixed"] = 0.99
+    assert _best(None, given, 1e6).settings == Settings("32-true", 32, 1)
+
+
+def test_layout_and_compilation_are_chosen_where_they_win_and_are_in_no_key(
+    generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, plan = generators
+    tried: list[Settings] = []
+
+    def speed(engine: Any, trial: Trial) -> Calibration:
+        settings = trial.settings
+        assert settings is not None
+        tried.append(settings)
+        took = 1e-3 * (0.5 if settings.compile else 1) * (2 if settings.channels_last else 1)
+        return Calibration(settings, took, None, None, 1, 1.0)
+
+    monkeypatch.setattr(calibrate, "_measured", speed)
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [("channels_last", True), ("compile", True)])
+    given = trial(plan, "cvae")
+    best = _best(None, given, 2e6)
+    assert best.settings is not None
+    assert (best.settings.channels_last, best.settings.compile) == (False, True)
+    tried.clear()
+    assert not _best(None, given, 1e6).settings.compile  # type: ignore[union-attr]
+    assert [each.compile for each in tried] == [False, False]  # too short a fit to be compiled for
+    cell = next(cell for cell in plan.cells if cell.row == "cvae")
+    made = fitted(suite, plan, {**measured(plan), cell.fit_key: best}, ALONE, "99h").plan
+    assert made.model == {"cvae": RowPlan(compile=True)}
+    assert planned(suite, made).model == suite.model
+    assert execution_of(cell, suite, plan.cells, made) == Execution(compile=True)
+    other = next(cell for cell in plan.cells if cell.row == "vit")
+    assert execution_of(other, suite, plan.cells, made) == execution_of(cell, suite, plan.cells, None) == Execution()
+
+
+@pytest.mark.slow
+def test_a_fit_says_how_it_was_computed_and_keeps_its_key(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 1"))
+    cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
+    job = Job(cell, tmp_path / "results", tmp_path, execution=Execution(channels_last=True), only="fit")
+    assert Job.of(job.plain()) == dataclasses.replace(job, results=job.results.resolve(), data_root=tmp_path.resolve())
+    store = Store(tmp_path / "results")
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    run(job, store)
+    fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
+    assert fit is not None
+    assert fit.cost is not None
+    assert (fit.cost.channels_last, fit.cost.compile) == (True, False)
+    assert all(value.is_contiguous() for value in load_file(store.weights(cell.fit_key)).values())
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_board_is_fitted_once_and_every_later_run_reads_that(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.1)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 4000"))
+    command = ("bench", "tiny.toml", "--budget", "10s", "--per-node", "1")
+    assert emobench(*command, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "calibrated resnet18 on synthetic-plain" in shown
+    assert "tiny+budget=10s: 2 cells, 2 to run" in shown
+    assert shown.count("  calibrated ") == 2
+    board = tmp_path / "results" / "tiny+budget=10s"
+    assert not (board / "plan.toml").exists()
+    # A longer measurement would say another thing: what is known is not measured again.
+    assert emobench(*command, "--dry-run") == 0
+    assert "calibrated resnet18" not in capsys.readouterr().out
+
+    plan = PlanFile(budget="10s", machine="a machine", threads=1, model={"resnet18": RowPlan(epochs=2)})
+    write(board / "plan.toml", plan)
+    monkeypatch.setattr(calibrate, "calibrate", None)
+    (tmp_path / "here.py").write_text(ENGINE)
+    assert emobench(*command, "--engine", "here.py:Here") == 0
+    rows = json.loads((board / "suite.json").read_text())
+    assert rows["budget"] == "10s"
+    records = [read_record(path) for path in (tmp_path / "results" / "cells").glob("*/fit.json")]
+    assert [(each.fit.cost.epochs, each.fit.hardware.threads) for each in records if each.fit and each.fit.cost] == [
+        (2, 1)
+    ] * 2
+    capsys.readouterr()
+    assert emobench(*command) == 0
+    assert "2 of 2 cells are done" in capsys.readouterr().out
+    assert "emobench bench tiny.toml --budget 10s`" in (board / "leaderboard.md").read_text()
+
+    text = (board / "plan.toml").read_text()
+    (board / "plan.toml").write_text(text.replace("epochs = 2", "epochs = 3"))
+    assert emobench(*command) == 2
+    assert "plan.toml, line 7: not as emobench wrote it: 'epochs = 3'" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.1)
+    assert emobench("bench", "tiny.toml", "--recalibrate") == 2
+    assert "for which budget?" in capsys.readouterr().err
+    assert emobench(*command, "--recalibrate", "--dry-run") == 0
+    assert "calibrated resnet18 on synthetic-plain" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_clean_keeps_calibrations_of_todays_code(
+    emobench: Emobench, tiny_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from emobench.runner.usage import unused
+
+    folder = tmp_path / "cells" / "calibrations"
+    folder.mkdir(parents=True)
+    fit = read_record(next(tiny_results.glob("cells/*/fit.json"))).made_of.fit
+    made_of = {name: fit[name] for name in ("model", "data", "code")}
+    (folder / "kept.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "fit": made_of}))
+    other = {**made_of, "code": {"digest": "0" * 64}}
+    (folder / "old.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "fit": other}))
+    (folder / "damaged.json").write_text("{")
+    found, problems = unused(tmp_path, None)
+    assert {each.path.name for each in found} == {"old.json", "damaged.json"}
+    assert not problems

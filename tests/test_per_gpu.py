@@ -1,0 +1,120 @@
+"""Several cells on one GPU, as far as that goes without one: CUDA_VISIBLE_DEVICES says which of them a cell sees."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+
+from emobench.runner.engines.local import Local, Started
+from emobench.runner.engines.slurm import Slurm
+from emobench.runner.machine import Machines
+from emobench.runner.record import read_record
+from emobench.runner.run import Job
+from emobench.runner.threads import Packing, fit_on_a_gpu
+from emobench.suite.expand import expand
+from emobench.suite.file import load
+
+MINE = '''
+import os
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Mine(ResNet18):
+    """A network that says which GPU it sees."""
+
+    name = "mine"
+
+    def on_fit_start(self):
+        print("sees", os.environ["CUDA_VISIBLE_DEVICES"])
+'''
+
+
+@pytest.mark.parametrize(
+    ("memory", "peaks", "expected"),
+    [
+        (80.0, [1.0, 4.0], 8),  # 80 / 5.8 = 13, and at most 8
+        (16.0, [1.0, 4.0], 2),
+        (16.0, [1.9], 5),
+        (16.0, [40.0], 1),
+        (80.0, [], 1),
+        (80.0, [0.0], 8),
+    ],
+)
+def test_as_many_share_a_gpu_as_memory_has_place_for(memory: float, peaks: list[float], expected: int) -> None:
+    assert fit_on_a_gpu(memory, peaks) == expected
+
+
+def test_cells_on_gpus_share_the_cores_by_the_plan() -> None:
+    there = Machines(16, 2, 64)
+    assert Packing.on(there, None, 24, per_gpu=4) == Packing(8, 2, there, 4)
+    assert Packing.on(there, 3, 24, per_gpu=4) == Packing(3, 5, there, 4)
+    assert Packing.on(there, None, 24, 1, 4) == Packing(8, 1, there, 4)
+    assert Packing.on(there, None, 24, per_gpu=4).threads_of(None) == 8  # a process on each of the two
+
+
+def test_jobs_go_where_the_fewest_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Noted(Local):
+        def launch(self, job: Job, devices: int, environment: Mapping[str, str]) -> Started:
+            seen.append(environment["CUDA_VISIBLE_DEVICES"])
+            started = Started([], False, True)
+            self.running.append(started)
+            return started
+
+    (tmp_path / "tiny.toml").write_text(TINY)
+    cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
+    engine = Noted()
+    engine.gpus = ["3", "GPU-5"]
+    jobs = Job(cell, tmp_path, tmp_path, per_node=4, per_gpu=2)
+    first = engine.start(jobs)
+    assert first is not None
+    assert [engine.start(jobs) is not None for _ in range(4)] == [True, True, True, False]
+    assert seen == ["3", "GPU-5", "3", "GPU-5"]
+    engine.running.remove(first)
+    assert engine.start(jobs) is not None
+    assert seen[-1] == "3"
+
+
+def test_what_cannot_share_is_refused(emobench: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    suite = ("bench", tmp_path / "tiny.toml", "--dry-run", "--results", tmp_path / "results", "--per-gpu")
+    for asked, says in (("2", "no GPU is here. On cores, --per-node"), ("0", "a number of cells from 1 on, or auto")):
+        assert emobench(*suite, asked) == 2
+        assert says in capsys.readouterr().err
+    assert emobench(*suite, "auto") == 0
+    assert not Slurm.shares_gpus
+
+
+@pytest.mark.slow
+def test_cells_see_the_gpu_that_they_share_and_give_the_numbers_of_cells_alone(
+    emobench: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr("emobench.runner.machine.cores", lambda: 1)
+    (tmp_path / "mine.py").write_text(MINE)
+    suite = tmp_path / "mine.toml"
+    suite.write_text(
+        TINY.replace("epochs = 4", "epochs = 1")
+        .replace("seeds = [0]", "seeds = [0, 1]")
+        .replace("[model.resnet18]", '[model.m]\nclass = "mine.py:Mine"')
+    )
+    weights: dict[str, dict[str, str | None]] = {}
+    for name, options in {"packed": ("--per-gpu", "2"), "alone": ("--per-node", "1")}.items():
+        results = tmp_path / name
+        assert emobench("bench", suite, "--results", results, *options) == 0
+        records = [read_record(path) for path in results.glob("cells/*/fit.json")]
+        weights[name] = {each.fit_key: each.fit.weights.sha256 for each in records if each.fit and each.fit.weights}
+        if name == "packed":
+            logs = [path.read_text() for path in results.glob("cells/*/log.txt")]
+            seen = Counter(found for log in logs for found in re.findall(r"^sees (.*)$", log, re.MULTILINE))
+            assert seen == {"0": 2, "1": 1}
+    assert len(weights["alone"]) == 3
+    assert weights["packed"] == weights["alone"]
