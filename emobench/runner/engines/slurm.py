@@ -33,9 +33,10 @@ JOBS = 64  # batch jobs at once, where nobody says how many
 MINUTES = 24 * 60  # that a batch job may take
 CORES = 4  # of a batch job
 REQUEUES = 1000  # times that a job may reach its limit: a cell goes on from its checkpoint
+LOOK = 10.0  # seconds between two looks at Slurm's queue
 _NUMBERS = ("jobs", "time", "cpus_per_task", "gpus_per_node")
 _WORDS = ("partition", "account", "qos", "constraint", "mem", "gres", "nodelist", "exclude", "setup")
-_GONE = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED")
+_GONE = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "UNKNOWN")
 
 
 @dataclass(eq=False)
@@ -66,6 +67,9 @@ class Slurm(Engine):
         self.cluster = address or "slurm"
         self.numbers, self.words = _resources(resources or {})
         self.running: list[Batch] = []
+        self.queued: list[str] | None = None  # ids of jobs that Slurm has, at the last look and the one before
+        self.before: list[str] | None = None
+        self.looked = -LOOK
 
     def machines(self) -> Machines:
         cores = self.numbers.get("cpus_per_task", CORES)
@@ -100,14 +104,16 @@ class Slurm(Engine):
         return batch
 
     def poll(self, started: Batch) -> int | str | None:
-        if not started.job.done():
+        if not started.job.paths.result_pickle.exists() and not self._is_gone(started):
             return None
         if started in self.running:
             self.running.remove(started)
         try:
+            if not started.job.paths.result_pickle.exists():
+                raise RuntimeError("it left no result")
             return int(started.job.result())
         except Exception as error:  # submitit's own, or what reading half a result raises
-            state = started.job.state.split()[0]
+            state = self._state(started)
             if state in _GONE:
                 return LOST
             if state == "CANCELLED" or (self.cluster == "local" and state == "INTERRUPTED"):
@@ -116,6 +122,29 @@ class Slurm(Engine):
                 return "out of memory: Slurm ended it. Give it more (--resource mem=32G), or use a smaller batch"
             log = started.job.paths.stderr
             return f"batch job {started.job.job_id} ended as {state} ({_first_line(error)}); see {log}"
+
+    def _is_gone(self, batch: Batch) -> bool:
+        """Whether a batch job has ended without a result: it stands in no queue, at two looks one after the other.
+
+        submitit asks the accounting, which not every cluster has.
+        """
+        if self.cluster == "local":
+            return bool(batch.job.done()) and not batch.job.paths.result_pickle.exists()
+        if time.monotonic() - self.looked > LOOK:
+            self.looked, self.before = time.monotonic(), self.queued
+            self.queued = _said(["squeue", "--noheader", "--format=%A"])
+        return (
+            None not in (self.before, self.queued)
+            and not any(batch.job.job_id in (each or ()) for each in (self.before, self.queued))
+            and batch.since < self.looked - 2 * LOOK
+        )
+
+    def _state(self, batch: Batch) -> str:
+        """As Slurm calls it; UNKNOWN where it has forgotten the job."""
+        if self.cluster == "local":
+            return str(batch.job.state).split()[0]
+        words = _said(["scontrol", "show", "job", "--oneliner", batch.job.job_id]) or []
+        return next((word.partition("=")[2] for word in words if word.startswith("JobState=")), "UNKNOWN")
 
     def where(self, started: Batch) -> str | None:
         return f"job {started.job.job_id}"
@@ -158,13 +187,16 @@ class Cell:
         return submitit.helpers.DelayedSubmission(Cell(self.job))
 
     def _end(self) -> None:
+        """Have the process end in order; not by its `wait`, in the middle of which the signal came that asks for it."""
         if self.process is None:
             return
-        self.process.terminate()
-        try:
-            self.process.wait(ORDERLY)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        until = time.monotonic() + ORDERLY
+        with suppress(ProcessLookupError, ChildProcessError):  # it has ended, and was taken note of
+            os.kill(self.process.pid, signal.SIGTERM)
+            while os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                if time.monotonic() > until:
+                    os.kill(self.process.pid, signal.SIGKILL)
+                time.sleep(0.1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"job": self.job, "process": None}
@@ -189,6 +221,14 @@ def _resources(given: Mapping[str, str]) -> tuple[dict[str, int], dict[str, str]
         else:
             raise EmobenchError(f"--resource {unknown('resource', name, [*_NUMBERS, *_WORDS])}")
     return numbers, words
+
+
+def _said(command: Sequence[str]) -> list[str] | None:
+    """The words that a command of Slurm's says; None where it fails, as while the controller is away."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _first_line(error: Exception) -> str:
