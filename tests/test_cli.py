@@ -105,6 +105,7 @@ def test_doctor_names_each_file_of_weights_its_place_and_its_address(
     monkeypatch.setenv("EMOBENCH_WEIGHTS", str(tmp_path / "weights"))
     assert emobench("doctor", "--data", tmp_path) == 0
     shown = capsys.readouterr().out
+    assert "MISSING none" not in shown  # of rows that take no weights
     for name, place, address in (
         ("vit", "model.safetensors", "https://huggingface.co/google/vit-base-patch16-224-in21k"),
         ("timm:convnext_tiny", "model.safetensors", "https://huggingface.co/timm/convnext_tiny.in12k_ft_in1k"),

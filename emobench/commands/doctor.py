@@ -101,7 +101,8 @@ def _pretrained() -> dict[str, WeightFile]:
         for name, table in load(suite).model.items():
             cls, preset = resolve("model", str(table.get("class", name)))
             defaults = {key: each.default for key, each in parameters(cls).items()}
-            for file in cls.weight_files({**defaults, **preset, **table}):
+            said = {key: None if value == "none" else value for key, value in {**preset, **table}.items()}
+            for file in cls.weight_files({**defaults, **said}):
                 if file.looked_for not in [other.looked_for for other in found.values()]:
                     found[name] = file
     return found

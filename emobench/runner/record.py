@@ -394,7 +394,7 @@ def _contradiction(record: Record, content: Mapping[str, Any]) -> str | None:
     return None
 
 
-_FIT_COSTS = tuple(FitCost.model_fields)
+_FIT_COSTS = tuple(name for name in FitCost.model_fields if name not in ("compile", "channels_last"))  # which are newer
 _SPEEDS = {"recognition": "faces_per_s", "generation": "faces_per_s", "editing": "edits_per_s"}
 _SPEEDS["stylization"] = "stylized_per_s"
 
