@@ -232,6 +232,7 @@ def test_a_faster_precision_is_chosen_where_there_is_one(
     monkeypatch.setattr(calibrate, "_choices", lambda own: [("precision", "bf16-mixed")])
     best = _best(None, given, 1e6)
     assert best.settings == Settings("bf16-mixed", 32, 1)
+    assert _best(None, given, 1e6, keeps_precision=True).settings == Settings("32-true", 32, 1)
     speeds["bf16-mixed"] = 0.99
     assert _best(None, given, 1e6).settings == Settings("32-true", 32, 1)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from emobench.errors import SuiteError
 from emobench.files import say
 from emobench.runner import calibrate
-from emobench.runner.budget import fitted
+from emobench.runner.budget import fitted, keeps_precision, table_of
 from emobench.runner.store import Store
 from emobench.runner.threads import Packing
 from emobench.suite import budget as plans
-from emobench.suite.cell import Plan
+from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
 from emobench.suite.plan_cache import plan_of
 
@@ -67,8 +67,19 @@ def fit(
     assert suite.budget is not None
     store = Store(results)
     threads = packing.threads
+
+    def keeps(cell: Cell) -> bool:
+        return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
+
     found = calibrate.calibrate(
-        plan, store, data, threads=threads, workers=workers, again=recalibrate, say=lambda text: say(text)
+        plan,
+        store,
+        data,
+        threads=threads,
+        workers=workers,
+        again=recalibrate,
+        keeps_precision=keeps,
+        say=lambda text: say(text),
     )
     packing = repacked(found)
     made = fitted(suite, plan, found, packing, suite.budget)

@@ -146,6 +146,11 @@ def _largest(until: Callable[[float], float], budget: float) -> float:
     return low
 
 
+def keeps_precision(cell: Cell, table: Mapping[str, Any]) -> bool:
+    """Whether a row's precision is the suite's to say: it is the row's own, or of trainers that are compared."""
+    return cell.trained_by != "" or "precision" in table.get("trainer", {})
+
+
 def _chosen(cell: Cell, found: Calibration, table: Mapping[str, Any]) -> dict[str, Any]:
     """What the calibration chose for a row, where that is not what the suite says: micro-batch and precision."""
     if found.settings is None:
@@ -158,9 +163,8 @@ def _chosen(cell: Cell, found: Calibration, table: Mapping[str, Any]) -> dict[st
         "batch": batch_of_one(cell.fit, trainer),
         "accumulate_grad_batches": trainer.get("accumulate_grad_batches", 1),
     }
-    several = cell.trained_by != "" or "precision" in table.get("trainer", {})  # which are compared, or a row's own
     chosen = {name: value for name, value in said.items() if value != own[name]}
-    if several:
+    if keeps_precision(cell, table):
         chosen.pop("precision", None)
     return {**chosen, **speed}
 

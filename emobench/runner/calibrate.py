@@ -161,6 +161,7 @@ def calibrate(
     threads: int,
     workers: int,
     again: bool,
+    keeps_precision: Callable[[Cell], bool],
     say: Callable[[str], None],
 ) -> dict[str, Calibration]:
     """Measure what is not known yet of a plan's cells; by fit_key.
@@ -169,6 +170,7 @@ def calibrate(
         threads: of a cell's process.
         workers: loader processes of each cell.
         again: measure also what is known.
+        keeps_precision: whether a cell's precision is the suite's to say.
         say: told what is measured.
 
     Raises:
@@ -189,7 +191,8 @@ def calibrate(
         if before is None:
             started = time.monotonic()
             seen = faces(cell, plan) if cell.trains else 0.0
-            before = _best(engine, Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS), seen)
+            trial = Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS)
+            before = _best(engine, trial, seen, keeps_precision(cell))
             _keep(path, cell, before)
             say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
         found[path] = before
@@ -226,7 +229,7 @@ class Trial:
         return Settings(str(trainer["precision"]), batch, trainer.get("accumulate_grad_batches", 1))
 
 
-def _best(engine: Any, trial: Trial, seen: float) -> Calibration:
+def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False) -> Calibration:
     """The calibration of the best settings that fit.
 
     Args:
@@ -238,6 +241,8 @@ def _best(engine: Any, trial: Trial, seen: float) -> Calibration:
     best = _that_fits(engine, dataclasses.replace(trial, settings=own))
     for name, value in _choices(own.precision):
         assert best.settings is not None
+        if name == "precision" and keeps_precision:
+            continue
         if name == "compile" and best.seconds_a_face * seen < COMPILED_FROM:
             continue
         settings = dataclasses.replace(best.settings, **{name: value})
@@ -300,13 +305,14 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
         if mine.poll(LONGEST):
             said = mine.recv()
     process.join(5)
-    if process.is_alive():
+    ended = process.exitcode  # None: it takes too long, and is killed here
+    if ended is None:
         process.kill()
         process.join()
-    if said == _OUT_OF_MEMORY or (said is None and process.exitcode == -signal.SIGKILL):
+    if said == _OUT_OF_MEMORY or (said is None and ended == -signal.SIGKILL):
         raise MemoryError
     if not isinstance(said, Calibration):
-        reason = said or f"its process ended with {process.exitcode}"
+        reason = said or (f"it took over {LONGEST:.0f} s" if ended is None else f"its process ended with {ended}")
         raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {reason}. Leave --budget out to run it as it is")
     return said
 
