@@ -55,7 +55,6 @@ EXEMPT: Mapping[str, str] = {
     "emobench.runner.machine": "says what a number was measured on",
     "emobench.runner.callbacks:Progress": "progress for whoever watches",
     "emobench.runner.flops": "counts a cost, once the weights are kept",
-    "emobench.runner.fit:_peak_memory_gb": "a cost of this machine",
     "emobench.runner.fit:together": "adds costs, and averages validation scores that choose nothing",
     "emobench.suite.keys:key": "the names of folders",
     "emobench.suite.keys:name_of": "reads a name that is in the key",

@@ -343,7 +343,7 @@ def measure(trial: Trial) -> Calibration:
     import torch
 
     from emobench.runner.build import build_data, build_joint_data
-    from emobench.runner.fit import _peak_memory_gb
+    from emobench.runner.machine import peak_memory_gb
 
     cell = trial.cell
     data = build_data(cell, trial.data_root)
@@ -356,7 +356,7 @@ def measure(trial: Trial) -> Calibration:
         seconds = _training(trial, trial.settings, model, training)
     drawn, edited = _drawing(model.to(device).eval(), device, trial.seconds)
     steps = getattr(model, "batches_a_step", 1)
-    return Calibration(trial.settings, seconds, drawn, edited, steps, _peak_memory_gb(device.type))
+    return Calibration(trial.settings, seconds, drawn, edited, steps, peak_memory_gb(device.type))
 
 
 def untrained(cell: Cell, behind: Mapping[str, Cell]) -> Any:

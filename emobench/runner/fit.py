@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -41,7 +40,7 @@ from emobench.runner.callbacks import (
     within_epochs,
 )
 from emobench.runner.flops import training_flops
-from emobench.runner.machine import hardware, record_of, versions
+from emobench.runner.machine import hardware, peak_memory_gb, record_of, versions
 from emobench.runner.record import Fit, FitCost, Record, Validation, Weights
 from emobench.runner.reuse import made_with
 from emobench.runner.store import JUDGE, Store, sha256_of
@@ -117,7 +116,7 @@ def fit(
         params=parameters_of(model),
         fit_seconds=stopwatch.seconds,
         fit_faces_per_s=stopwatch.faces / stopwatch.seconds,
-        peak_memory_gb=_peak_memory_gb(trainer.strategy.root_device.type),
+        peak_memory_gb=peak_memory_gb(trainer.strategy.root_device.type),
         steps=trainer.global_step // _turns(model),
         epochs=len(history.rows),
         recipe_share=1.0 if stopped_early else stopwatch.seen / _recipe_faces(cell, data, model),
@@ -263,10 +262,3 @@ def _recipe_faces(cell: Cell, data: EmotionDataModule | Joint, model: Any) -> fl
         assert recipe.epochs is not None
         steps = recipe.epochs * max(1, batches // getattr(type(model), "batches_a_step", 1))
     return steps * data.faces_per_epoch(recipe) / batches
-
-
-def _peak_memory_gb(device: str) -> float:
-    """Peak memory of this process in GiB: of the GPU where the work is done there, else resident."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -105,7 +105,7 @@ def read(path: Path) -> PlanFile | None:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: cannot be read ({error}). {_WRITE_AGAIN}") from None

@@ -226,7 +226,8 @@ def _resources(given: Mapping[str, str]) -> tuple[dict[str, int], dict[str, str]
 def _said(command: Sequence[str]) -> list[str] | None:
     """The words that a command of Slurm's says; None where it fails, as while the controller is away."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+        ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=60)
+        return ended.stdout.split()
     except (OSError, subprocess.SubprocessError):
         return None
 
