@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -93,9 +94,8 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees all of the old file or all of the new one, whatever happens meanwhile. Others may read it as the umask
     says, also where a library makes its files for their owner alone, as safetensors does.
     """
-    temporary = path.with_name(
-        f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp"
-    )  # machines may share the folder
+    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"  # machines may share the folder
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
     try:
         with open(temporary, "wb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
