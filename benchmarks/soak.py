@@ -95,6 +95,18 @@ def raw_files(results: Path) -> dict[str, str]:
     return {str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+def processes_of(results: Path) -> list[int]:
+    """Processes of cells that keep their results there: those with its log open."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdecimal():
+                opened = [os.readlink(each) for each in (process / "fd").iterdir()]
+                if any(each.startswith(str(results)) and each.endswith("log.txt") for each in opened):
+                    found.append(int(process.name))
+    return found
+
+
 # ---- what happens ----------------------------------------------------------------------------------------------------
 
 
@@ -152,23 +164,12 @@ class Round:
             self.done[kind] += 1
             print(f"  {self.engine}: {kind}", flush=True)
 
-    def _cells(self) -> list[int]:
-        """Processes that write a cell's log."""
-        found = []
-        for process in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if process.name.isdecimal():
-                    opened = [os.readlink(each) for each in (process / "fd").iterdir()]
-                    if any(each.startswith(str(self.results)) and each.endswith("log.txt") for each in opened):
-                        found.append(int(process.name))
-        return found
-
     def _kill_a_cell(self) -> bool:
-        cells = self._cells()
+        cells = processes_of(self.results)
         return bool(cells) and _send(self.chance.choice(cells), signal.SIGKILL)
 
     def _pause_a_cell(self) -> bool:
-        cells = self._cells()
+        cells = processes_of(self.results)
         if not cells or not _send(cell := self.chance.choice(cells), signal.SIGSTOP):
             return False
         time.sleep(PAUSE)

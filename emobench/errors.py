@@ -51,6 +51,11 @@ def printable_name(name: object) -> str:
     return printable(name).replace("\n", r"\n")
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says first, at most 300 characters; its kind, where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__).strip()[:300]
+
+
 def to_text(name: str) -> str:
     """As `shown`, such that `from_text` gives the very name back; almost all names stay as they are."""
     return shown(_ESCAPED.sub(r"\\x5cx\1", name))

@@ -158,9 +158,11 @@ class Attempt:
 
         Args:
             before: what `published` said when the work began whose files it is for.
-            name: that of an attempt which was published elsewhere; None: one of its own.
+            name: that of an attempt which was published elsewhere, whose folder may have been left half; None: one of
+                its own.
         """
         folder = target / (name or f"{_ATTEMPT}{token_hex(8)}")
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             yield cls(folder, target, before)

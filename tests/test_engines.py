@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from soak import processes_of
 from toys import COSTS, ENGINE
-from watching import processes_of, until
+from watching import until
 
 import emobench as package
 from emobench.errors import SuiteError

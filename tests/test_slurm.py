@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from watching import processes_of, until
+from soak import processes_of
+from watching import until
 
 from emobench.errors import EmobenchError
 from emobench.runner.engines import engine_at
@@ -22,7 +23,7 @@ pytest.importorskip("submitit", reason="submitit is not installed (pip install '
 HERE = ("--engine", "slurm", "--address", "local", "--resource", "jobs=2", "--resource", "cpus_per_task=1")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_batch_jobs_give_the_local_engines_raw_files(tiny: Path, emobench: Callable[..., int], tmp_path: Path) -> None:
     cores = str(len(os.sched_getaffinity(0)))  # of which each cell has one
     assert emobench("bench", tiny, "--results", tmp_path / "local", "--per-node", cores) == 0

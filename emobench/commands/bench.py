@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -166,7 +167,7 @@ def bench(
     board.write()  # at once, so that a reader sees results from the first minute
     state = None
     if runs_on is not None and cells:
-        with Display(Console(), plan) as display:
+        with contextlib.closing(runs_on), Display(Console(), plan) as display:
 
             def on_change(state: Sweep) -> None:
                 display.update(state)
@@ -192,7 +193,6 @@ def bench(
                 execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
             )
             display.update(state)
-        runs_on.close()
         if board.due or not board.whole():
             board.write()
         if state.signal is not None:

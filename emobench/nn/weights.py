@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from emobench.errors import WeightsError, unknown
+from emobench.errors import WeightsError, first_line, unknown
 
 _WRAPPER = "module."  # of DataParallel and DistributedDataParallel
 _OFFLINE = ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE")
@@ -139,12 +139,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         # torch.load says "Weights only load failed"; a text file ends here too.
         raise WeightsError(
-            f"{path}: refused, not a file of tensors only; nothing in it was executed ({_first_line(error)}). "
+            f"{path}: refused, not a file of tensors only; nothing in it was executed ({first_line(error)}). "
             "Save the network's state_dict() anew, best as .safetensors."
         ) from None
     except Exception as error:  # zip, JSON and header errors of either format; all mean that it cannot be read
         raise WeightsError(
-            f"{path}: cannot be read as weights ({type(error).__name__}: {_first_line(error)}). Fetch the file again."
+            f"{path}: cannot be read as weights ({type(error).__name__}: {first_line(error)}). Fetch the file again."
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -176,7 +176,7 @@ def tensors_of(file: WeightFile) -> dict[str, Tensor]:
             file.url, map_location="cpu", check_hash=True, weights_only=True, progress=False
         )
     except (OSError, RuntimeError) as error:
-        raise WeightsError(f"weights {file.name} could not be fetched ({_first_line(error)}). {file.how}") from None
+        raise WeightsError(f"weights {file.name} could not be fetched ({first_line(error)}). {file.how}") from None
     return dict(tensors)
 
 
@@ -227,7 +227,3 @@ def _misfit(path: Path | str, faults: list[str]) -> WeightsError:
 def _some(verb: str, names: list[str]) -> str:
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{verb} {', '.join(names[:3])}{rest}" if names else ""
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "").strip()[:200]

@@ -63,10 +63,15 @@ def build_model(cell: Cell, store: Store, *, pretrained: bool = True) -> Any:
     Args:
         pretrained: read the pre-trained file that the arguments may name.
     """
+    needs = {role: [load_model(store, key) for key in keys] for role, keys in cell.needs.items()}
+    return new_model(cell, needs, pretrained=pretrained)
+
+
+def new_model(cell: Cell, needs: Mapping[str, Sequence[Any]], *, pretrained: bool) -> Any:
+    """The cell's model before training, with the networks that it needs by their roles."""
     cls = model_class(cell)
     recipe = cell.fit["recipe"]
     size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
-    needs = {role: [load_model(store, key) for key in keys] for role, keys in cell.needs.items()}
     arguments = _typed(cls, cell.fit["arguments"])
     if not pretrained:
         arguments = cls.untrained(arguments)

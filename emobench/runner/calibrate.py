@@ -361,22 +361,13 @@ def measure(trial: Trial) -> Calibration:
 
 def untrained(cell: Cell, behind: Mapping[str, Cell]) -> Any:
     """The cell's model, with networks that have not been trained in place of those that it needs."""
-    import torch
+    from emobench.runner.build import new_model
 
-    from emobench.runner.build import _typed, model_class
-
-    cls = model_class(cell)
-    recipe = cell.fit["recipe"]
-    size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
     needs = {
         role: [untrained(behind[each], behind).eval().requires_grad_(False) for each in keys]
         for role, keys in cell.needs.items()
     }
-    arguments = cls.untrained(_typed(cls, cell.fit["arguments"]))
-    if cell.datasets:
-        arguments["datasets"] = tuple(cell.datasets)
-    torch.manual_seed(cell.seed)
-    return cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
+    return new_model(cell, needs, pretrained=False)
 
 
 def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from emobench.errors import StoreError
+from emobench.errors import StoreError, first_line
 from emobench.files import COMMIT, SCHEMA_VERSION, Attempt, is_commit, published, replacing
 from emobench.runner.lease import Lease, lease
 from emobench.runner.record import Record, finished, read_record
@@ -63,7 +62,7 @@ class Remote:
         try:
             self.store: Any = from_url(url, mkdir=True) if scheme == "file" else from_url(url)
         except Exception as error:  # of many kinds, by what the URL means
-            raise StoreError(f"--store {url}: {_first_line(error)}") from None
+            raise StoreError(f"--store {url}: {first_line(error)}") from None
         self._seen: dict[str, str | None] = {}  # target -> the attempt that counted when this process fetched
 
     def check(self) -> None:
@@ -78,7 +77,7 @@ class Remote:
             self.obstore.delete(self.store, [probe])
         except Exception as error:
             raise StoreError(
-                f"--store {self.url}: cannot be written ({_first_line(error)}). Check the URL and the account "
+                f"--store {self.url}: cannot be written ({first_line(error)}). Check the URL and the account "
                 "(AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS)"
             ) from None
         if not first or second:
@@ -161,7 +160,7 @@ class Remote:
             return self._put(folder, target, record, names)
         except self.obstore.exceptions.BaseError as error:
             raise StoreError(
-                f"{self.url}: a finished cell could not be put there ({_first_line(error)}). Run again: it is kept in "
+                f"{self.url}: a finished cell could not be put there ({first_line(error)}). Run again: it is kept in "
                 f"{folder}"
             ) from None
 
@@ -204,7 +203,7 @@ class Remote:
         folder.mkdir(parents=True, exist_ok=True)
         with (
             FileLock(folder / ".pull"),
-            Attempt.at(folder, published(folder), _fresh(folder, commit["attempt"])) as attempt,
+            Attempt.at(folder, published(folder), commit["attempt"]) as attempt,
         ):
             for name, sha256 in commit["files"].items():
                 self._download(f"{target}/{commit['attempt']}/{name}", attempt.folder / name, sha256)
@@ -315,7 +314,7 @@ class _Object:
         try:
             yield
         except self.remote.obstore.exceptions.BaseError as error:
-            raise OSError(_first_line(error)) from None
+            raise OSError(first_line(error)) from None
 
 
 class _Uploads(threading.Thread):
@@ -360,7 +359,7 @@ class _Uploads(threading.Thread):
                 self.remote.obstore.delete(self.remote.store, gone)
             self.put, self.step = names, step
         except (OSError, self.remote.obstore.exceptions.BaseError) as error:
-            print(f"checkpoints could not be put into {self.remote.url} ({_first_line(error)}); trying again")
+            print(f"checkpoints could not be put into {self.remote.url} ({first_line(error)}); trying again")
 
 
 def _plain(files: object) -> bool:
@@ -382,16 +381,6 @@ def _step(folder: Path) -> int:
     """Of the newest checkpoint of a fit; -1: none."""
     paths = [path for kind in ("last", "within") for path in folder.glob(f"checkpoints/{kind}-step=*.ckpt")]
     return max((int(path.stem.partition("=")[2].partition("-")[0]) for path in paths), default=-1)
-
-
-def _fresh(folder: Path, attempt: str) -> str:
-    """An attempt's name, whose folder another pull may have left half."""
-    shutil.rmtree(folder / attempt, ignore_errors=True)
-    return attempt
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).strip()[:300]
 
 
 def failure(store: Store, cell: Cell) -> str | None:

@@ -290,7 +290,7 @@ def sweep(
         wandb: where cells are logged too (see `Job`).
         remote: URL of the object store that holds the results too (see `Job`).
         on_change: called after every cell that ended, such as to write the boards again.
-        on_tick: called about once a second.
+        on_tick: called about once a second, and when cells have started.
         execution: how the fit of a cell is computed, which a board's plan says.
     """
     from emobench.runner.run import Job
@@ -328,9 +328,20 @@ def sweep(
                 side = packing.per_node
                 used = plugins.used()
                 job = Job(
-                    cell, results, data_root, workers, side, count, packing.per_gpu, execution(cell), redo, used,
-                    wandb, only, remote,
-                )  # fmt: skip
+                    cell,
+                    results,
+                    data_root,
+                    workers=workers,
+                    per_node=side,
+                    threads=count,
+                    per_gpu=packing.per_gpu,
+                    execution=execution(cell),
+                    redo=redo,
+                    plugins=used,
+                    wandb=wandb,
+                    only=only,
+                    store=remote,
+                )
                 started = engine.start(job)
                 if started is None:
                     room = False
@@ -344,8 +355,8 @@ def sweep(
     with _signals(state), sweeping(state.store, plan.cells):
         while (state.waiting or state.running or state.fitted) and state.signal is None:
             changed = launch()
+            on_tick(state)  # before the wait: what has started is shown at once
             engine.wait([running.started for running in state.running])
-            on_tick(state)
             if state.signal is not None:
                 break
             under_way = len(state.running)

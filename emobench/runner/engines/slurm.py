@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emobench.errors import EmobenchError
+from emobench.errors import EmobenchError, first_line
 from emobench.runner.engines.engine import LOST, Engine
 from emobench.runner.engines.local import on_several_devices
 from emobench.runner.machine import ORDERLY, Machines
@@ -121,7 +121,7 @@ class Slurm(Engine):
             if state == "OUT_OF_MEMORY":
                 return "out of memory: Slurm ended it. Give it more (--resource mem=32G), or use a smaller batch"
             log = started.job.paths.stderr
-            return f"batch job {started.job.job_id} ended as {state} ({_first_line(error)}); see {log}"
+            return f"batch job {started.job.job_id} ended as {state} ({first_line(error)}); see {log}"
 
     def _is_gone(self, batch: Batch) -> bool:
         """Whether a batch job has ended without a result: it stands in no queue, at two looks one after the other.
@@ -230,7 +230,3 @@ def _said(command: Sequence[str]) -> list[str] | None:
         return ended.stdout.split()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).strip()[:200]
