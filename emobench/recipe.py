@@ -55,7 +55,9 @@ class Execution:
     """
 
     compile: bool = False  # torch.compile for the networks through which no second derivative is taken
+    cuda_graphs: bool = False  # what is compiled is recorded once and replayed
     channels_last: bool = False  # the order in which the weights of convolutions lie
+    fused: bool = False  # an optimiser's step as one kernel
 
 
 @dataclass(frozen=True, kw_only=True)

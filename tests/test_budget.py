@@ -229,12 +229,15 @@ def test_a_faster_precision_is_chosen_where_there_is_one(
     given = trial(generators[1], "resnet18")
     best = _best(None, given, 1e6)
     assert best.settings == Settings("32-true", 32, 1)  # on a CPU it is the suite's to say
-    monkeypatch.setattr(calibrate, "_choices", lambda own: [("precision", "bf16-mixed")])
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [{"precision": "bf16-mixed"}])
     best = _best(None, given, 1e6)
     assert best.settings == Settings("bf16-mixed", 32, 1)
     assert _best(None, given, 1e6, keeps_precision=True).settings == Settings("32-true", 32, 1)
     speeds["bf16-mixed"] = 0.99
     assert _best(None, given, 1e6).settings == Settings("32-true", 32, 1)
+
+
+CHOICES = [{"channels_last": True}, {"fused": True}, {"compile": True}, {"compile": True, "cuda_graphs": True}]
 
 
 def test_layout_and_compilation_are_chosen_where_they_win_and_are_in_no_key(
@@ -248,22 +251,23 @@ def test_layout_and_compilation_are_chosen_where_they_win_and_are_in_no_key(
         assert settings is not None
         tried.append(settings)
         took = 1e-3 * (0.5 if settings.compile else 1) * (2 if settings.channels_last else 1)
+        took *= (0.9 if settings.fused else 1) * (0.99 if settings.cuda_graphs else 1)
         return Calibration(settings, took, None, None, 1, 1.0)
 
     monkeypatch.setattr(calibrate, "_measured", speed)
-    monkeypatch.setattr(calibrate, "_choices", lambda own: [("channels_last", True), ("compile", True)])
+    monkeypatch.setattr(calibrate, "_choices", lambda own: CHOICES)
     given = trial(plan, "cvae")
     best = _best(None, given, 2e6)
     assert best.settings is not None
-    assert (best.settings.channels_last, best.settings.compile) == (False, True)
+    assert best.settings.execution == Execution(fused=True, compile=True)  # graphs win too little to be chosen
     tried.clear()
     assert not _best(None, given, 1e6).settings.compile  # type: ignore[union-attr]
-    assert [each.compile for each in tried] == [False, False]  # too short a fit to be compiled for
+    assert [each.compile for each in tried] == [False] * 3  # too short a fit to be compiled for
     cell = next(cell for cell in plan.cells if cell.row == "cvae")
     made = fitted(suite, plan, {**measured(plan), cell.fit_key: best}, ALONE, "99h").plan
-    assert made.model == {"cvae": RowPlan(compile=True)}
+    assert made.model == {"cvae": RowPlan(compile=True, fused=True)}
     assert planned(suite, made).model == suite.model
-    assert execution_of(cell, suite, plan.cells, made) == Execution(compile=True)
+    assert execution_of(cell, suite, plan.cells, made) == Execution(compile=True, fused=True)
     other = next(cell for cell in plan.cells if cell.row == "vit")
     assert execution_of(other, suite, plan.cells, made) == execution_of(cell, suite, plan.cells, None) == Execution()
 
@@ -272,7 +276,7 @@ def test_layout_and_compilation_are_chosen_where_they_win_and_are_in_no_key(
 def test_a_fit_says_how_it_was_computed_and_keeps_its_key(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 1"))
     cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
-    job = Job(cell, tmp_path / "results", tmp_path, execution=Execution(channels_last=True), only="fit")
+    job = Job(cell, tmp_path / "results", tmp_path, execution=Execution(channels_last=True, fused=True), only="fit")
     assert Job.of(job.plain()) == dataclasses.replace(job, results=job.results.resolve(), data_root=tmp_path.resolve())
     store = Store(tmp_path / "results")
     store.fit_folder(cell.fit_key).mkdir(parents=True)
@@ -280,7 +284,7 @@ def test_a_fit_says_how_it_was_computed_and_keeps_its_key(tmp_path: Path) -> Non
     fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
     assert fit is not None
     assert fit.cost is not None
-    assert (fit.cost.channels_last, fit.cost.compile) == (True, False)
+    assert (fit.cost.channels_last, fit.cost.fused, fit.cost.compile) == (True, True, False)
     assert all(value.is_contiguous() for value in load_file(store.weights(cell.fit_key)).values())
 
 
@@ -333,6 +337,38 @@ def test_a_board_is_fitted_once_and_every_later_run_reads_that(
     assert "for which budget?" in capsys.readouterr().err
     assert emobench(*command, "--recalibrate", "--dry-run") == 0
     assert "calibrated resnet18 on synthetic-plain" in capsys.readouterr().out
+
+
+SECOND = """
+[model.cnn21]
+size = 32
+padding = true
+dense = [8, 8]
+epochs = 1
+"""
+
+
+@pytest.mark.slow
+def test_a_row_that_cannot_be_calibrated_is_run_all_the_same(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    measure = calibrate._measured
+
+    def measured(engine: Any, trial: Trial) -> Calibration:
+        if trial.cell.row == "resnet18":
+            raise EmobenchError(f"{trial.cell.label} cannot be calibrated: no such luck")
+        return measure(engine, trial)
+
+    monkeypatch.setattr(calibrate, "SECONDS", 0.1)
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    (tmp_path / "tiny.toml").write_text(TINY + SECOND)
+    assert emobench("bench", "tiny.toml", "--budget", "1h", "--per-node", "1") == 0
+    said, shown = capsys.readouterr()
+    assert "calibrated cnn21 on synthetic-plain" in said
+    reason = "resnet18 on synthetic-plain, seed 0 cannot be calibrated: no such luck"
+    assert f"budget 1h: {reason}. resnet18 is run all the same, and its time comes on top" in shown
+    assert "3 of 3 cells are done" in said
 
 
 @pytest.mark.slow

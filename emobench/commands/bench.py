@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,104 +109,127 @@ def bench(
     loaded = budgets.named(load(_completed(suite), overrides, name), results, budget, name, recalibrate)
     check_owner(results, loaded)
     show_overrides(loaded)
-    runs_on: Engine | None = None
-    fixed = budgets.read(loaded, results, recalibrate)
-    if loaded.budget is not None and fixed is None:
-        runs_on = engine_at(engine, address, resources)
-        plan = plan_of(loaded, data, store.cells)
-        how = Sharing(runs_on, per_node, per_gpu, len(plan.cells))
-        side = how.packing({}, None)
-        loaders = _workers(side.machines) if workers is None else workers
-        fixed = budgets.fit(
-            loaded,
-            plan,
-            results,
-            data,
-            side,
-            repacked=lambda found: how.packing(found, None),
-            workers=loaders,
-            recalibrate=recalibrate,
-            dry_run=dry_run,
-        )
-    if fixed is not None:
-        budgets.warn(loaded, fixed)
-        loaded = planned(loaded, fixed)
-    plan = plan_of(loaded, data, store.cells)
-    if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
-        plan = trusting(results, plan)
-    elif not dry_run and fetch_where_it_lacks(plan, offline=weights.offline()):
-        plan = plan_of(loaded, data, store.cells)
-    if remote is not None:
-        from emobench.runner.remote import Remote
+    with contextlib.ExitStack() as ending:
 
-        place = Remote(remote)
-        place.check()
-        if not dry_run:
-            place.sync(store, plan.cells)
-    chosen = to_run(results, plan, on_existing)
-    cells = [cell for cell, _ in chosen]
-    if cells and runs_on is None:
-        runs_on = engine_at(engine, address, resources)
-    packing = _packing(plan, store, Sharing(runs_on, per_node, per_gpu, len(plan.cells)), fixed)
-    if dry_run:
-        fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []
-        show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
-    else:
-        show_notes(plan)
-    show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
-    board = BoardFile(results, plan, Origin.of(loaded, results))
-    if dry_run:
-        return Outcome(board.path.parent, 0)
-    if not cells and board.whole():
-        say(board.summary())
-        return _outcome(board)
+        @functools.cache
+        def built() -> Engine:
+            """The engine, where something has to be run or measured."""
+            return ending.enter_context(contextlib.closing(engine_at(engine, address, resources)))
 
-    if runs_on is not None and cells:
-        runs_on.open(results, remote)
-    logged = _wandb(loaded, wandb, offline) if cells else None
-    board.write()  # at once, so that a reader sees results from the first minute
-    state = None
-    if runs_on is not None and cells:
-        with contextlib.closing(runs_on), Display(Console(), plan) as display:
-
-            def on_change(state: Sweep) -> None:
-                display.update(state)
-                board.changed()
-
-            def on_tick(state: Sweep) -> None:
-                display.update(state)
-                board.write_if_due()
-
-            state = sweep(
+        fixed = budgets.read(loaded, results, recalibrate)
+        if loaded.budget is not None and fixed is None:
+            plan = plan_of(loaded, data, store.cells)
+            how = Sharing(built(), per_node, per_gpu, len(plan.cells))
+            side = how.packing({}, None)
+            fixed = budgets.fit(
+                loaded,
                 plan,
-                cells,
                 results,
                 data,
-                engine=runs_on,
-                packing=packing,
-                workers=_workers(packing.machines) if workers is None else workers,
-                redo=on_existing == "redo",
-                wandb=logged,
-                remote=remote,
-                on_change=on_change,
-                on_tick=on_tick,
-                execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
+                side,
+                repacked=lambda found: how.packing(found, None),
+                workers=_workers(side.machines) if workers is None else workers,
+                recalibrate=recalibrate,
+                dry_run=dry_run,
             )
-            display.update(state)
-        if board.due or not board.whole():
-            board.write()
-        if state.signal is not None:
-            say(f"stopped by signal {state.signal}; run the same command again to go on", error=True)
-            return Outcome(board.path.parent, 128 + state.signal)
+        if fixed is not None:
+            budgets.warn(loaded, fixed)
+            loaded = planned(loaded, fixed)
+        plan = _plan(loaded, results, data, on_existing, dry_run)
+        if remote is not None:
+            _share(remote, store, plan, dry_run)
+        chosen = to_run(results, plan, on_existing)
+        cells = [cell for cell, _ in chosen]
+        how = Sharing(built() if cells else None, per_node, per_gpu, len(plan.cells))
+        packing = _packing(plan, store, how, fixed)
+        if dry_run:
+            fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []
+            show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
+        else:
+            show_notes(plan)
+        show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
+        board = BoardFile(results, plan, Origin.of(loaded, results))
+        if dry_run:
+            return Outcome(board.path.parent, 0)
+        if not cells:
+            return _without_a_sweep(board)
+        built().open(results, remote)
+        logged = _wandb(loaded, wandb, offline)
+        run = functools.partial(
+            sweep,
+            plan,
+            cells,
+            results,
+            data,
+            engine=built(),
+            packing=packing,
+            workers=_workers(packing.machines) if workers is None else workers,
+            redo=on_existing == "redo",
+            wandb=logged,
+            remote=remote,
+            execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
+        )
+        state = _shown(run, plan, board)
+    if board.due or not board.whole():
+        board.write()
+    if state.signal is not None:
+        say(f"stopped by signal {state.signal}; run the same command again to go on", error=True)
+        return Outcome(board.path.parent, 128 + state.signal)
     if logged is not None and logged["mode"] == "offline":
         from emobench.runner.wandb import sync_command
 
         say(f"Logged offline; to upload: {sync_command(results)}")
-    if board.problem is None:
-        say(f"The board is {board.path}")
+    board.say_where()
+    return _outcome(board, [found for found, _ in state.states.values()])
+
+
+def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bool) -> Plan:
+    """The cells of a suite, with Inception's weights fetched where they are measured by them."""
+    cache = Store(results).cells
+    plan = plan_of(suite, data, cache)
+    if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
+        return trusting(results, plan)
+    if not dry_run and fetch_where_it_lacks(plan, offline=weights.offline()):
+        return plan_of(suite, data, cache)
+    return plan
+
+
+def _share(remote: str, store: Store, plan: Plan, dry_run: bool) -> None:
+    """Fetch what the object store holds of a plan's cells."""
+    from emobench.runner.remote import Remote
+
+    place = Remote(remote)
+    place.check()
+    if not dry_run:
+        place.sync(store, plan.cells)
+
+
+def _shown(run: Callable[..., Sweep], plan: Plan, board: BoardFile) -> Sweep:
+    """Run a sweep, with its live table, and its board written as cells end."""
+    board.write()  # at once, so that a reader sees results from the first minute
+    with Display(Console(), plan) as display:
+
+        def on_change(state: Sweep) -> None:
+            display.update(state)
+            board.changed()
+
+        def on_tick(state: Sweep) -> None:
+            display.update(state)
+            board.write_if_due()
+
+        state = run(on_change=on_change, on_tick=on_tick)
+        display.update(state)
+    return state
+
+
+def _without_a_sweep(board: BoardFile) -> Outcome:
+    """Where all cells have their results: the board is written if it is not that of them."""
+    if board.whole():
+        say(board.summary())
     else:
-        say(f"emobench: {board.path} is not the board of these results: {board.problem}", error=True)
-    return _outcome(board, [] if state is None else [found for found, _ in state.states.values()])
+        board.write()
+        board.say_where()
+    return _outcome(board)
 
 
 @dataclass(frozen=True)
@@ -393,3 +416,10 @@ class BoardFile:
         others = states.count(NOT_CHOSEN)
         of_them = f", {others} of them settings that are not chosen" if others else ""
         return f"{states.count('done') + others} of {len(states)} cells are done{of_them}; the board is {self.path}"
+
+    def say_where(self) -> None:
+        """Where the board is, or why what lies there is another one."""
+        if self.problem is None:
+            say(f"The board is {self.path}")
+        else:
+            say(f"emobench: {self.path} is not the board of these results: {self.problem}", error=True)

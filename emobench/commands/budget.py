@@ -71,7 +71,7 @@ def fit(
     def keeps(cell: Cell) -> bool:
         return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
 
-    found = calibrate.calibrate(
+    found, failed = calibrate.calibrate(
         plan,
         store,
         data,
@@ -85,6 +85,9 @@ def fit(
     made = fitted(suite, plan, found, packing, suite.budget)
     part = "all of their recipe" if made.share >= 1 else f"{100 * made.share:.2g} % of their recipe"
     say(f"budget {suite.budget}: rows that neither judge nor guide get {part}")
+    unknown = {cell.row: failed[cell.fit_key] for cell in plan.cells if cell.fit_key in failed}
+    for row, why in unknown.items():
+        say(f"budget {suite.budget}: {why}. {row} is run all the same, and its time comes on top", error=True)
     for note in made.notes:
         say(f"budget {suite.budget}: {note}")
     if not dry_run:

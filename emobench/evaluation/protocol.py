@@ -14,7 +14,8 @@ FIRST_SEED = {"fidelity": 0, "control": 10**6, "intensity": 2 * 10**6, "editing"
 
 # Batches: part of the speeds, and of nothing else
 READ_BATCH = 256  # faces that a classifier reads at a time
-DRAW_BATCH = 64  # faces that a generator draws at a time
+DRAW_BATCH = 64  # faces that a generator draws at a time ...
+LARGEST_DRAW = 1024  # ... and at most, on a GPU whose memory has room for them
 STYLIZED_SIZE, STYLIZED_FACES = 256, 16  # px and faces at a time, where the speed of stylizing is measured
 BLOCK = 4096  # real faces held at a time where all of a split are compared
 

@@ -11,7 +11,7 @@ import torch
 
 from emobench.data.readers.images import resized
 from emobench.errors import NotFinite
-from emobench.evaluation.protocol import CHOICE_SEED, DRAW_BATCH
+from emobench.evaluation.protocol import CHOICE_SEED, DRAW_BATCH, LARGEST_DRAW
 from emobench.evaluation.reference import RealFaces
 
 
@@ -23,15 +23,28 @@ class Sampler:
         emotions: of the dataset, in its order; the model may know more of them.
         size: evaluation size, px.
         real: whose validation faces an editor is given where it must generate.
+        grows: batches may be as large as the GPU's memory allows: by a grey level at most, a face may be another one.
 
     Attributes:
         speed: faces per second by what they were asked for.
+        batch: faces of the largest batch so far.
     """
 
-    def __init__(self, model: Any, emotions: Sequence[str], size: int, real: RealFaces, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Any,
+        emotions: Sequence[str],
+        size: int,
+        real: RealFaces,
+        device: torch.device,
+        *,
+        grows: bool = False,
+    ) -> None:
         self.model, self.size, self.real, self.device = model, size, real, device
         self.known_as = np.array([[own == emotion for own in model.emotions] for emotion in emotions], np.float32)
+        self.grows = grows and device.type == "cuda"
         self.speed: dict[str, float] = {}
+        self.batch = DRAW_BATCH
 
     def sample(self, emotions: np.ndarray, seeds: np.ndarray, what: str) -> np.ndarray:
         """uint8 (N, 3, size, size) of emotions (N, K); an editor edits validation faces that the seeds pick."""
@@ -66,9 +79,9 @@ class Sampler:
     def _in_batches(
         self, draw: Any, emotions: np.ndarray, seeds: np.ndarray, images: Any, what: str, size: int | None = None
     ) -> np.ndarray:
-        made, spent = [], 0.0
-        for start in range(0, len(seeds), DRAW_BATCH):
-            rows = slice(start, start + DRAW_BATCH)
+        made, spent, start, batch = [], 0.0, 0, DRAW_BATCH
+        while start < len(seeds):
+            rows = slice(start, start + batch)
             asked = torch.from_numpy(emotions[rows].astype(np.float32) @ self.known_as).to(self.device)
             noise = torch.from_numpy(seeds[rows]).to(self.device)
             faces = None
@@ -83,5 +96,15 @@ class Sampler:
                 raise NotFinite(f"{what}: face{place} is not finite ({error})", index) from error
             spent += time.perf_counter() - started
             made.append(np.stack([resized(face, size or self.size) for face in drawn]))
+            start += batch
+            self.batch = max(self.batch, len(drawn))
+            if self.grows and 2 * batch <= LARGEST_DRAW and twice_fits(self.device):
+                batch *= 2
         self.speed[what] = len(seeds) / spent
         return np.concatenate(made)
+
+
+def twice_fits(device: torch.device) -> bool:
+    """Whether memory is left for twice what this process has used at most on a GPU, half of it kept for others."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return torch.cuda.max_memory_reserved(device) < free / 2

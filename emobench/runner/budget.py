@@ -81,7 +81,7 @@ def fitted(
 
     Args:
         plan: of the suite as it stands.
-        found: what was measured of each cell, by fit_key.
+        found: what was measured of cells, by fit_key; one that could not be measured takes no time.
         packing: how many cells run side by side.
         budget: as the command takes it.
         machine: that was measured; None: this one.
@@ -109,9 +109,8 @@ def fitted(
         if name is None or name in rows:
             continue
         length: dict[str, Any] = dict([_scaled(lengths[name], share)]) if name in lengths and share < 1 else {}
-        chosen = _chosen(
-            next(cell for cell in plan.cells if cell.fit_key == fit_key), found[fit_key], suite.model[name]
-        )
+        cell = next(cell for cell in plan.cells if cell.fit_key == fit_key)
+        chosen = _chosen(cell, found[fit_key], suite.model[name]) if fit_key in found else {}
         rows[name] = RowPlan(**length, **chosen)
     rows = {name: each for name, each in rows.items() if each.model_dump(exclude_none=True)}
     file = PlanFile(budget=budget, machine=machine or hardware().named, threads=packing.threads, model=rows)
@@ -156,7 +155,7 @@ def _chosen(cell: Cell, found: Calibration, table: Mapping[str, Any]) -> dict[st
     if found.settings is None:
         return {}
     said = dataclasses.asdict(found.settings)
-    speed = {name: True for name in ("compile", "channels_last") if said.pop(name)}
+    speed = {each.name: True for each in dataclasses.fields(Execution) if said.pop(each.name)}
     trainer = cell.trainer
     own = {
         "precision": trainer["precision"],
@@ -173,7 +172,9 @@ def execution_of(cell: Cell, suite: Suite, cells: Sequence[Cell], plan: PlanFile
     """How a cell's fit is computed, by the board's plan."""
     name = None if plan is None else table_of(cell, suite, cells)
     row = None if plan is None or name is None else plan.model.get(name)
-    return Execution() if row is None else Execution(compile=bool(row.compile), channels_last=bool(row.channels_last))
+    if row is None:
+        return Execution()
+    return Execution(**{each.name: bool(getattr(row, each.name)) for each in dataclasses.fields(Execution)})
 
 
 def _notes(lengths: Mapping[str, tuple[str, int]], share: float, takes: float, asked: float) -> Sequence[str]:

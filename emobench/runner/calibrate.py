@@ -36,7 +36,7 @@ SECONDS = 3.0  # of training steps that are timed, of each kind of cell; and as 
 LONGEST = 600.0  # seconds after which a calibration is given up
 COMPILING = 8  # the same where networks are compiled, again for the shapes that come
 WARM = 2  # batches before the clock starts: libraries choose their kernels
-GAIN = 1.03  # by which another precision or layout must be faster to be chosen
+GAIN = 1.03  # by which another choice must be faster to be chosen
 COMPILED_FROM = 1200.0  # seconds of a fit: compiling takes a minute, here and in the cell
 _OUT_OF_MEMORY = "out of memory"
 
@@ -48,8 +48,14 @@ class Settings:
     precision: str
     batch: int  # faces of a micro-batch
     accumulate_grad_batches: int
-    channels_last: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
+    channels_last: bool = False
+    fused: bool = False
+
+    @property
+    def execution(self) -> Execution:
+        return Execution(**{each.name: getattr(self, each.name) for each in dataclasses.fields(Execution)})
 
 
 @dataclass(frozen=True)
@@ -163,8 +169,8 @@ def calibrate(
     again: bool,
     keeps_precision: Callable[[Cell], bool],
     say: Callable[[str], None],
-) -> dict[str, Calibration]:
-    """Measure what is not known yet of a plan's cells; by fit_key.
+) -> tuple[dict[str, Calibration], dict[str, str]]:
+    """Measure what is not known yet of a plan's cells.
 
     Args:
         threads: of a cell's process.
@@ -173,30 +179,36 @@ def calibrate(
         keeps_precision: whether a cell's precision is the suite's to say.
         say: told what is measured.
 
-    Raises:
-        EmobenchError: one cannot be trained here; says why.
+    Returns:
+        What was found by fit_key, and why nothing was of the cells that cannot be trained here.
     """
     from emobench.runner.engines.local import Local
 
     by_key = {cell.fit_key: cell for cell in plan.cells}
     places = {fit_key: place(store, cell, by_key, threads) for fit_key, cell in by_key.items()}
     found: dict[Path, Calibration] = {}
+    failed: dict[Path, str] = {}
     engine = Local()
     engine.serve()
     for fit_key, cell in by_key.items():
         path = places[fit_key]
-        if path in found:
+        if path in found or path in failed:
             continue
         before = None if again else read(path)
         if before is None:
             started = time.monotonic()
             seen = faces(cell, plan) if cell.trains else 0.0
             trial = Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS)
-            before = _best(engine, trial, seen, keeps_precision(cell))
+            try:
+                before = _best(engine, trial, seen, keeps_precision(cell))
+            except EmobenchError as error:  # which costs its row only
+                failed[path] = str(error)
+                continue
             _keep(path, cell, before)
             say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
         found[path] = before
-    return {fit_key: found[path] for fit_key, path in places.items()}
+    known_of = {fit_key: found[path] for fit_key, path in places.items() if path in found}
+    return known_of, {fit_key: failed[path] for fit_key, path in places.items() if path in failed}
 
 
 def _behind(cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Cell]:
@@ -239,13 +251,13 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
     if own is None:
         return _measured(engine, trial)
     best = _that_fits(engine, dataclasses.replace(trial, settings=own))
-    for name, value in _choices(own.precision):
+    for choice in _choices(own.precision):
         assert best.settings is not None
-        if name == "precision" and keeps_precision:
+        if "precision" in choice and keeps_precision:
             continue
-        if name == "compile" and best.seconds_a_face * seen < COMPILED_FROM:
+        if "compile" in choice and best.seconds_a_face * seen < COMPILED_FROM:
             continue
-        settings = dataclasses.replace(best.settings, **{name: value})
+        settings = dataclasses.replace(best.settings, **choice)
         try:
             other = _that_fits(engine, dataclasses.replace(trial, settings=settings))
         except EmobenchError:  # what the card or the network cannot do
@@ -255,7 +267,7 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
     return best
 
 
-def _choices(own: str) -> list[tuple[str, Any]]:
+def _choices(own: str) -> list[dict[str, Any]]:
     """Settings that may be faster, in turn: none on a CPU, where precision is the suite's to say.
 
     What is compiled are the networks through which no second derivative is taken (`EmotionModel.compilable`).
@@ -268,8 +280,9 @@ def _choices(own: str) -> list[tuple[str, Any]]:
     if not torch.cuda.is_available():
         return []
     usual = ["32-true", *(["bf16-mixed"] if torch.cuda.is_bf16_supported(including_emulation=False) else [])]
-    others = [("precision", each) for each in usual if each != own]
-    return [*others, ("channels_last", True), ("compile", True)]
+    others = [{"precision": each} for each in usual if each != own]
+    compiled = [{"compile": True}, {"compile": True, "cuda_graphs": True}]
+    return [*others, {"channels_last": True}, {"fused": True}, *compiled]
 
 
 def _that_fits(engine: Any, trial: Trial) -> Calibration:
@@ -282,7 +295,7 @@ def _that_fits(engine: Any, trial: Trial) -> Calibration:
             assert settings is not None
             if settings.batch % 2:
                 raise EmobenchError(
-                    f"{trial.cell.label}: out of memory also with {settings.batch} faces at a time. Use a smaller model"
+                    f"{trial.cell.label}: out of memory also with {settings.batch} faces at a time"
                 ) from None
             more = settings.accumulate_grad_batches * 2
             settings = dataclasses.replace(settings, batch=settings.batch // 2, accumulate_grad_batches=more)
@@ -313,7 +326,7 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
         raise MemoryError
     if not isinstance(said, Calibration):
         reason = said or (f"it took over {LONGEST:.0f} s" if ended is None else f"its process ended with {ended}")
-        raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {reason}. Leave --budget out to run it as it is")
+        raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {reason}")
     return said
 
 
@@ -375,7 +388,7 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     import lightning.pytorch as pl
 
     from emobench.runner.build import recipe_of
-    from emobench.runner.callbacks import Averaging, Reproducible, Statistics
+    from emobench.runner.callbacks import Averaging, Fused, Reproducible, Statistics
     from emobench.runner.fit import _trainer, prepare
 
     cell = trial.cell
@@ -387,12 +400,13 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     pl.seed_everything(cell.seed, verbose=False)
     data.feed(recipe=recipe, seed=cell.seed, workers=trial.workers)
     model.micro_batches = accumulate
-    prepare(model, recipe, Execution(compile=settings.compile, channels_last=settings.channels_last))
+    prepare(model, recipe, settings.execution)
     clock = _clock(trial.seconds, COMPILING if settings.compile else WARM)
     callbacks = [
         Reproducible(cell.seed),
         Statistics(accumulate if model.automatic_optimization else 1),
         *([] if recipe.ema is None else [Averaging(recipe.ema)]),
+        *([Fused()] if settings.fused else []),
         clock,
     ]
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):

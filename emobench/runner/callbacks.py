@@ -89,6 +89,15 @@ class Statistics(pl.Callback):
             self.running = None
 
 
+class Fused(pl.Callback):
+    """Optimisers make each step by one kernel for all weights; another rounding, and the same step."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group.update(fused=True, foreach=False)
+
+
 class Guard(pl.Callback):
     """Ends a fit whose loss is NaN or infinite, and one that a signal asks to stop."""
 

@@ -18,7 +18,7 @@ from emobench.classifiers.cross_validated import CrossValidated
 from emobench.data.datamodule import EmotionDataModule
 from emobench.errors import WeightsError
 from emobench.evaluation.fidelity import Fidelity
-from emobench.evaluation.protocol import DRAW_BATCH, READ_BATCH
+from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.reference import RealFaces
 from emobench.evaluation.sampler import Sampler
 from emobench.evaluation.task import Task
@@ -129,7 +129,8 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
     fidelity = _fidelity(cell, real, reader, data.cache, device)
     known = tracks()
     measured = {name: known[name] for name in cell.evaluation["tracks"]}
-    sampler = Sampler(model, data.emotions, data.size, real, device)
+    grows = not cell.trainer.get("deterministic")
+    sampler = Sampler(model, data.emotions, data.size, real, device, grows=grows)
     metrics = {name: metrics_of(name) for name in measured}
     task = Task(sampler, judges, guides, real, fidelity, settings, data, _networks(cell, device), metrics, device)
     task.judge_real_faces()
@@ -151,7 +152,7 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
         references=references,
         params=_parameters(model, cell, store),
         flops=_flops(model, device),
-        batch=DRAW_BATCH,
+        batch=sampler.batch,
         own_size=model.size,
         draws=hasattr(model, "sample"),
         panel=[judge.card for judge in judges],

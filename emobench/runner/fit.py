@@ -27,6 +27,7 @@ from emobench.runner.build import build_model, judging_sha256, own_recipe, recip
 from emobench.runner.callbacks import (
     AtomicCheckpoints,
     Averaging,
+    Fused,
     Guard,
     History,
     LastTwo,
@@ -96,6 +97,8 @@ def fit(
     callbacks += [history, *([] if best is None else [best]), within_epochs(checkpoints), LastTwo(checkpoints)]
     if logger is not None:
         callbacks.append(LearningRateMonitor("epoch"))
+    if execution.fused:
+        callbacks.append(Fused())
     prepare(model, recipe, execution)
     trainer = _trainer(cell, recipe, callbacks, folder, logger, model)
     trainer.fit(model, datamodule=data, ckpt_path=newest_whole(checkpoints), weights_only=True)
@@ -153,7 +156,7 @@ def prepare(model: Any, recipe: Recipe, execution: Execution) -> None:
         model.to(memory_format=torch.channels_last)
     if recipe.compile or execution.compile:
         for network in model.compilable():
-            network.compile()
+            network.compile(mode="reduce-overhead" if execution.cuda_graphs else None)
 
 
 def together(fits: Sequence[Record]) -> Fit:

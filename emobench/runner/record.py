@@ -108,8 +108,10 @@ class FitCost(Part):
     recipe_share: Amount  # faces seen, as a share of those of the class's own recipe
     precision: str
     flops: Amount | None = None  # of a face forward in training; None: not counted
-    compile: bool = False  # whether the machine's plan had networks compiled; a recipe may say so too
-    channels_last: bool = False  # the order in which it had the weights of convolutions lie
+    compile: bool = False  # this and the next three: as the machine's plan had it (see `emobench.recipe.Execution`)
+    cuda_graphs: bool = False
+    channels_last: bool = False
+    fused: bool = False
     recipe: PlainName | None = None  # of which name of the class the recipe is; None: the published one
 
 
@@ -394,7 +396,8 @@ def _contradiction(record: Record, content: Mapping[str, Any]) -> str | None:
     return None
 
 
-_FIT_COSTS = tuple(name for name in FitCost.model_fields if name not in ("compile", "channels_last"))  # which are newer
+_NEWER = {"compile", "channels_last", "cuda_graphs", "fused"}  # than version 1
+_FIT_COSTS = tuple(name for name in FitCost.model_fields if name not in _NEWER)
 _SPEEDS = {"recognition": "faces_per_s", "generation": "faces_per_s", "editing": "edits_per_s"}
 _SPEEDS["stylization"] = "stylized_per_s"
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from emobench.runner.run import Part
 
 GRACE = 60  # seconds that a cell has to end in order after SIGTERM
+PATIENCE = 30  # seconds, at most, until a cell of another sweep is asked for again
 LOSSES = 3  # times that a cell may lose the machine that it runs on
 
 
@@ -69,6 +70,7 @@ class Sweep:
     fitted: list[Cell] = field(default_factory=list)  # settings that wait until one of them is chosen
     chosen: list[Cell] = field(default_factory=list)  # settings that are
     held: dict[str, float] = field(default_factory=dict)  # fit_key -> when to ask again for a cell of another sweep
+    asked: Counter[str] = field(default_factory=Counter)  # fit_key -> how often it was asked for in vain
     lost: Counter[str] = field(default_factory=Counter)  # see `_place` -> how often its machine went away
     awaited: dict[int, str] = field(default_factory=dict)  # a waiting cell, by identity -> fit_key that it waits for
     news: list[Cell] = field(default_factory=list)  # whose states changed, in turn
@@ -393,7 +395,9 @@ def _collect(state: Sweep, engine: Engine) -> bool:
             state.again.append(f"{running.cell.label}: the machine that it ran on{where} went away")
             state.waiting.insert(0, running.cell)
         elif code == HELD:
-            state.held[running.cell.fit_key] = time.monotonic() + 2
+            wait = min(2 << state.asked[running.cell.fit_key], PATIENCE)
+            state.asked[running.cell.fit_key] += 1
+            state.held[running.cell.fit_key] = time.monotonic() + wait
             state.waiting.insert(0, running.cell)
         elif running.only == "fit" and code == 0 and Reuse(state.store).fitted(running.cell):
             state.seconds[_place(running.cell)] = time.monotonic() - running.since

@@ -10,9 +10,9 @@
     batch = 32
     accumulate_grad_batches = 2
 
-What counts for a network is in the keys of its cells, as it would be if the suite said it; `threads`, `compile` and
-`channels_last` make other networks, as another processor does, and are in none. The last line holds a checksum of every
-line, by which a change is found.
+What counts for a network is in the keys of its cells, as it would be if the suite said it; `threads`, and how a fit is
+computed (`emobench.recipe.Execution`), make other networks, as another processor does, and are in none. The last line
+holds a checksum of every line, by which a change is found.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emobench.errors import SuiteError
 from emobench.files import write_text
+from emobench.recipe import Execution
 from emobench.suite.file import Suite
 from emobench.suite.overrides import checked_name
 
@@ -51,8 +53,10 @@ class RowPlan(BaseModel):
     batch: Count | None = None  # faces of a micro-batch
     precision: str | None = None
     accumulate_grad_batches: Count | None = None
-    compile: bool | None = None  # this and the next are in no key (see `emobench.recipe.Execution`)
+    compile: bool | None = None  # this and what follows are in no key (see `emobench.recipe.Execution`)
+    cuda_graphs: bool | None = None
     channels_last: bool | None = None
+    fused: bool | None = None
 
 
 class PlanFile(BaseModel):
@@ -149,7 +153,7 @@ def planned(suite: Suite, plan: PlanFile) -> Suite:
 def _table(table: Mapping[str, Any], plan: RowPlan | None) -> dict[str, Any]:
     if plan is None:
         return dict(table)
-    said = plan.model_dump(exclude_none=True, exclude={"compile", "channels_last"})
+    said = plan.model_dump(exclude_none=True, exclude=_EXECUTION)
     options = {name: said.pop(name) for name in ("precision", "accumulate_grad_batches") if name in said}
     rest = {name: value for name, value in table.items() if not (said.keys() & {"epochs", "steps"} and name in _BUDGET)}
     trainer = {**table.get("trainer", {}), **options}
@@ -157,6 +161,7 @@ def _table(table: Mapping[str, Any], plan: RowPlan | None) -> dict[str, Any]:
 
 
 _BUDGET = ("epochs", "steps")
+_EXECUTION = {each.name for each in fields(Execution)}
 
 
 def two_digits(number: float) -> int:
