@@ -115,7 +115,7 @@ def _notes(found: _Found, shown: Sequence[str], barred: str) -> list[str]:
 def _of_row(results: Path, run: str) -> _Found:
     """Of the first seed of a board's row that has a history."""
     if run.startswith("best:"):
-        from emobench.commands.predict import best_by_validation  # with torch
+        from emobench.commands.runs import best_by_validation
 
         board, _, dataset = run.removeprefix("best:").partition("/")
         cells = [best_by_validation(results, board, dataset)]
