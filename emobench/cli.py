@@ -265,7 +265,9 @@ def new(
     raise typer.Exit(new(what.value, name, out))
 
 
-data_app = typer.Typer(help="Look at a dataset: audit it, show its faces.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Look at a dataset: audit it, show and list its faces.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 
 Name = Annotated[str, typer.Argument(help="A dataset, such as fer2013 or folder:my-faces.")]
@@ -306,6 +308,71 @@ def show(
     from emobench.commands.data import show
 
     show(name, root, set_ or [], split=split, each=each, seed=seed, out=out)
+
+
+@data_app.command(epilog="Example: emobench data faces fer2013 --split test --out faces.csv")
+def faces(
+    name: Name,
+    root: Root = Path("data"),
+    set_: Arguments = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    out: Annotated[Path, typer.Option(callback=_home, help="The table to write.")] = Path("faces.csv"),
+    pictures: Annotated[
+        Path | None, typer.Option(callback=_home, help="Write the faces here too, at their own size.")
+    ] = None,
+) -> None:
+    """List a split's faces: what a file of predictions names, and a model of yours can be run on."""
+    from emobench.commands.data import faces
+
+    faces(name, root, set_ or [], split=split, out=out, pictures=pictures)
+
+
+class Scored(StrEnum):
+    """What is scored."""
+
+    model = "model"
+    predictions = "predictions"
+    images = "images"
+
+
+@app.command(epilog='Example: emobench score model face.onnx --data fer2013 --set trained_on="AffectNet"')
+def score(
+    what: Annotated[Scored, typer.Argument(help="model, predictions (of one, as a file), or images (of a generator).")],
+    named: Annotated[
+        str,
+        typer.Argument(help="onnx:FILE, hf:REPOSITORY, timm:NAME, python:FILE.py:NAME; or a file or folder."),
+    ],
+    dataset: Annotated[str, typer.Option("--data", help="The dataset, such as fer2013 or folder:my-faces.")],
+    board: Annotated[
+        Path | None,
+        typer.Option(callback=_home, help="Compare with this board's rows, by its judges: results/BOARD."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Of the row, such as range=[0,1], or data.size=48 of its dataset.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, or validation: for choosing settings.")] = "test",
+    name: Annotated[str | None, typer.Option(help="The row's name. [default: the file's]")] = None,
+    results: Results = Path("results"),
+    root: Annotated[Path, typer.Option("--root", envvar="EMOBENCH_DATA", callback=_home, help="Data root.")] = Path(
+        "data"
+    ),
+) -> None:
+    """Measure an outside model, its predictions, or a generator's pictures, without writing a suite."""
+    from emobench.commands.score import score
+
+    raise typer.Exit(
+        score(
+            what.value,
+            named,
+            dataset,
+            board=board,
+            given=set_ or [],
+            split=split,
+            name=name,
+            results=results,
+            data=root,
+        )
+    )
 
 
 @app.command(epilog="Example: emobench doctor --data ~/faces")

@@ -2,6 +2,7 @@
 
 EmobenchError
 ├── SuiteError            a suite file, an override or a name in it is wrong
+│   └── Unsaid            what decides an outside model's answers is said nowhere
 ├── DatasetError          a dataset is missing, malformed or unusable
 │   ├── DatasetMissing    it is not there: says what is expected, or which archive to unpack
 │   └── RowError          one row or file of it is wrong: names the file, the row and the column
@@ -79,6 +80,27 @@ class EmobenchError(Exception):
 
 class SuiteError(EmobenchError):
     """A suite file, an override or a name in it is wrong."""
+
+
+class Unsaid(SuiteError):
+    """What decides an outside model's answers is said nowhere.
+
+    Attributes:
+        lacking: the names of what is not said.
+        row, data: of whom and on what, for whoever may try the usual; None: not known yet.
+    """
+
+    def __init__(self, message: str, lacking: list[str]) -> None:
+        super().__init__(message)
+        self.lacking = lacking
+        self.row: object = None
+        self.data: object = None
+
+    def about(self, where: str, row: object, data: object) -> Unsaid:
+        """The same of a row on a dataset."""
+        found = Unsaid(f"{where}: {self}", self.lacking)
+        found.row, found.data = row, data
+        return found
 
 
 class DatasetError(EmobenchError):

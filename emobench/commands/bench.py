@@ -16,7 +16,7 @@ from rich.console import Console
 
 from emobench.commands import budget as budgets
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
-from emobench.errors import EmobenchError
+from emobench.errors import EmobenchError, Unsaid
 from emobench.files import say
 from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
@@ -186,7 +186,12 @@ def bench(
 def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bool) -> Plan:
     """The cells of a suite, with Inception's weights fetched where they are measured by them."""
     cache = Store(results).cells
-    plan = plan_of(suite, data, cache)
+    try:
+        plan = plan_of(suite, data, cache)
+    except Unsaid as error:
+        from emobench.commands.usual import advised
+
+        raise advised(error) from None
     if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
         return trusting(results, plan)
     if not dry_run and fetch_where_it_lacks(plan, offline=weights.offline()):

@@ -1,4 +1,4 @@
-"""`emobench data check` and `data show`: a dataset's audit as a report, its faces with their labels as a picture."""
+"""`emobench data`: a dataset's audit as a report, its faces with their labels as a picture, a list of its faces."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from emobench.data.audit import FINDINGS
 from emobench.data.manifest import Manifest
 from emobench.errors import DatasetError, StoreError
-from emobench.files import check_out, write_text
+from emobench.files import check_out, replacing, write_text
 from emobench.report.markdown import code, escape, table
 from emobench.suite.overrides import apply, parsed
 from emobench.suite.rows import data_module
@@ -138,3 +139,43 @@ def show(name: str, data_root: Path, given: Sequence[str], *, split: str, each: 
             canvas.paste(face, (margin + column * side, k * side))
     canvas.save(out)
     print(f"{split} faces of {name} are in {out}")
+
+
+def faces(name: str, data_root: Path, given: Sequence[str], *, split: str, out: Path, pictures: Path | None) -> None:
+    """List the faces of a split as `predictions:` files name them; the faces too, as they lie there, if wanted.
+
+    Columns: `id`; `path`, its file below the dataset's folder, or `source_row`, its row of the original table from 0;
+    `emotion`; and `picture`, its file among `pictures`.
+
+    Args:
+        pictures: a folder for the faces, PNG at their own size; None: none are written.
+
+    Raises:
+        DatasetError: the dataset is missing, or the split has no faces.
+        StoreError: something lies there already.
+    """
+    from PIL import Image
+
+    module, _ = data_module(f"data faces {name}", name, _arguments(given), data_root)
+    check_out(out)
+    module.plan()
+    split = {"validation": "val"}.get(split, split)
+    chosen = module.faces[module.faces["split"] == split]
+    if chosen.empty:
+        raise DatasetError(f"{name}: no faces in the split {split!r}. There are: {', '.join(module.counts())}")
+    table_ = pd.DataFrame({"id": chosen["id"]})
+    if chosen["id"].str.isdecimal().all():
+        table_["source_row"] = chosen["id"].astype(int)
+    elif module.expects:
+        table_["path"] = chosen["source"]
+    table_["emotion"] = [module.emotions[label] for label in chosen["label"]]
+    if pictures is not None:
+        if pictures.is_dir() and any(pictures.iterdir()):
+            raise StoreError(f"--pictures {pictures}: is not empty. Name a new folder")
+        pictures.mkdir(parents=True, exist_ok=True)
+        table_["picture"] = [f"{place:06d}.png" for place in range(len(chosen))]
+        for file, face in zip(table_["picture"], module.source_faces(chosen), strict=True):
+            Image.fromarray(face[0] if len(face) == 1 else face.transpose(1, 2, 0)).save(pictures / file)
+    with replacing(out) as temporary:
+        table_.to_csv(temporary, index=False, lineterminator="\n")
+    print(f"{len(chosen):,} {split} faces of {name} are listed in {out}")

@@ -183,6 +183,17 @@ class Dataset(ABC):
             except RowError as error:
                 yield error
 
+    def source_faces(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
+        """The faces of rows of the index at the size of their source, uint8 (C, h, w) each, one after the other.
+
+        Raises:
+            RowError: one cannot be read, though it could when the dataset was planned.
+        """
+        for face in self.read_many(rows):
+            if isinstance(face, RowError):
+                raise face
+            yield face
+
     def located(self) -> Path:
         """The dataset's folder.
 

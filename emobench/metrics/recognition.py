@@ -29,13 +29,21 @@ class Sums(NamedTuple):
     unleaked_right: Floats  # (...,) those of them that are read rightly
     distinct: Floats  # (...,) faces of which training and validation have no copy either
     distinct_right: Floats  # (...,) those of them that are read rightly
+    elsewhere: Floats  # (..., K) faces of each emotion that are read as none of the K
 
     @classmethod
     def of(cls, sums: Floats, classes: int) -> Sums:
-        """Name the columns of sums over `tally`, (..., K² + 20)."""
+        """Name the columns of sums over `tally`, (..., K² + 20 + K)."""
         square = classes * classes
         confusion = sums[..., :square].reshape(*sums.shape[:-1], classes, classes)
-        return cls(confusion, sums[..., square:-5], *(sums[..., place] for place in range(-5, 0)))
+        rest = square + BINS
+        single = (sums[..., place] for place in range(rest, rest + 5))
+        return cls(*(confusion, sums[..., square:rest], *single, sums[..., rest + 5 :]))
+
+    @property
+    def support(self) -> Floats:
+        """(..., K) faces of each emotion."""
+        return np.asarray(self.confusion.sum(-1) + self.elsewhere)
 
 
 def tally(
@@ -51,12 +59,13 @@ def tally(
     Args:
         probabilities: (N, K), rows sum to 1.
         labels: (N,) ints below K.
-        predictions: (N,) ints below K; None: the most probable emotion, the first of equal ones.
+        predictions: (N,) ints below K, −1 where a face is read as none of the K; None: the most probable emotion, the
+            first of equal ones.
         leaked: (N,) bool, the face occurs in training or validation too; None: none does.
         copied: (N,) bool, it does, or a copy of it, such as a mirrored one; None: only what is leaked.
 
     Returns:
-        (N, K² + 20) float64, see `Sums`.
+        (N, K² + 20 + K) float64, see `Sums`.
 
     Raises:
         ValueError: a probability is NaN, infinite, negative or above 1, or shapes or labels do not fit.
@@ -71,40 +80,43 @@ def tally(
         raise ValueError(f"{faces} faces, but labels {labels.shape}, predictions {predictions.shape}")
     if not ((probabilities >= 0) & (probabilities <= 1 + 1e-5)).all():  # NaN is neither
         raise ValueError("probabilities must lie between 0 and 1")
-    named = np.concatenate([labels, predictions])
-    if ((named < 0) | (named >= classes)).any():
+    if ((labels < 0) | (labels >= classes) | (predictions < -1) | (predictions >= classes)).any():
         raise ValueError(f"labels and predictions must be 0 to {classes - 1}")
 
     row = np.arange(faces)
-    right = labels == predictions
-    confidence = probabilities[row, predictions]
+    right, read = labels == predictions, predictions >= 0
+    confidence = np.where(
+        read, probabilities[row, predictions], 1.0
+    )  # of an answer outside the K nothing more is known
     # Guo et al. 2017, section 2: bin m is ((m − 1)/M, m/M].
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     square = classes * classes
-    table = np.zeros((faces, square + BINS + 5))
-    table[row, labels * classes + predictions] = 1
+    rest = square + BINS
+    table = np.zeros((faces, rest + 5 + classes))
+    table[row[read], (labels * classes + predictions)[read]] = 1
     table[row, square + bins] = confidence - right
-    table[:, -5] = -np.log(np.clip(probabilities[row, labels], CLIP, 1))
-    for place, apart in ((-4, ~leaked), (-2, ~copied)):
+    table[:, rest] = -np.log(np.clip(probabilities[row, labels], CLIP, 1))
+    for place, apart in ((rest + 1, ~leaked), (rest + 3, ~copied)):
         table[:, place], table[:, place + 1] = apart, right & apart
+    table[row[~read], (rest + 5 + labels)[~read]] = 1
     return table
 
 
 def measures(sums: Floats, classes: int) -> dict[str, Floats]:
-    """The measures of all faces together, each of shape (...,), from sums (..., K² + 20).
+    """The measures of all faces together, each of shape (...,), from sums (..., K² + 20 + K).
 
     `precision`, `recall` and `macro_f1` are means over all K classes; an absent or never predicted class
     counts 0 in them. `accuracy_unleaked` and `accuracy_distinct` are NaN where every face is leaked, or copied.
     """
     part = Sums.of(np.asarray(sums, np.float64), classes)
-    faces = part.confusion.sum((-2, -1))
     single = class_measures(sums, classes)
-    support = part.confusion.sum(-1)
+    support = part.support
+    faces = support.sum(-1)
     return {
-        "accuracy": accuracy(part.confusion),
+        "accuracy": _ratio(np.trace(part.confusion, axis1=-2, axis2=-1), faces),
         "accuracy_unleaked": _ratio(part.unleaked_right, part.unleaked),
         "accuracy_distinct": _ratio(part.distinct_right, part.distinct),
-        "macro_f1": macro_f1(part.confusion),
+        "macro_f1": np.nan_to_num(single["f1"]).mean(-1),
         "weighted_f1": _ratio((np.nan_to_num(single["f1"]) * support).sum(-1), faces),
         "precision": np.nan_to_num(single["precision"]).mean(-1),
         "recall": np.nan_to_num(single["recall"]).mean(-1),
@@ -114,19 +126,19 @@ def measures(sums: Floats, classes: int) -> dict[str, Floats]:
 
 
 def class_measures(sums: Floats, classes: int) -> dict[str, Floats]:
-    """Each emotion's measures, (..., K), from sums (..., K² + 20).
+    """Each emotion's measures, (..., K), from sums (..., K² + 20 + K).
 
     The accuracy of an emotion is its recall: the share of its faces that are read as it. NaN where undefined:
     recall of an emotion without faces, precision of one never predicted, F1 of one that is neither.
     """
-    confusion = Sums.of(np.asarray(sums, np.float64), classes).confusion
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    recall = _ratio(right, confusion.sum(-1))
+    part = Sums.of(np.asarray(sums, np.float64), classes)
+    right, read = np.diagonal(part.confusion, axis1=-2, axis2=-1), part.confusion.sum(-2)
+    recall = _ratio(right, part.support)
     return {
         "accuracy": recall,
-        "precision": _ratio(right, confusion.sum(-2)),
+        "precision": _ratio(right, read),
         "recall": recall,
-        "f1": f1(confusion),
+        "f1": _ratio(2 * right, part.support + read),
     }
 
 

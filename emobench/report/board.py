@@ -21,7 +21,7 @@ from emobench.evaluation.protocol import MEMORISED, UNDER_TRAINED
 from emobench.evaluation.tracks.track import Check, ControlRow, Estimates, Key, MeasuredCell, Ranking, Track
 from emobench.evaluation.values import Value
 from emobench.metrics import intervals
-from emobench.report import figures
+from emobench.report import figures, unranked
 from emobench.report.history import Run
 from emobench.report.memory import Memory, identity
 from emobench.runner.choice import NOT_CHOSEN, Choice
@@ -83,6 +83,8 @@ class Entry:
         shares: (K, K) mean over seeds of P(read as j | emotion i); NaN rows: no such face.
         units: how many units its intervals resample, and what they are.
         without: what a number of the whole leaves out, or why it has no value.
+        unranked: flags that keep it from being ranked.
+        would_be: ranking -> the place that it would have if it were.
     """
 
     name: str
@@ -99,6 +101,8 @@ class Entry:
     shares: NDArray[np.floating] | None = None
     units: tuple[int, str] = (0, "faces")
     without: dict[Key, str] = field(default_factory=dict)
+    unranked: list[str] = field(default_factory=list)
+    would_be: dict[str, int] = field(default_factory=dict)
 
     @property
     def trainer(self) -> str:
@@ -117,7 +121,7 @@ class Entry:
 
     @property
     def ranked(self) -> bool:
-        return bool(self.seeds) and not self.control and "diverged" not in self.flags
+        return bool(self.seeds) and not self.control and "diverged" not in self.flags and not self.unranked
 
     def value(self, key: Key) -> float | None:
         number = self.numbers.get(key)
@@ -506,7 +510,7 @@ def _measured(section: Section, part: Sequence[Entry], suite: str) -> dict[int, 
 def _remembered(section: Section, entry: Entry, suite: str) -> dict[int, list[Estimates]]:
     """`_measured` of one entry, from memory where nothing changed that it follows from."""
     usable = {id(cell): content(section.track, cell) for cell in section.usable_of(entry)}
-    named = ("model", "variant", "seed", "state", "share", "stale")
+    named = ("model", "variant", "seed", "state", "share", "stale", "declared")
     said = ((*(getattr(cell, name) for name in named), usable.get(id(cell))) for cell in entry.cells)
     key = ("row", suite, section.dataset, section.size, section.track, entry.name, *said)
 
@@ -531,7 +535,8 @@ def _measure(section: Section, entry: Entry, estimates: Mapping[int, list[Estima
     if not done:
         return
     entry.seeds = [cell.seed for cell in done]
-    entry.flags = flags_of(done)
+    more, entry.unranked = unranked.flags(done)
+    entry.flags = [*flags_of(done), *more]
     if any(cell.state == "diverged" for cell in entry.cells):
         entry.flags.append("diverged")
     if len(done) < len(entry.cells):
@@ -648,7 +653,7 @@ def _cost_of(cell: StoredCell, name: str) -> float | None:
         return None
     if name in ("params", "flops"):
         counted: int | float = getattr(record.evaluation, name)
-        return counted
+        return counted if counted or record.evaluation.outside is None else None
     found: float | None = getattr(record.fit.cost, name, None)
     return found
 
@@ -667,7 +672,9 @@ def _cost(cells: Sequence[StoredCell], name: str, values: Sequence[float | None]
     if len(known) < len(values):
         untrained = all(record.fit is not None and record.fit.cost is None for record in records)
         nothing = untrained and (of_fit or name == "recipe_share")
-        return number._replace(reason="nothing is trained" if nothing else "not measured")
+        elsewhere = any(record.evaluation is not None and record.evaluation.outside is not None for record in records)
+        why = "not trained here" if elsewhere else "nothing is trained"
+        return number._replace(reason=why if nothing else "not counted" if elsewhere else "not measured")
     if len(machines) > 1 and name not in EVERYWHERE:
         return number._replace(reason="seeds ran on different hardware")
     return number._replace(value=known[0] if len(set(known)) == 1 else sum(known) / len(known))
@@ -715,6 +722,7 @@ def _rank(section: Section, ranking: Ranking, estimates: Mapping[int, list[Estim
     with_value = [entry for entry in ranked if entry.value(key) is not None]
     ordered = sorted(with_value, key=lambda entry: _order(entry, ranking, key))
     section.ranked_by[ranking.name], section.compared[ranking.name] = key, ordered
+    _place_others(section, ranking, key, ordered)
     if ranking.by == "faces":
         pairs = _compared_on_faces(section, ordered, key, estimates)
     else:
@@ -733,6 +741,14 @@ def _rank(section: Section, ranking: Ranking, estimates: Mapping[int, list[Estim
         for pair in pairs:
             if pair.first == 0:
                 ordered[pair.second].behind = pair
+
+
+def _place_others(section: Section, ranking: Ranking, key: Key, ordered: Sequence[Entry]) -> None:
+    """Say which place the rows would have that take no rank, and move nobody's."""
+    for entry in section.entries:
+        if entry.unranked and entry.seeds and entry.value(key) is not None:
+            mine = _order(entry, ranking, key)[2]
+            entry.would_be[ranking.name] = 1 + sum(_order(other, ranking, key)[2] < mine for other in ordered)
 
 
 def _ranked_by(entries: Sequence[Entry], keys: Sequence[Key]) -> Key | None:

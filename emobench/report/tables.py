@@ -11,6 +11,7 @@ import numpy as np
 from emobench.evaluation.tracks.recognition import cannot_fail
 from emobench.evaluation.tracks.track import Check, Column, Key, Name, Ranking
 from emobench.metrics import intervals
+from emobench.report import outside, unranked
 from emobench.report.board import AT_CHANCE, MFU, Board, Entry, Number, Section
 from emobench.report.page import (
     Block,
@@ -79,7 +80,7 @@ def verdict(section: Section) -> Text:
         elif _blind(section, ranking) is not None:
             parts.append((Strong(f"nobody is ranked by {ranking.heading}"), ", as said above"))
     if not parts:
-        return (*where, ": nothing is measured yet.")
+        return (*where, *_nobody(section))
     first = section.compared.get(section.track.rankings[0].name, [])
     short = [entry for entry in first[1:] if _short(entry)]
     if short:
@@ -87,6 +88,23 @@ def verdict(section: Section) -> Text:
         parts.append((*joined(Name(entry.name) for entry in short), f" {are} under-trained"))
     said = [part for text in parts for part in ("; ", *text)]
     return (*where, ": ", *said[1:], ".")
+
+
+def _nobody(section: Section) -> Text:
+    """What is said where no row takes a rank."""
+    key = section.track.headline
+    shown = [entry for entry in section.measured if key in entry.numbers]
+    if not shown:
+        return (": nothing is measured yet.",)
+    said: Text = (": no row takes a rank",)
+    for entry in shown:
+        why = f" ({', '.join(entry.unranked)})" if entry.unranked else ""
+        said = (*said, "; ", Name(entry.name), f": {_words(key)} ", Score(entry.numbers[key]), why)
+    return (*said, ".")
+
+
+def _words(key: Key) -> str:
+    return key.metric.replace("_", " ")
 
 
 def _blind(section: Section, ranking: Ranking) -> str | None:
@@ -316,6 +334,9 @@ def _section(section: Section, pictures: Pictures, panels: set[tuple[str, ...]])
     for choice in section.choices:
         blocks += _settings(section, choice)
     blocks += trainers(section)
+    named = [(entry.name, entry.cells) for entry in section.measured]
+    blocks += outside.blocks(named)
+    blocks += outside.claims([(entry.name, entry.cells, dict(entry.numbers)) for entry in section.measured])
     if section.usable:
         blocks += _by_emotion(section)
         blocks += _guided(section)
@@ -347,7 +368,7 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     for entry in section.entries:
         if all(cell.state in ("skipped", NOT_CHOSEN) for cell in entry.cells):
             continue
-        ranks: list[Text] = [(Rank(entry.ranks.get(each.name), each.name in section.order_only),) for each in rankings]
+        ranks: list[Text] = [_ranked(section, entry, ranking) for ranking in rankings]
         name: Text = (Name(entry.name),)
         trainer = [(Name(entry.trainer),)] if by else []
         if entry.seeds:
@@ -373,6 +394,13 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     if further:
         blocks += [Paragraph(("All else that was measured, and what each model cost:",)), Table(also, further, (0, -1))]
     return blocks
+
+
+def _ranked(section: Section, entry: Entry, ranking: Ranking) -> Text:
+    """The rank of a row; of one that takes none, the place that it would have."""
+    if (place := entry.would_be.get(ranking.name)) is not None:
+        return (f"would be {outside.ordinal(place)}",)
+    return (Rank(entry.ranks.get(ranking.name), ranking.name in section.order_only),)
 
 
 _WIDTH = 7  # columns of a table that is read at a glance
@@ -811,6 +839,7 @@ def _meaning(board: Board) -> list[Block]:
         "incomplete": ("seeds are missing; the numbers are those of the others.",),
         AT_CHANCE: ("its balanced accuracy is not above that of naming one class for every face, by its interval.",),
         "diverged": ("a seed diverged, so the model is not ranked; the numbers are those of the other seeds.",),
+        **unranked.MEANINGS,
     }
     items += [(f"*{flag}*: ", *meaning) for flag, meaning in known.items() if flag in flags]
     items.append(

@@ -72,7 +72,8 @@ def new_model(cell: Cell, needs: Mapping[str, Sequence[Any]], *, pretrained: boo
     cls = model_class(cell)
     recipe = cell.fit["recipe"]
     size = cell.size if recipe is None or recipe["size"] is None else recipe["size"]
-    arguments = _typed(cls, cell.fit["arguments"])
+    foreign = cell.files if getattr(cls, "foreign", False) else {}
+    arguments = _typed(cls, {**cell.fit["arguments"], **foreign})
     if not pretrained:
         arguments = cls.untrained(arguments)
     if cell.datasets:
@@ -94,7 +95,7 @@ def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset
     path = store.fit_folder(fit_key) / "fit.json"
     if not finished(path):
         raise StoreError(f"{path}: the cell {fit_key} is not finished here. Run its suite first")
-    cell = read_record(path).planned
+    cell = dataclasses.replace(read_record(path).planned, files=store.files_of(fit_key))
     masked = bool(cell.datasets)
     if masked and datasets:
         cell = dataclasses.replace(cell, datasets=list(datasets))
@@ -129,7 +130,8 @@ def _load_judge(store: Store, fit_key: str, device: torch.device) -> Judge:
     if not is_current(weights, store.weights(fit_key)):
         _write_judge(store, fit_key, weights)
     state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()}
-    network = build_model(record.planned, store, pretrained=False)
+    cell = dataclasses.replace(record.planned, files=store.files_of(fit_key))
+    network = build_model(cell, store, pretrained=False)
     network.load_state_dict(state)
     card = _card(record, sha256_of(weights), network.architecture(record.made_of.fit["arguments"]))
     return Judge(record.cell.row, network.to(device).eval().requires_grad_(False), card)

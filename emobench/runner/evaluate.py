@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from emobench.classifiers.classifier import EmotionClassifier, flops_of, parameters_of
 from emobench.classifiers.cross_validated import CrossValidated
 from emobench.data.datamodule import EmotionDataModule
-from emobench.errors import WeightsError
+from emobench.errors import StoreError, WeightsError
 from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.outside import Answers, answers, label_order
 from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.reference import RealFaces
 from emobench.evaluation.sampler import Sampler
@@ -30,7 +31,7 @@ from emobench.metrics.identity import Embedding, Lpips
 from emobench.metrics.recognition import class_measures, measures, tally
 from emobench.runner.build import load_judges, load_model, model_class
 from emobench.runner.machine import record_of
-from emobench.runner.record import Dataset, Evaluation, TrackValues, read_record
+from emobench.runner.record import Dataset, Evaluation, LabelOrder, Outside, TrackValues, read_record
 from emobench.runner.reuse import made_with
 from emobench.runner.store import HISTORY, WEBP, Store, write_table
 from emobench.suite.catalog import metrics_of, tracks
@@ -82,18 +83,68 @@ def _described(cell: Cell, data: EmotionDataModule) -> Dataset:
 def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:
     """Read the test split once; `folder`: for raw results."""
     model, _ = _loaded(cell, store)
-    predictions, speed = recognition.measure(model, data, metrics_of("recognition"))
+    said, outside = _outside(cell, store, model, data) if hasattr(model, "said") else (None, None)
+    predictions, speed = recognition.measure(model, data, metrics_of("recognition"), said)
     write_table(folder / "predictions.parquet", predictions)
     values, per_emotion = summary(predictions, data.emotions)
+    if outside is not None and outside.by_class:
+        why = "it says classes alone, and no probabilities"
+        values |= {name: Value(None, values[name].n, why) for name in ("ece", "nll")}
     network: Any = model.members[0] if isinstance(model, CrossValidated) else model  # by which its size is known
     return Evaluation(
         dataset=_described(cell, data),
         tracks={"recognition": TrackValues(values=values, per_emotion=per_emotion, faces_per_s=speed)},
         params=parameters_of(network),
-        flops=flops_of(network),
-        batch=READ_BATCH,
+        flops=0 if outside is not None else flops_of(network),
+        batch=READ_BATCH if outside is None else model.hparams.get("batch", READ_BATCH),
+        outside=outside,
         raw={"predictions": "predictions.parquet"},
     )
+
+
+def _outside(cell: Cell, store: Store, model: Any, data: EmotionDataModule) -> tuple[Answers, Outside]:
+    """What an outside model says of the test faces, and what is to be said of it.
+
+    The order of its classes is looked at on validation faces; of a file of predictions, which has none, on test faces.
+    """
+    of = {split: data.faces[data.faces["split"] == split] for split in ("val", "test")}
+    said = answers(model, data, of["test"])
+    split: Literal["val", "test"] = "test" if model.said is None else "val"
+    looked_at = said if split == "test" else answers(model, data, of["val"])
+    found = label_order(looked_at, data, of[split])
+    emotions = said.emotions
+    known = [emotion is not None and emotion in data.emotions for emotion in emotions]
+    renamed = {said.labels[m]: None if e is None else data.emotions[e] for m, e in found.renamed.items()}
+    order = LabelOrder(
+        renamed=renamed, gain=found.gain, low=found.low, power=found.power, faces=found.faces, split=split
+    )
+    outside = Outside(
+        preprocessing=None if model.said is None else model.said.words(),
+        labels=list(said.labels),
+        lacking=[each for each in data.emotions if each not in emotions],
+        dropped=[label for label, is_known in zip(said.labels, known, strict=True) if not is_known],
+        elsewhere=int(((said.predictions < 0) & (said.own >= 0)).sum()),
+        missing=int((said.own < 0).sum()),
+        by_class=said.by_class,
+        order=order,
+        earlier=_earlier(cell, store, list(said.labels)),
+    )
+    return said, outside
+
+
+def _earlier(cell: Cell, store: Store, labels: list[str]) -> list[list[str]]:
+    """Other orders in which the classes of the same file were measured here, and that an audit did not believe."""
+    found: list[list[str]] = []
+    for path in store.cells.glob("*/*/result.json"):
+        try:
+            record = read_record(path)
+        except (StoreError, FileNotFoundError):
+            continue
+        outside = None if record.evaluation is None else record.evaluation.outside
+        same = record.made_of.fit.get("files") == cell.fit.get("files") and outside is not None
+        if same and outside is not None and outside.order is not None and outside.order.renamed:
+            found += [outside.labels] if outside.labels not in (labels, *found) else []
+    return found
 
 
 def summary(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

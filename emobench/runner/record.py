@@ -192,6 +192,47 @@ class Dataset(Part):
     audit: dict[str, Count] = {}
 
 
+class LabelOrder(Part):
+    """Whether an outside model's classes are named in the right order (see `emobench.metrics.label_order`).
+
+    Attributes:
+        renamed: its class -> the emotion that it rather tells; None: none of the dataset's.
+        split: whose faces it was found on.
+    """
+
+    renamed: dict[Text, Text | None]
+    gain: float
+    low: float
+    power: Share
+    faces: Count
+    split: Literal["val", "test"]
+
+
+class Outside(Part):
+    """What is to be said of a model that emobench did not train.
+
+    Attributes:
+        preprocessing: all that was done to a face, in words; None: nothing was run.
+        labels: its own classes, in its own order.
+        lacking: emotions of the dataset that it does not know.
+        dropped: its classes that the dataset lacks.
+        elsewhere: test faces that it read as one of these.
+        missing: test faces that it says nothing of.
+        by_class: whether it says classes alone, and no probabilities.
+        earlier: other orders of its classes in which it was measured here, and that an audit did not believe.
+    """
+
+    preprocessing: Text | None
+    labels: list[Text]
+    lacking: list[Text] = []
+    dropped: list[Text] = []
+    elsewhere: Count = 0
+    missing: Count = 0
+    by_class: bool = False
+    order: LabelOrder | None = None
+    earlier: list[list[Text]] = []
+
+
 class Evaluation(Part):
     """What was measured of a finished network on the test split."""
 
@@ -206,6 +247,7 @@ class Evaluation(Part):
     panel: list[Card] = []
     reader: Card | None = None
     guides: list[Card] = []
+    outside: Outside | None = None  # of a model that emobench did not train
     raw: dict[str, PlainName]
 
     @property

@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import WandbLogger
 from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
 from emobench.recipe import Execution
-from emobench.runner.build import build_data, build_joint_data
+from emobench.runner.build import build_data, build_joint_data, model_class
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit, together
 from emobench.runner.lease import Lease
@@ -229,6 +229,8 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     for source in cell.sources.values():
         plugins.load(Path(source["path"]), source["sha256"])
     plugins.use(job.plugins)
+    if getattr(model_class(cell), "foreign", False) and not helper:
+        store.remember(cell.fit_key, cell.files)
     data = build_data(cell, job.data_root)
     data.prepare()
     lost = Reuse(store).lost(cell)

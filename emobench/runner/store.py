@@ -26,12 +26,13 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emobench.errors import RawError, StoreError
-from emobench.files import attempts, complete, published, read_json, replacing, restore
+from emobench.files import SCHEMA_VERSION, attempts, complete, published, read_json, replacing, restore, write_json
 from emobench.runner.choice import READ_EARLIER, C, Choice, choice, groups, is_candidate
 from emobench.runner.lease import FILE, FilePlace, Lease, lease
 from emobench.runner.record import Card, Count, PlainName, Record, Text, finished, misfit, read_record
 from emobench.runner.record import State as Ended
 from emobench.suite import plugins
+from emobench.suite.declared import Declared
 from emobench.suite.file import Suite, is_file, packaged, stem
 from emobench.suite.keys import is_current as made_by_todays_code
 from emobench.suite.overrides import board_name, parsed
@@ -43,6 +44,7 @@ JUDGES_BYTES = 4 * 2**20  # of the weights of panel, reader and guides that a bo
 WEBP: dict[str, Any] = {"lossless": True, "quality": 80, "method": 4}  # Pillow's; 80: effort, of which more gains 2 %
 _FEW = 256  # distinct values of a column up to which a dictionary of them is shorter
 HISTORY = "history"  # kind of the raw file that says how the fit went; no number follows from it
+PLACES = "files.json"  # beside the fit of an outside model: where its files lie on this machine
 JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluations of generators load them
 
 State = Ended | Literal["pending", "skipped", "not chosen"]
@@ -164,6 +166,20 @@ class Store:
     def weights(self, fit_key: str) -> Path:
         return self.fit_folder(fit_key) / "weights.safetensors"
 
+    def remember(self, fit_key: str, files: Mapping[str, str]) -> None:
+        """Note where the files of an outside model lie on this machine."""
+        folder = self.fit_folder(fit_key)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PLACES, {"schema_version": SCHEMA_VERSION, "files": dict(files)})
+
+    def files_of(self, fit_key: str) -> dict[str, str]:
+        """Where the files of an outside model lay when it was last run here; empty: of any other model."""
+        try:
+            found = read_json(self.fit_folder(fit_key) / PLACES)["files"]
+            return {str(name): str(path) for name, path in found.items()}
+        except (FileNotFoundError, StoreError, KeyError, AttributeError):
+            return {}
+
     def keep_failure(self, record: Record) -> str:
         """Write the state of a fit or evaluation that did not end well; what was finished before stays finished.
 
@@ -239,6 +255,7 @@ class StoredCell:
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
     part: int | None = None  # of a cross-validation: which one its fit is without; another cell pools their answers
     trainer: str = ""  # the suite's name of the trainer that it was fitted with, where it has several
+    declared: Declared = field(default_factory=Declared)  # what the suite claims of its row
 
 
 _WRITE_AGAIN = "Run the suite again: `emobench bench` writes this file anew, and what is done stays done."
@@ -532,6 +549,7 @@ class _Row(BaseModel):
     setting_of: str = ""
     part: int | None = None
     trainer: str = ""
+    declared: Declared = Declared()
 
 
 class _Keys(BaseModel):
@@ -551,7 +569,7 @@ def _stored(results: Path, suite: str, place: int, entry: Any, read: Reading) ->
         why = f"corrupt result: {results / suite / 'suite.json'}: rows.{place}.{misfit(error)}. {_WRITE_AGAIN}"
         nothing: dict[str, Any] = {"state": "failed", "reason": why, "record": None, "folder": None, "stale": None}
         return StoredCell(**_as_far_as_known(place, entry), **nothing)
-    known = row.model_dump(exclude={"skipped"})
+    known = {**row.model_dump(exclude={"skipped", "declared"}), "declared": row.declared}
     if row.skipped is not None:
         return StoredCell(**known, state="skipped", reason=row.skipped, record=None, folder=None, stale=None)
     state, reason, record, folder = find(results, suite, row.fit_key, row.eval_key, read)

@@ -27,6 +27,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from emobench.errors import SuiteError, unknown
 from emobench.recipe import Augment, Recipe
 from emobench.suite import plugins
+from emobench.suite.file import OUTSIDE
 from emobench.suite.plugins import Broken
 from emobench.suite.types import written
 
@@ -200,7 +201,7 @@ def resolve(kind: Kind, name: str) -> tuple[Any, dict[str, Any]]:
         SuiteError: no class goes under this name; the nearest one and all others are named, and files that may hold it
             and cannot be used.
     """
-    if plugins.is_reference(name):
+    if plugins.is_reference(name) and name.partition(":")[0] not in OUTSIDE:
         return _of_file(kind, name), {}
     for own, cls in classes(kind).items():
         family = cls.family

@@ -35,17 +35,18 @@ class Cell:
     part: int | None = None  # of a cross-validation, from 0: which one this fit is without
     small: dict[str, Any] | None = None  # the recipe for small faces, where its share is counted against that
     trained_by: str = ""  # the suite's name of the trainer, where it has several; its row's name may end with it
+    declared: dict[str, Any] = field(default_factory=dict)  # what the suite claims of its row
 
     def fields(self) -> dict[str, Any]:
         """The cell's fields, but for what its keys are made of, which records hold as `made_of`, and for paths.
 
         Nor that it is one of several settings, or which trainer it is of, which are the suite's matter: a row written
-        by hand may share its record.
+        by hand may share its record. Nor what is claimed of it.
         """
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("fit", "evaluation", "files", "setting_of", "part", "small", "trained_by")
+            if field.name not in ("fit", "evaluation", "files", "setting_of", "part", "small", "trained_by", "declared")
         }
 
     @functools.cached_property
@@ -96,6 +97,7 @@ class Cell:
             **({"setting_of": self.setting_of} if self.setting_of else {}),
             **({} if self.part is None else {"part": self.part}),
             **({"trainer": self.trained_by} if self.trained_by else {}),
+            **({"declared": self.declared} if self.declared else {}),
         }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from emobench.definitions.roots import evaluation_code, fit_code, measured_by, root_of
 from emobench.emotions import EMOTIONS
-from emobench.errors import DatasetError, SizeError, SuiteError, WeightsError
+from emobench.errors import DatasetError, SizeError, SuiteError, Unsaid, WeightsError
 from emobench.suite import plugins
 from emobench.suite.catalog import SMALL_FACES, SMALL_SIDE, files_of_metrics, tracks_of
 from emobench.suite.cell import Cell, Plan, Skipped, without_trainer
@@ -167,8 +167,14 @@ def _unusable(where: str, row: ModelRow, data: DataRow, downloads: list[str]) ->
         )
     try:
         row.cls.check_size(size, row.arguments)
+        if row.foreign:
+            row.cls.settled(row.arguments, size)
     except SizeError as error:
         raise SizeError(f"{where}: {error}") from None
+    except Unsaid as error:
+        raise error.about(where, row, data) from None
+    except SuiteError as error:
+        raise SuiteError(f"{where}: {error}") from None
     weights = row.cls.weight_file(row.arguments)
     if weights is None or weights.path is not None:
         return None
@@ -355,6 +361,8 @@ class _Builder:
             setting_of="" if control else row.setting_of,
             small=shared.small,
             trained_by=row.trained_by,
+            files=row.paths,
+            declared={} if control else row.declared,
         )
         return self._judged(cell) if row.generates else cell
 
@@ -420,7 +428,8 @@ class _Builder:
             "faces": self.suite.evaluation.faces,
             "files": self.files.hashes,
         }
-        return dataclasses.replace(cell, panel=panel, files=self.files.paths, evaluation=evaluation)
+        files = {**cell.files, **self.files.paths}
+        return dataclasses.replace(cell, panel=panel, files=files, evaluation=evaluation)
 
     def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str], datasets: Sequence[str]) -> int:
         """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""
@@ -444,9 +453,10 @@ def _settings(row: ModelRow) -> dict[str, Any]:
 
     options = plain(row.trainer)
     measured = apart(options) if row.trained_by else {}
+    shown = {name: row.cls.title(row.arguments) for name in row.paths}
     return {
         "model": row.cls.name,
-        "arguments": plain(row.arguments),
+        "arguments": plain({**row.arguments, **shown}),
         **with_global_batch(plain(row.recipe), options),
         **({"apart": measured} if measured else {}),
     }

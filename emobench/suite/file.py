@@ -23,6 +23,7 @@ PACKAGED = Path(__file__).parents[1] / "suites"
 _OF_FILE = ("name", "file", "overrides", "budget")
 _LARGEST = 2**20  # bytes of a suite's file
 _MOST = 10_000_000  # faces: beyond it is a slip of the keyboard
+OUTSIDE = ("onnx", "hf", "python", "predictions", "images")  # prefixes of what is named by a file or folder
 _EXAMPLES = {
     "seeds": "seeds = [0, 1, 2]",
     "data": "[data.fer2013] with size = 48",
@@ -186,6 +187,22 @@ def _content(path: Path) -> dict[str, Any]:
         raise SuiteError(f"{path}: cannot be read as TOML ({error})") from error
 
 
+def content_of(suite: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a suite's file says with its overrides, with whole paths: for another suite that is made of it.
+
+    Raises:
+        SuiteError: the file is missing or no TOML.
+    """
+    path = _path(suite) if is_file(suite) else PACKAGED / f"{suite}.toml"
+    try:
+        content = _content(path)
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: there is no such suite") from None
+    apply(content, parsed(overrides))
+    _anchor(content, path.parent)
+    return content
+
+
 def _is_suite(path: Path) -> bool:
     """Whether a TOML file may be a suite: it has tables of data and models, or cannot be read."""
     try:
@@ -228,5 +245,11 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
     for kind in ("data", "model"):
         tables = content.get(kind)
         for table in tables.values() if isinstance(tables, dict) else ():
-            if isinstance(table, dict) and plugins.is_reference(str(table.get("class", ""))):
+            if not isinstance(table, dict) or not isinstance(table.get("class"), str):
+                continue
+            prefix, colon, path = table["class"].partition(":")
+            if colon and prefix in OUTSIDE:
+                if prefix != "hf" or (folder / Path(path).expanduser()).is_dir():
+                    table["class"] = f"{prefix}:{os.path.realpath(folder / Path(path).expanduser())}"
+            elif plugins.is_reference(table["class"]):
                 table["class"] = plugins.anchored(table["class"], folder)

@@ -146,11 +146,19 @@ def package_digest() -> str:
 
 def contents_of_files(cls: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
     """What lies in the files and folders that a model's arguments name: argument -> digest."""
+    if hasattr(cls, "inputs"):
+        return {
+            name: key([contents(each) if isinstance(each, Path) else each for each in of])
+            for name, of in cls.inputs(arguments).items()
+        }
     return {name: contents(path) for name, path in _named(cls, arguments).items()}
 
 
 def listings_of_files(cls: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
     """Names, sizes and times of the same, which tell soon whether to look again: path -> digest."""
+    if hasattr(cls, "inputs"):
+        paths = [each for of in cls.inputs(arguments).values() for each in of if isinstance(each, Path)]
+        return {str(path): listing(path) for path in paths}
     return {str(path): listing(path) for path in _named(cls, arguments).values()}
 
 

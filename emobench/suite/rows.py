@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from emobench.data.readers.labels import Meaning
 from emobench.data.readers.tree import visible
 from emobench.errors import DatasetMissing, SuiteError, unknown
+from emobench.suite.declared import declared_of
 from emobench.suite.file import Suite
 from emobench.suite.keys import processes
 from emobench.suite.plugins import is_reference
@@ -68,6 +69,13 @@ class ModelRow:
     setting_of: str = ""  # the row whose settings are swept, where it is one of them
     trainers: list[str] | None = None  # names of the suite's trainers that it is fitted with; None: all
     trained_by: str = ""  # which of them this is; "": the suite's only one
+    declared: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the suite claims of it, in no key
+    paths: dict[str, str] = dataclasses.field(default_factory=dict)  # of an outside model: argument -> path here
+
+    @property
+    def foreign(self) -> bool:
+        """Whether emobench did not train it."""
+        return getattr(self.cls, "foreign", False)
 
     @property
     def generates(self) -> bool:
@@ -205,7 +213,12 @@ def model_row(
     if of is not None and not any(trainers):
         raise SuiteError(f"{where}: names trainers, and the suite has no table of one, such as [trainer.fp32]")
     of = _some_of(f"{where} trainers", "trainer", of, trainers)
+    declared = declared_of(where, table)
+    if model.startswith("timm:") and "checkpoint" in table:  # somebody else's network, and none to be trained
+        model = model.replace("timm:", "timm-checkpoint:", 1)
     cls, preset = resolve("model", model)
+    if (lacking := [name for name in declared if name != "claimed"]) and not getattr(cls, "foreign", False):
+        raise SuiteError(f"{where}: {lacking[0]} is said of outside models alone, and {model} is trained here")
     if not cls.asked_for:
         raise SuiteError(f"{where}: {model} is what `cross_validate` makes of a row. Set it in [data.…]: docs/data.md")
     model = cls.name if is_reference(model) else model
@@ -232,7 +245,15 @@ def model_row(
         raise SuiteError(f"{where}: sets on and train_on; a row that is trained on several is evaluated on each")
     at = suite.seeds if seeds is None else [seed for seed in suite.seeds if seed in seeds]
     row = ModelRow(name, model, cls, arguments, recipe, filled, trainer, optional, on, train_on, at, small)
-    return dataclasses.replace(row, trainers=of)
+    row = dataclasses.replace(row, trainers=of, declared=declared)
+    return _outside(row) if row.foreign else row
+
+
+def _outside(row: ModelRow) -> ModelRow:
+    """A model that nobody trains here has one seed, and keys and boards know nothing of where its files lie."""
+    paths = {name: row.arguments[name] for name in row.cls.located(row.arguments)}
+    kind = row.model.partition(":")[0].removesuffix("-checkpoint")
+    return dataclasses.replace(row, model=f"{kind}:{row.cls.title(row.arguments)}", seeds=row.seeds[:1], paths=paths)
 
 
 def _rows_of(where: str, role: str, given: Any) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emobench.data.manifest import PART
 from emobench.errors import RawError
+from emobench.evaluation.outside import Answers, answers
 from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.tracks.track import (
     Check,
@@ -61,15 +62,18 @@ _MAJORITY = "control:majority"
 METRICS: tuple[Metric, ...] = ()
 
 
-def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = METRICS) -> tuple[pd.DataFrame, float]:
+def measure(
+    model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = METRICS, said: Answers | None = None
+) -> tuple[pd.DataFrame, float | None]:
     """Reads the test split once: a row a face with its label and the probability of every emotion.
 
     Args:
         metrics: further ones, whose `Made` holds the faces that were read, their labels as `asked`, and `columns` with
             the probability of each emotion.
+        said: what an outside model says of the test faces; None: it is asked.
 
     Returns:
-        The raw predictions, and faces per second.
+        The raw predictions, and faces per second; None: nothing was run.
 
     Raises:
         NotFinite: an output is NaN or infinite; names the face.
@@ -78,7 +82,12 @@ def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = MET
     test = data.faces[data.faces["split"] == "test"]
     rows = test.index.to_numpy()
     images = np.asarray(data.images[rows])
-    probabilities, seconds = _answers(model, images, None if PART not in test else test[PART].to_numpy())
+    if hasattr(model, "said"):  # what it sees is not the faces of this size
+        found = answers(model, data, test) if said is None else said
+        probabilities, predictions, seconds = found.probabilities, found.predictions, found.seconds
+    else:
+        probabilities, seconds = _answers(model, images, None if PART not in test else test[PART].to_numpy())
+        predictions = probabilities.argmax(1)
     shares = {f"p_{emotion}": probabilities[:, k].astype(np.float32) for k, emotion in enumerate(data.emotions)}
     coloured = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
     labels = test["label"].to_numpy()
@@ -90,14 +99,14 @@ def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = MET
             "id": test["id"].to_numpy(),
             "subject": test["subject"].to_numpy(),
             "label": labels,
-            "prediction": probabilities.argmax(1),
+            "prediction": predictions,
             "leaked": data.leaked()[rows],
             "copied": data.copied()[rows],
             **shares,
             **{name: values for name, values in further.items() if values is not None},
         }
     )
-    return table, len(images) / seconds
+    return table, len(images) / seconds if seconds else None
 
 
 def _answers(model: Any, images: np.ndarray, part: np.ndarray | None) -> tuple[Floats, float]:
@@ -127,7 +136,7 @@ class Predictions:
 
     cell: MeasuredCell
     faces: pd.DataFrame  # sorted by index
-    tally: Floats  # (N, K² + 20), see `emobench.metrics.recognition.tally`
+    tally: Floats  # (N, K² + 20 + K), see `emobench.metrics.recognition.tally`
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -135,8 +144,9 @@ class Predictions:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K) faces of emotion i that are read as j."""
-        return confusion_matrix(self.faces["label"], self.faces["prediction"], len(self.emotions))
+        """(K, K) faces of emotion i that are read as j; those that are read as none of the K are left out."""
+        read = self.faces[self.faces["prediction"] >= 0]
+        return confusion_matrix(read["label"], read["prediction"], len(self.emotions))
 
 
 class Recognition(Track):
@@ -180,7 +190,8 @@ class Recognition(Track):
             predictions = faces["prediction"].to_numpy(np.int64)
             copied = faces.get("copied")  # predictions of before have none
             table = tally(probabilities, faces["label"], predictions=predictions, leaked=faces["leaked"], copied=copied)
-            likely = np.take_along_axis(probabilities, predictions[:, None], 1)[:, 0]
+            likely = np.take_along_axis(probabilities, np.maximum(predictions, 0)[:, None], 1)[:, 0]
+            likely = np.where(predictions < 0, 1.0, likely)
         except FileNotFoundError:
             raise RawError(cell.path, "missing") from None
         except Exception as error:  # whatever a broken file makes Parquet, pandas or the tally raise
@@ -250,6 +261,9 @@ class Recognition(Track):
             if self.metrics:
                 group = np.arange(len(cell.faces)) if groups is None else groups
                 of.append(means(cell.faces, group, unit, self.metrics))
+            probabilities = cell.cell.values.get("ece")
+            if probabilities is not None and probabilities.value is None:
+                of[:1] = _without_probabilities(of[:1], probabilities.reason or "it gives no probabilities")
             found.append(of)
         return found
 
@@ -263,7 +277,7 @@ class Recognition(Track):
         def of_confusions(sums: intervals.Floats) -> intervals.Floats:  # the same number, of the first sums alone
             return macro_f1(sums.reshape(*sums.shape[:-1], classes, classes))[..., None]
 
-        if key.metric == "macro_f1":
+        if key.metric == "macro_f1" and not units[..., -classes:].any():
             return intervals.bootstrap(units[..., :square], of_confusions, resamples)[..., 0]
         return intervals.bootstrap(units, any_measure, resamples)[..., 0]
 
@@ -328,7 +342,7 @@ def _rests_on(keys: Sequence[Key], units: Floats, emotions: Sequence[str]) -> Fl
     """(Q,) how many faces, or people (G, C), each number is counted from."""
     sums = Sums.of(units, len(emotions))
     confusion = sums.confusion  # (G, K, K)
-    shown = (confusion.sum(-1) > 0).sum(0)  # people, or faces, of each emotion
+    shown = (sums.support > 0).sum(0)  # people, or faces, of each emotion
     read = (confusion.sum(-2) > 0).sum(0)
     there = shown[shown > 0]
     # A mean over emotions varies as the rarest of them does: as K²/Σ(1/n) faces of one share.
@@ -350,15 +364,14 @@ def _people(subjects: pd.Series) -> NDArray[np.int64]:
     return codes
 
 
-def _without_probabilities(estimates: Sequence[Estimates]) -> list[Estimates]:
-    """The majority class gives no probabilities, so no ECE and no NLL."""
+def _without_probabilities(
+    estimates: Sequence[Estimates], why: str = "the majority class gives no probabilities"
+) -> list[Estimates]:
+    """Who gives no probabilities has no ECE and no NLL."""
     found = []
     for of in estimates:
         lacking = np.array([key.metric in ("ece", "nll") for key in of.keys])
-        notes = tuple(
-            "the majority class gives no probabilities" if none else note
-            for none, note in zip(lacking, of.notes, strict=True)
-        )
+        notes = tuple(why if none else note for none, note in zip(lacking, of.notes, strict=True))
         found.append(replace(of, values=np.where(lacking, np.nan, of.values), notes=notes))
     return found
 
