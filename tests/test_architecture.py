@@ -20,10 +20,11 @@ MAY: dict[str, set[str]] = {
     "files": {"errors"},
     "recipe": set(),
     "definitions": set(),
+    "cues": {"emotions", "errors"},
     "nn": {"emotions", "errors", "files"},
     "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
-    "classifiers": {"errors", "metrics", "model", "nn", "recipe"},
+    "classifiers": {"emotions", "errors", "metrics", "model", "nn", "recipe"},
     "generators": {"emotions", "errors", "model", "nn", "recipe"},  # `asking` reads names
     "data": {"definitions", "emotions", "errors", "recipe"},
     "evaluation": {"data", "errors", "files", "metrics"},
