@@ -212,6 +212,54 @@ def predict(
     raise typer.Exit(predict(run, images, format_.value, out, results))
 
 
+Network = Annotated[
+    str,
+    typer.Argument(
+        help="best:BOARD/DATASET (by calibrated control), BOARD/DATASET/ROW, or the key of a finished cell."
+    ),
+]
+Images = Annotated[list[Path], typer.Argument(callback=_home, help="Pictures of one face each, or folders of them.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**62, help="Of the noise: the same seed gives the same face.")]
+Intensity = Annotated[
+    float, typer.Option(min=0, max=1, help="Of the emotion, from neutral: t gives (1 - t) neutral + t emotion.")
+]
+
+
+@app.command(epilog="Example: emobench generate best:demo/synthetic-plain --emotion happy --emotion sad --n 8")
+def generate(
+    run: Network,
+    emotion: Annotated[
+        list[str] | None, typer.Option(help="Such as happy, in any usual spelling, or all; a row for each.")
+    ] = None,
+    mix: Annotated[list[str] | None, typer.Option(help="A mixture, as happy=0.6,surprise=0.4; a row for each.")] = None,
+    n: Annotated[int, typer.Option(min=1, max=100_000, help="Faces of each emotion and mixture.")] = 8,
+    seed: Seed = 0,
+    intensity: Intensity = 1.0,
+    as_scored: Annotated[
+        bool,
+        typer.Option(
+            "--as-scored", help="The very faces that the row was measured on: fidelity/EMOTION and control/EMOTION."
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option(callback=_home, help="Folder of the pictures.")] = Path("generated"),
+    force: Force = False,
+    results: Results = Path("results"),
+    data: Data = Path("data"),
+) -> None:
+    """Draw faces of emotions by a trained generator: PNGs, a contact sheet, and a table of seeds and weights."""
+    from emobench.commands.generate import generate, generate_as_measured
+
+    if not as_scored:
+        generate(
+            run, emotion or [], mix or [], n=n, seed=seed, intensity=intensity, out=out, force=force, results=results
+        )
+        return
+    if emotion or mix or (n, seed, intensity) != (8, 0, 1.0):
+        raise typer.BadParameter("--as-scored draws what was measured: leave out emotions, seeds and intensity")
+    generate_as_measured(run, out=out, force=force, results=results, data_root=data)
+
+
 @app.command(epilog="Example: emobench history demo/synthetic-plain/cnn21")
 def history(
     run: Annotated[
