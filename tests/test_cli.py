@@ -18,18 +18,9 @@ from emobench.metrics.inception import FILE
 
 HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy")
 COMMANDS = [
-    "bench",
-    "report",
-    "predict",
-    "generate",
-    "models",
-    "datasets",
-    "new",
-    "data check",
-    "data show",
-    "doctor",
-    "clean",
-]
+    "bench", "report", "predict", "generate", "edit", "morph", "stylize", "history", "models", "datasets", "new",
+    "data check", "data show", "doctor", "clean",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [[], *[name.split() for name in COMMANDS]])

@@ -23,7 +23,7 @@ from emobench.report.markdown import csv_cell, one_line
 
 SHEET = "sheet.png"
 BATCH = 64  # faces that a network makes at a time
-_ON_A_SHEET = 240  # pictures at most
+_ON_A_SHEET = 240  # pictures at most, of what is written one by one too
 _ACROSS = 12  # pictures beside each other, at most
 _SHOWN = 128, 256  # px: small pictures are enlarged to about the first, large ones reduced to the second
 _TEXT, _WIDEST = 15, 240  # px: height of the letters, and width of the longest caption
@@ -40,16 +40,25 @@ class Request:
     """An emotion, or a mixture, as a network is asked for it.
 
     Attributes:
-        name: in names of files, such as happy, happy-0.5 or happy0.6+surprise0.4.
-        caption: in words.
+        emotion: such as happy or happy0.6+surprise0.4.
+        words: the same for people.
         weights: float32 (K,), of the network's emotions; they sum to 1.
         intensity: from 0, neutral, to 1.
     """
 
-    name: str
-    caption: str
+    emotion: str
+    words: str
     weights: np.ndarray
     intensity: float
+
+    @property
+    def name(self) -> str:
+        """In names of files."""
+        return self.emotion if self.intensity == 1 else f"{self.emotion}-{self.intensity:g}"
+
+    @property
+    def caption(self) -> str:
+        return self.words if self.intensity == 1 else f"{self.words}, {100 * self.intensity:g} %"
 
 
 def requests(emotions: Sequence[str], mixes: Sequence[str], intensity: float, known: Sequence[str]) -> list[Request]:
@@ -69,24 +78,27 @@ def requests(emotions: Sequence[str], mixes: Sequence[str], intensity: float, kn
     wanted = []
     for weights in (*(row(each, known) for each in named), *(mixed(text, known) for text in mixes)):
         shares = [(each, f"{share:g}") for each, share in zip(known, weights.tolist(), strict=True) if share]
-        name, caption = shares[0][0], shares[0][0]
+        emotion = words = shares[0][0]
         if len(shares) > 1:
-            name, caption = "+".join(map("".join, shares)), " + ".join(map(" ".join, shares))
-        wanted.append(_as_intense(name, caption, weights, intensity, known))
+            emotion, words = "+".join(map("".join, shares)), " + ".join(map(" ".join, shares))
+        wanted.append(Request(emotion, words, at_intensity(weights, intensity, known), intensity))
     return list({each.name: each for each in wanted}.values())
 
 
-def _as_intense(name: str, caption: str, weights: np.ndarray, intensity: float, known: Sequence[str]) -> Request:
-    """At an intensity; that of neutral is nobody's matter."""
+def at_intensity(weights: np.ndarray, intensity: float, known: Sequence[str]) -> np.ndarray:
+    """(1 − t)·neutral + t·weights, float32 (K,).
+
+    Raises:
+        EmobenchError: t is below 1, and the network knows no neutral face.
+    """
     if intensity == 1:
-        return Request(name, caption, weights, intensity)
+        return weights
     if "neutral" not in known:
         raise EmobenchError(
             f"--intensity {intensity:g}: this network knows no neutral face to begin from, only {', '.join(known)}. "
             "Leave it out"
         )
-    weights = ((1 - intensity) * row("neutral", known) + intensity * weights).astype(np.float32)
-    return Request(f"{name}-{intensity:g}", f"{caption}, {100 * intensity:g} %", weights, intensity)
+    return ((1 - intensity) * row("neutral", known) + intensity * weights).astype(np.float32)
 
 
 def row(emotion: str, known: Sequence[str]) -> np.ndarray:
@@ -204,16 +216,18 @@ class Sheet:
     """Pictures in lines, each line and each picture with a caption; of many the first ones alone.
 
     Attributes:
+        most: pictures on it.
         lines: caption, and the pictures uint8 (3, h, w) with theirs.
         left_out: how many more there were.
     """
 
+    most: int = _ON_A_SHEET
     lines: list[tuple[str, list[tuple[str, np.ndarray]]]] = field(default_factory=list)
     left_out: int = 0
 
     def add(self, line: str, caption: str, picture: np.ndarray) -> None:
         """Put a picture at the end of the last line where that is called so, else of a new one."""
-        if sum(len(pictures) for _, pictures in self.lines) >= _ON_A_SHEET:
+        if sum(len(pictures) for _, pictures in self.lines) >= self.most:
             self.left_out += 1
             return
         if not self.lines or self.lines[-1][0] != line:
