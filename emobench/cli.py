@@ -212,6 +212,121 @@ def predict(
     raise typer.Exit(predict(run, images, format_.value, out, results))
 
 
+Network = Annotated[
+    str,
+    typer.Argument(
+        help="best:BOARD/DATASET (by calibrated control), BOARD/DATASET/ROW, or the key of a finished cell."
+    ),
+]
+Images = Annotated[list[Path], typer.Argument(callback=_home, help="Pictures of one face each, or folders of them.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**62, help="Of the noise: the same seed gives the same face.")]
+Intensity = Annotated[
+    float, typer.Option(min=0, max=1, help="Of the emotion, from neutral: t gives (1 - t) neutral + t emotion.")
+]
+
+
+@app.command(epilog="Example: emobench generate best:demo/synthetic-plain --emotion happy --emotion sad --n 8")
+def generate(
+    run: Network,
+    emotion: Annotated[
+        list[str] | None, typer.Option(help="Such as happy, in any usual spelling, or all; a row for each.")
+    ] = None,
+    mix: Annotated[list[str] | None, typer.Option(help="A mixture, as happy=0.6,surprise=0.4; a row for each.")] = None,
+    n: Annotated[int, typer.Option(min=1, max=100_000, help="Faces of each emotion and mixture.")] = 8,
+    seed: Seed = 0,
+    intensity: Intensity = 1.0,
+    as_scored: Annotated[
+        bool,
+        typer.Option(
+            "--as-scored", help="The very faces that the row was measured on: fidelity/EMOTION and control/EMOTION."
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option(callback=_home, help="Folder of the pictures.")] = Path("generated"),
+    force: Force = False,
+    results: Results = Path("results"),
+    data: Data = Path("data"),
+) -> None:
+    """Draw faces of emotions by a trained generator: PNGs, a contact sheet, and a table of seeds and weights."""
+    from emobench.commands.generate import generate, generate_as_measured
+
+    if not as_scored:
+        generate(
+            run, emotion or [], mix or [], n=n, seed=seed, intensity=intensity, out=out, force=force, results=results
+        )
+        return
+    if emotion or mix or (n, seed, intensity) != (8, 0, 1.0):
+        raise typer.BadParameter("--as-scored draws what was measured: leave out emotions, seeds and intensity")
+    generate_as_measured(run, out=out, force=force, results=results, data_root=data)
+
+
+@app.command(epilog="Example: emobench edit best:demo/synthetic-plain photo.jpg --to surprise --to sad")
+def edit(
+    run: Network,
+    images: Images,
+    to: Annotated[list[str], typer.Option(help="The emotion, in any usual spelling, or all; several are possible.")],
+    seed: Seed = 0,
+    intensity: Intensity = 1.0,
+    out: Annotated[Path, typer.Option(callback=_home, help="Folder of the pictures.")] = Path("edited"),
+    force: Force = False,
+    results: Results = Path("results"),
+) -> None:
+    """Give pictures of people another emotion by a trained editor: PNGs, a contact sheet, and a table.
+
+    Exit code 1 where a picture cannot be read; the others are edited.
+    """
+    from emobench.commands.edit import edit
+
+    raise typer.Exit(edit(run, images, to, seed=seed, intensity=intensity, out=out, force=force, results=results))
+
+
+@app.command(epilog="Example: emobench morph best:demo/synthetic-plain --from neutral --to happy --out smile.gif")
+def morph(
+    run: Network,
+    out: Annotated[Path, typer.Option(callback=_home, help="A .gif, which loops, an .mp4, or a strip, .png.")],
+    to: Annotated[str, typer.Option(help="The emotion at the end.")],
+    from_: Annotated[str, typer.Option("--from", help="The emotion at the beginning.")] = "neutral",
+    frames: Annotated[int, typer.Option(min=2, max=1000, help="From the one to the other.")] = 24,
+    image: Annotated[
+        Path | None,
+        typer.Option(callback=_home, help="A picture of the person, who is edited. [default: one is drawn]"),
+    ] = None,
+    seed: Seed = 0,
+    fps: Annotated[float, typer.Option(min=1, max=50, help="Frames a second.")] = 12.0,
+    back: Annotated[bool, typer.Option("--back", help="And back again.")] = False,
+    force: Force = False,
+    results: Results = Path("results"),
+) -> None:
+    """Show one person's way from one emotion to another, drawn from one seed or edited, as a film or a strip."""
+    from emobench.commands.morph import morph
+
+    morph(
+        run, from_, to, frames=frames, out=out, image=image, seed=seed, fps=fps, back=back, force=force, results=results
+    )
+
+
+@app.command(epilog="Example: emobench stylize best:demo/synthetic-plain photo.jpg --emotion happy")
+def stylize(
+    run: Network,
+    images: Annotated[list[Path], typer.Argument(callback=_home, help="Pictures of any form, or folders of them.")],
+    emotion: Annotated[
+        list[str] | None,
+        typer.Option(help="Whose style, or all; several are possible. [default: what is read in each picture]"),
+    ] = None,
+    longest: Annotated[int, typer.Option(min=16, help="Side, px, to which larger pictures are scaled first.")] = 1024,
+    out: Annotated[Path, typer.Option(callback=_home, help="Folder of the pictures.")] = Path("stylized"),
+    force: Force = False,
+    results: Results = Path("results"),
+) -> None:
+    """Paint pictures in the style of an emotion by a trained style transfer: PNGs, a contact sheet, and a table.
+
+    Exit code 1 where a picture cannot be read; the others are painted.
+    """
+    from emobench.commands.stylize import stylize
+
+    raise typer.Exit(stylize(run, images, emotion or [], longest=longest, out=out, force=force, results=results))
+
+
 @app.command(epilog="Example: emobench history demo/synthetic-plain/cnn21")
 def history(
     run: Annotated[

@@ -17,7 +17,10 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from emobench.metrics.inception import FILE
 
 HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy")
-COMMANDS = ["bench", "report", "predict", "models", "datasets", "new", "data check", "data show", "doctor", "clean"]
+COMMANDS = [
+    "bench", "report", "predict", "generate", "edit", "morph", "stylize", "history", "models", "datasets", "new",
+    "data check", "data show", "doctor", "clean",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [[], *[name.split() for name in COMMANDS]])

@@ -118,7 +118,7 @@ def _of_row(results: Path, run: str) -> _Found:
         from emobench.commands.runs import best_by_validation
 
         board, _, dataset = run.removeprefix("best:").partition("/")
-        cells = [best_by_validation(results, board, dataset)]
+        cells = [best_by_validation(results, board, dataset)[0]]
     else:
         board, _, wanted = run.partition("/")
         known = load_board(results, board)

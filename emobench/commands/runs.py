@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emobench.errors import StoreError, unknown
+from emobench.errors import EmobenchError, StoreError, unknown
 from emobench.report.readable import duration
 from emobench.runner.record import finished, read_record
 from emobench.runner.store import Origin, Store, StoredCell, load_board
@@ -15,15 +16,30 @@ from emobench.runner.store import Origin, Store, StoredCell, load_board
 if TYPE_CHECKING:
     import torch
 
-# What is asked of a network, and the tracks whose cells can do it; of the first one a board's best is chosen.
-TRACKS = {
-    "read": ("recognition",),
-    "draw": ("generation",),
-    "edit": ("editing",),
-    "stylize": ("stylization",),
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a network.
+
+    Attributes:
+        track: on which the best of a board is chosen.
+        methods: by one of which a class does it.
+        who: what such a network does, after "a row that".
+    """
+
+    track: str
+    methods: tuple[str, ...]
+    who: str
+
+
+ASKED = {
+    "read": Asked("recognition", ("logits",), "reads faces"),
+    "draw": Asked("generation", ("sample",), "draws faces"),
+    "edit": Asked("editing", ("edit",), "edits faces"),
+    "stylize": Asked("stylization", ("stylize",), "paints faces in a style"),
+    # The faces that generation was measured on: an editor's are edits of validation faces.
+    "measured": Asked("generation", ("sample", "edit"), "was measured on generation"),
 }
-_WHO = {"read": "reads faces", "draw": "draws faces", "edit": "edits faces", "stylize": "paints faces in a style"}
-_DOES = {"read": "logits", "draw": "sample", "edit": "edit", "stylize": "stylize"}  # by which method
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,8 @@ class Run:
         label: what it is, in words.
         size: side of the faces that it was evaluated on, px.
         board, row: where it stands; "": it was named by its key.
+        evaluation: folder of the record and raw files of the evaluation that is meant; None: it was named by its key.
+        by: the score by which it was chosen, in words; "": it was named.
     """
 
     label: str
@@ -43,6 +61,13 @@ class Run:
     results: Path
     board: str = ""
     row: str = ""
+    evaluation: Path | None = None
+    by: str = ""
+
+    @property
+    def described(self) -> str:
+        """What it is, and for a `best:` the score by which it was chosen."""
+        return f"{self.label}, {self.by}" if self.by else self.label
 
     def load(self) -> tuple[Any, torch.device]:
         """The network, frozen, in evaluation mode, and the device that it is on: a GPU where there is one.
@@ -54,6 +79,7 @@ class Run:
 
         from emobench.runner.build import load_model
 
+        torch.backends.cudnn.allow_tf32 = False  # as it was measured: TF32 makes answers depend on the batch
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         together: Sequence[str] = ()
         if self.board:
@@ -69,23 +95,22 @@ def chosen(results: Path, run: str, asked: str) -> Run:
         run: `best:<board>/<dataset>`, the row with the best validation macro F1, or of those that make faces the best
             calibrated control; `<board>/<dataset>/<row>`, at its first seed; or the beginning of a cell's key, the
             name of its folder in `results/cells`.
-        asked: what it has to do, of `TRACKS`.
+        asked: what it has to do, of `ASKED`.
 
     Raises:
         StoreError: there is no such cell, several begin so, it does another thing, or it is not finished here.
     """
     if run.startswith("best:"):
         board, _, dataset = run.removeprefix("best:").partition("/")
-        if asked == "read":
-            return _of(results, board, best_by_validation(results, board, dataset))
-        return _of(results, board, best_by_control(results, board, dataset, asked))
+        best = best_by_validation if asked == "read" else functools.partial(best_by_control, asked=asked)
+        return _of(results, board, *best(results, board, dataset))
     if "/" in run:
         board, _, wanted = run.partition("/")
         cells = [each for each in load_board(results, board) if each.part is None and each.state == "done"]
         found = [each for each in cells if f"{each.dataset}/{each.row}" == wanted]
         rows = [each for each in found if _can(each, asked)]
         if found and not rows:
-            raise StoreError(f"{run}: it {_who_not(found[0].track)}. Name a row that {_WHO[asked]}")
+            raise StoreError(f"{run}: {_does_not(found[0].track, asked)}")
         if not rows:
             known = {f"{board}/{each.dataset}/{each.row}" for each in cells if _can(each, asked)}
             raise StoreError(unknown("finished cell", run, known))
@@ -97,76 +122,98 @@ def chosen(results: Path, run: str, asked: str) -> Run:
     record = read_record(Store(results).fit_folder(keys[0]) / "fit.json")
     cell = record.cell
     if not _does(record.planned, asked):
-        raise StoreError(f"{cell.row} {_who_not(cell.track)}. Name one that {_WHO[asked]}")
+        raise StoreError(f"{cell.row}: {_does_not(cell.track, asked)}")
     return Run(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size, cell.dataset, results)
 
 
-def _who_not(track: str) -> str:
-    """What a row of a track does, as a sentence's end."""
-    return next((_WHO[asked] for asked, tracks in TRACKS.items() if track in tracks), f"is a row of {track}")
+def _does_not(track: str, asked: str) -> str:
+    """Why a network of a track does not do what is asked of it, and which one does."""
+    does = next((each.who for each in ASKED.values() if each.track == track), f"is a row of {track}")
+    if asked == "draw" and track == "generation":
+        does = "edits faces, and draws none"
+    return f"it {does}. Name a row that {ASKED[asked].who}"
 
 
 def _can(cell: StoredCell, asked: str) -> bool:
-    if cell.track in TRACKS[asked]:
-        return True
-    return cell.record is not None and asked != "read" and _does(cell.record.planned, asked)
+    return cell.record is not None and _does(cell.record.planned, asked)
 
 
 def _does(cell: Any, asked: str) -> bool:
-    """Whether the class of a cell's model has the method."""
+    """Whether the class of a cell's model has a method for it; one that is not to be had here has none."""
     from emobench.runner.build import model_class
 
-    return hasattr(model_class(cell), _DOES[asked])
+    try:
+        cls = model_class(cell)
+    except EmobenchError:
+        return False
+    return any(hasattr(cls, method) for method in ASKED[asked].methods)
 
 
-def best_by_validation(results: Path, board: str, dataset: str) -> StoredCell:
-    """The row of the board with the best validation macro F1, all seeds apart; controls and ensembles have none."""
+def best_by_validation(results: Path, board: str, dataset: str) -> tuple[StoredCell, str]:
+    """The row of the board with the best validation macro F1, all seeds apart; controls and ensembles have none.
+
+    Returns:
+        The cell, and the score by which it is the best, in words.
+    """
     scored = [
         (each.record.fit.validation.macro_f1, each)
         for each in load_board(results, board)
         if each.state == "done" and each.control is None and each.part is None
         if each.record is not None and each.record.fit is not None and each.record.fit.validation is not None
     ]
-    if not any(each.dataset == dataset for _, each in scored):
+    mine = [(score, each) for score, each in scored if each.dataset == dataset]
+    if not mine:
         there = {f"best:{board}/{each.dataset}" for _, each in scored}
         if not there:
             raise StoreError(f"{board}: no finished classifier that was validated. `emobench bench` trains them")
         raise StoreError(unknown("choice", f"best:{board}/{dataset}".rstrip("/"), there))
-    return max(((score, each) for score, each in scored if each.dataset == dataset), key=lambda pair: pair[0])[1]
+    score, cell = max(mine, key=lambda pair: pair[0])
+    return cell, f"{_rank(len(mine))} by validation macro F1, {score:.3f}"
 
 
-def best_by_control(results: Path, board: str, dataset: str, asked: str) -> StoredCell:
+def best_by_control(results: Path, board: str, dataset: str, asked: str) -> tuple[StoredCell, str]:
     """The row of the board with the best calibrated control on the track of what is asked, at its first seed.
+
+    Returns:
+        The cell, and the score by which it is the best, in words.
 
     Raises:
         StoreError: there is none.
     """
     from emobench.report.written import read_board
 
-    track = TRACKS[asked][0]
     numbers = read_board(results / board)
     mine = numbers[
         (numbers["metric"] == "control_calibrated")
         & (numbers["emotion"] == "macro")
-        & (numbers["track"] == track)
+        & (numbers["track"] == ASKED[asked].track)
         & numbers["seed"].isna()
         & numbers["value"].notna()
         & ~numbers["model"].str.startswith("control:")
     ].sort_values("value", ascending=False, kind="stable")
     cells = [each for each in load_board(results, board) if each.state == "done" and each.control is None]
-    for number in mine[mine["dataset"] == dataset].itertuples():
-        for cell in cells:
-            same = (cell.model, cell.variant, cell.dataset) == (number.model, number.variant, dataset)
-            if same and _can(cell, asked):
-                return cell
-    there = {f"best:{board}/{each}" for each in mine["dataset"]}
-    if not there:
-        raise StoreError(f"{board}: no finished row that {_WHO[asked]} has a calibrated control there. Name a row")
-    raise StoreError(unknown("choice", f"best:{board}/{dataset}".rstrip("/"), there))
+    able: list[tuple[Any, StoredCell]] = []  # the first seed of each row
+    for number in mine.itertuples():
+        wanted = (number.model, number.variant, number.trainer, number.dataset)
+        of = [each for each in cells if (each.model, each.variant, each.trainer, each.dataset) == wanted]
+        able += [(number, each) for each in of if _can(each, asked)][:1]
+    here = [pair for pair in able if pair[1].dataset == dataset]
+    if not here:
+        there = {f"best:{board}/{each.dataset}" for _, each in able}
+        if not there:
+            raise StoreError(f"{board}: no finished row that {ASKED[asked].who} has a calibrated control. Name a row")
+        raise StoreError(unknown("choice", f"best:{board}/{dataset}".rstrip("/"), there))
+    number, cell = here[0]
+    interval = f" ({number.low:.3f}–{number.high:.3f})" if number.low == number.low else ""
+    return cell, f"{_rank(len(here))} by calibrated control, {number.value:.3f}{interval}"
 
 
-def _of(results: Path, board: str, cell: StoredCell) -> Run:
-    """The network of a board's cell.
+def _rank(rows: int) -> str:
+    return f"the best of {rows}" if rows > 1 else "the only one"
+
+
+def _of(results: Path, board: str, cell: StoredCell, by: str = "") -> Run:
+    """The network of a board's cell; `by`: the score by which it was chosen.
 
     Raises:
         StoreError: its weights are not here, as those of most rows of a committed board are not; says the command that
@@ -178,4 +225,4 @@ def _of(results: Path, board: str, cell: StoredCell) -> Run:
         command = Origin.recorded(results, board).command(board)
         raise StoreError(f"{cell.row}: its weights are not in {results}{took}. To train it here: `{command}`")
     label = f"{cell.row} on {cell.dataset}, seed {cell.seed}"
-    return Run(label, cell.fit_key, cell.size, cell.dataset, results, board, cell.row)
+    return Run(label, cell.fit_key, cell.size, cell.dataset, results, board, cell.row, cell.folder, by)

@@ -68,7 +68,7 @@ def _with_history(cell: Cell, store: Store, evaluation: Evaluation, folder: Path
     return evaluation.model_copy(update={"raw": {**evaluation.raw, HISTORY: source.name}})
 
 
-def _loaded(cell: Cell, store: Store) -> tuple[Any, torch.device]:
+def loaded(cell: Cell, store: Store) -> tuple[Any, torch.device]:
     """The cell's network where it is measured."""
     # float32 is measured in: TF32 makes answers depend on the batch.
     torch.backends.cudnn.allow_tf32 = False
@@ -82,7 +82,7 @@ def _described(cell: Cell, data: EmotionDataModule) -> Dataset:
 
 def measure_classifier(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:
     """Read the test split once; `folder`: for raw results."""
-    model, _ = _loaded(cell, store)
+    model, _ = loaded(cell, store)
     said, outside = _outside(cell, store, model, data) if hasattr(model, "said") else (None, None)
     predictions, speed = recognition.measure(model, data, metrics_of("recognition"), said)
     write_table(folder / "predictions.parquet", predictions)
@@ -172,7 +172,7 @@ def summary(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[st
 
 def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:
     """Have the model do what its tracks ask for, and the panel read it; `folder`: for raw results and pictures."""
-    model, device = _loaded(cell, store)
+    model, device = loaded(cell, store)
     settings = cell.evaluation["faces"]
     judges, (reader,) = (load_judges(store, cell.panel[role], device) for role in ("judges", "reader"))
     guides = load_judges(store, _classifiers(store, cell.needs), device)
@@ -180,8 +180,7 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
     fidelity = _fidelity(cell, real, reader, data.cache, device)
     known = tracks()
     measured = {name: known[name] for name in cell.evaluation["tracks"]}
-    grows = not cell.trainer.get("deterministic")
-    sampler = Sampler(model, data.emotions, data.size, real, device, grows=grows)
+    sampler = sampler_of(cell, model, data, real, device)
     metrics = {name: metrics_of(name) for name in measured}
     task = Task(sampler, judges, guides, real, fidelity, settings, data, _networks(cell, device), metrics, device)
     task.judge_real_faces()
@@ -213,15 +212,25 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
     )
 
 
+def sampler_of(cell: Cell, model: Any, data: EmotionDataModule, real: RealFaces, device: torch.device) -> Sampler:
+    """What asks the cell's model for faces."""
+    return Sampler(model, data.emotions, data.size, real, device, grows=not cell.trainer.get("deterministic"))
+
+
 def _write_picture(faces: np.ndarray, path: Path) -> None:
     """A picture of faces uint8 (rows, columns, 3, S, S), small ones enlarged."""
     rows, columns, _, side, _ = faces.shape
     canvas = faces.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)
-    times = max(1, round(48 / side))
+    times = enlarged(side)
     picture = Image.fromarray(np.ascontiguousarray(canvas))
     with replacing(path) as temporary:
         large = picture.resize((columns * side * times, rows * side * times), Image.Resampling.NEAREST)
         large.save(temporary, "WEBP", **WEBP)
+
+
+def enlarged(side: int) -> int:
+    """How many times as large a picture shows faces of `side` px."""
+    return max(1, round(48 / side))
 
 
 def _parameters(model: Any, cell: Cell, store: Store) -> int:

@@ -23,6 +23,7 @@ from emobench.evaluation.tracks.track import Column, ControlRow, Estimates, Key,
 from emobench.evaluation.values import Value
 
 if TYPE_CHECKING:
+    from emobench.evaluation.reference import RealFaces
     from emobench.evaluation.task import Task
 
 PICTURED = 10  # faces of each emotion in the picture of samples
@@ -79,16 +80,20 @@ def measure(task: Task) -> dict[str, Value]:
 
 def fidelity_sample(task: Task) -> np.ndarray:
     """As many faces as the reference set has, asked for with its emotions: uint8 (N, 3, S, S)."""
-    labels = task.real.labels[task.real.reference]
-    seeds = FIRST_SEED["fidelity"] + np.arange(len(labels))
-    return task.sampler.sample(np.eye(task.classes)[labels], seeds, "fidelity")
+    asked, seeds = fidelity_request(task.real)
+    return task.sampler.sample(np.eye(task.classes)[asked], seeds, "fidelity")
+
+
+def fidelity_request(real: RealFaces) -> tuple[np.ndarray, np.ndarray]:
+    """The emotions (N,), numbers of the dataset's, and the seeds (N,) that the fidelity sample is asked for with."""
+    asked = real.labels[real.reference]
+    return asked, FIRST_SEED["fidelity"] + np.arange(len(asked))
 
 
 def control(task: Task) -> np.ndarray:
     """Requests of their own, the same number for each emotion; returns the faces, uint8 (each, K, 3, S, S)."""
     each, classes = task.settings["per_emotion"], task.classes
-    asked = np.tile(np.arange(classes), each)
-    seeds = FIRST_SEED["control"] + np.repeat(np.arange(each), classes)  # a seed, seen with every emotion
+    asked, seeds = control_request(each, classes)
     faces = task.sampler.sample(np.eye(classes)[asked], seeds, "control")
     columns = task.measured("generation", task.made(faces, asked))
     task.judge("control", faces, asked, **task.origin(seeds), **columns)
@@ -96,6 +101,12 @@ def control(task: Task) -> np.ndarray:
         begun = task.sampler.begin(np.eye(classes)[asked], seeds)
         task.judge("control_start", begun, asked, **task.origin(seeds))
     return faces.reshape(each, classes, *faces.shape[1:])
+
+
+def control_request(each: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The emotions (N,) and the seeds (N,) that the control sample is asked for with: `each` faces of every emotion."""
+    asked = np.tile(np.arange(classes), each)
+    return asked, FIRST_SEED["control"] + np.repeat(np.arange(each), classes)  # a seed, seen with every emotion
 
 
 def intensity(task: Task) -> np.ndarray:
