@@ -13,6 +13,8 @@ import yaml
 from emobench.data.readers.labels import Ids, Meaning, agreed
 from emobench.errors import RowError
 
+DESCRIPTIONS = ("README.md", "dataset_info.json", "dataset_infos.json")  # of the columns of Hugging Face's datasets
+
 _MOST = 2**20  # bytes: what is larger is no list of classes
 _COLUMNS = ("label", "labels", "emotion", "expression", "class")  # of a ClassLabel, where a dataset has several
 _LINE = re.compile(r"(?:(\d+)[\s:,=]+)?([^\W\d_][\w \-/()]{0,39})")  # `happy`, or `3 happy`
@@ -43,6 +45,39 @@ def names_beside(place: Path, top: Path) -> list[Ids]:
     """
     said = {path: _read(path, _READERS[path.name]) for path in files_beside(place, top)}
     return [Ids(path.relative_to(top).as_posix(), names, False) for path, names in said.items() if names]
+
+
+def columns_beside(place: Path, top: Path) -> list[tuple[str, dict[str, dict[int, str]]]]:
+    """(file, column -> id -> name) of the descriptions of a Hugging Face dataset beside a layout, the nearest first.
+
+    Raises:
+        RowError: such a file cannot be read.
+    """
+    found = []
+    for path in files_beside(place, top):
+        if path.name in DESCRIPTIONS:
+            try:
+                columns = class_labels(_content(path))
+            except Exception as error:  # parsers raise what they like
+                reason = " ".join(str(error).split())[:120] or type(error).__name__
+                raise RowError(path, None, None, f"cannot be read ({reason})", "Mend or remove the file.") from error
+            found.append((path.relative_to(top).as_posix(), columns))
+    return found
+
+
+def _content(path: Path) -> Any:
+    """What a description says, as plain values."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix != ".md":
+        return json.loads(text)
+    parts = re.split(r"^---\s*$", text, maxsplit=2, flags=re.MULTILINE)
+    return yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+
+
+def class_labels(features: Any) -> dict[str, dict[int, str]]:
+    """Column -> id -> name of every ClassLabel in a description of features, as Hugging Face's datasets write it."""
+    found = {column: _numbered(names) for column, names in _class_labels(features)}
+    return {column: names for column, names in found.items() if names}
 
 
 def agreed_with_definition(

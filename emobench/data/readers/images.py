@@ -89,6 +89,25 @@ def read_face(path: Path, upright: bool = True) -> np.ndarray:
         raise RowError(path, None, None, f"not an intact image ({_reason(data, error)})", _REMEDY) from error
 
 
+def read_bytes(path: Path, data: bytes) -> np.ndarray:
+    """A picture that lies in another file, such as a table, as `read_face` gives one that is a file of its own.
+
+    Args:
+        path: how errors name it.
+
+    Raises:
+        RowError: see `read_face`.
+    """
+    try:
+        return _decoded(path, data, upright=True)
+    except RowError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise RowError(path, None, None, str(error), "Scale the picture down.") from error
+    except Exception as error:  # decoders raise what they like
+        raise RowError(path, None, None, f"not an intact image ({_reason(data, error)})", _REMEDY) from error
+
+
 def _decoded(path: Path, data: bytes, upright: bool) -> np.ndarray:
     """uint8 (C, h, w) of a file's bytes."""
     needed, turn = bare(data)
