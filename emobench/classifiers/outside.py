@@ -160,6 +160,11 @@ class OutsideClassifier(EmotionClassifier):
         return [name for name in cls.files if Path(str(arguments.get(name) or "")).expanduser().exists()]
 
     @classmethod
+    def shown(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Its arguments as keys and boards have them, without places on this machine."""
+        return {**arguments, **{name: cls.title(arguments) for name in cls.located(arguments)}}
+
+    @classmethod
     def inputs(cls, arguments: Mapping[str, Any]) -> dict[str, list[Path | str]]:
         """What decides its answers beside its arguments: files and folders, or what tells one state of a repository."""
         return {name: [Path(str(arguments[name])).expanduser()] for name in cls.files if arguments.get(name)}

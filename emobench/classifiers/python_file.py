@@ -66,6 +66,12 @@ class PythonFile(OutsideClassifier):
         return ["reference", *(["reads"] if arguments.get("reads") else [])]
 
     @classmethod
+    def shown(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        reads = arguments.get("reads")
+        named = None if reads is None else [Path(each).name for each in reads]
+        return {**arguments, "reference": cls.title(arguments), "reads": named}
+
+    @classmethod
     def title(cls, arguments: Mapping[str, Any]) -> str:
         path, name = _parts(arguments["reference"])
         return f"{path.name}:{name}"

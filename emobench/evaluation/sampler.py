@@ -11,6 +11,7 @@ import torch
 
 from emobench.data.readers.images import resized
 from emobench.errors import NotFinite
+from emobench.evaluation import given
 from emobench.evaluation.protocol import CHOICE_SEED, DRAW_BATCH, LARGEST_DRAW
 from emobench.evaluation.reference import RealFaces
 
@@ -41,16 +42,32 @@ class Sampler:
         grows: bool = False,
     ) -> None:
         self.model, self.size, self.real, self.device = model, size, real, device
+        self.emotions = tuple(emotions)
+        self.given: dict[str, tuple[int, int]] = {}  # of pictures: set -> how many there are, and are asked for
         self.known_as = np.array([[own == emotion for own in model.emotions] for emotion in emotions], np.float32)
         self.grows = grows and device.type == "cuda"
         self.speed: dict[str, float] = {}
         self.batch = DRAW_BATCH
 
     def sample(self, emotions: np.ndarray, seeds: np.ndarray, what: str) -> np.ndarray:
-        """uint8 (N, 3, size, size) of emotions (N, K); an editor edits validation faces that the seeds pick."""
+        """uint8 (N, 3, size, size) of emotions (N, K); an editor edits validation faces that the seeds pick.
+
+        Args:
+            what: the set of faces; pictures that are given are taken for it.
+        """
+        if given.is_given(self.model):
+            paths = given.chosen(self.model, self.emotions, emotions.argmax(1), what)
+            return given.read(paths, self.size)
         if hasattr(self.model, "sample"):
             return self._in_batches(lambda e, s, _: self.model.sample(e, s), emotions, seeds, None, what)
         return self.edit(self.real.faces(self.picked(seeds)), emotions, seeds, what)
+
+    def answered(self, asked: np.ndarray, what: str) -> np.ndarray:
+        """(N,) which of the emotions (N,) asked for in a set of faces it can make: all, but where pictures lack."""
+        there = given.answered(self.model, self.emotions, asked, what)
+        if given.is_given(self.model):
+            self.given[what] = int(there.sum()), len(there)
+        return there
 
     def picked(self, seeds: np.ndarray) -> np.ndarray:
         """(N,) rows of the validation faces that seeds (N,) stand for, where an editor must generate."""

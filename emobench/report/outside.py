@@ -24,11 +24,24 @@ def blocks(named: Sequence[tuple[str, Sequence[StoredCell]]]) -> list[Block]:
     header: list[Text] = [("outside model",), ("its faces",), ("its classes",), ("their order",), ("trained on",)]
     rows: list[list[Text]] = []
     for name, cells, found in shown:
+        if found.pictures:
+            continue
         claim = cells[0].declared.trained_on
         known: Text = ("not known",) if claim is None else (Name(claim), " (a claim)")
         asked = found.preprocessing or "its answers were given as a file"
         rows.append([(Name(name),), (Name(asked),), _classes(found), _order(cells[0], found), known])
-    return [Heading(3, ("Outside models",)), Table(header, rows, left=range(5)), *_dropped(shown)]
+    tables = [Table(header, rows, left=range(5))] if rows else []
+    return [Heading(3, ("Outside models",)), *tables, *_dropped(shown), *_pictures(shown)]
+
+
+def _pictures(shown: Sequence[tuple[str, Sequence[StoredCell], Outside]]) -> Iterator[Block]:
+    """How many pictures there are of each set, and of which size."""
+    for name, cells, found in shown:
+        if found.pictures:
+            of = "; ".join(f"{what} {there:,} of {asked:,}" for what, (there, asked) in found.pictures.items())
+            record = cells[0].record
+            side = None if record is None or record.evaluation is None else record.evaluation.own_size
+            yield Paragraph((Name(name), f" is pictures of {side} px that somebody made: {of} faces asked for."))
 
 
 def _classes(found: Outside) -> Text:

@@ -13,11 +13,13 @@ NOT_KNOWN = "training data not known"
 EXCHANGED = "labels exchanged?"
 NOT_CHECKABLE = "order not checkable"
 PARTIAL = "partial"
+FEW = "few pictures"
 MEANINGS: dict[str, tuple[str, ...]] = {
     OUTSIDE: ("emobench did not train it: what it saw is what its author says.",),
     NOT_KNOWN: ("nobody says what it was trained on, perhaps on these test faces: it takes no rank.",),
     EXCHANGED: ("on held-out faces it is better under another order of its classes: it takes no rank.",),
     NOT_CHECKABLE: ("an exchange of two of its classes would be noticed in less than half of all cases.",),
+    FEW: ("fewer faces than are asked for, so that FID and FED are biased: it takes no rank.",),
     PARTIAL: ("test faces have no prediction; they count as wrong, and it takes no rank.",),
 }
 
@@ -36,6 +38,9 @@ def flags(cells: Sequence[StoredCell]) -> tuple[list[str], list[str]]:
     if found is None:
         return [], []
     declared = cells[0].declared
+    if found.pictures:
+        few = any(there < asked for there, asked in found.pictures.values())
+        return [OUTSIDE, *([FEW] if few else [])], [FEW] if few else []
     against = [NOT_KNOWN] if declared.trained_on is None else []
     against += [EXCHANGED] if found.order is not None and found.order.renamed and not declared.labels_confirmed else []
     against += [PARTIAL] if found.missing else []

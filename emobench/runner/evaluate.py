@@ -18,6 +18,7 @@ from emobench.classifiers.cross_validated import CrossValidated
 from emobench.data.datamodule import EmotionDataModule
 from emobench.errors import StoreError, WeightsError
 from emobench.evaluation.fidelity import Fidelity
+from emobench.evaluation.given import is_given, side
 from emobench.evaluation.outside import Answers, answers, label_order
 from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.reference import RealFaces
@@ -201,9 +202,10 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
         tracks={name: TrackValues(values=values[name], faces_per_s=speeds[name]) for name in measured},
         references=references,
         params=_parameters(model, cell, store),
-        flops=_flops(model, device),
+        flops=0 if is_given(model) else _flops(model, device),
         batch=sampler.batch,
-        own_size=model.size,
+        own_size=side(model) if is_given(model) else model.size,
+        outside=Outside(pictures=sampler.given) if is_given(model) else None,
         draws=hasattr(model, "sample"),
         panel=[judge.card for judge in judges],
         reader=reader.card,

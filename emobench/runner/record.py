@@ -220,10 +220,11 @@ class Outside(Part):
         missing: test faces that it says nothing of.
         by_class: whether it says classes alone, and no probabilities.
         earlier: other orders of its classes in which it was measured here, and that an audit did not believe.
+        pictures: set of faces -> how many there were, and how many are asked for, of a folder of pictures.
     """
 
-    preprocessing: Text | None
-    labels: list[Text]
+    preprocessing: Text | None = None
+    labels: list[Text] = []
     lacking: list[Text] = []
     dropped: list[Text] = []
     elsewhere: Count = 0
@@ -231,6 +232,7 @@ class Outside(Part):
     by_class: bool = False
     order: LabelOrder | None = None
     earlier: list[list[Text]] = []
+    pictures: dict[Text, tuple[Count, Count]] = {}
 
 
 class Evaluation(Part):

@@ -166,18 +166,18 @@ class Store:
     def weights(self, fit_key: str) -> Path:
         return self.fit_folder(fit_key) / "weights.safetensors"
 
-    def remember(self, fit_key: str, files: Mapping[str, str]) -> None:
+    def remember(self, fit_key: str, files: Mapping[str, Any]) -> None:
         """Note where the files of an outside model lie on this machine."""
         folder = self.fit_folder(fit_key)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLACES, {"schema_version": SCHEMA_VERSION, "files": dict(files)})
 
-    def files_of(self, fit_key: str) -> dict[str, str]:
+    def files_of(self, fit_key: str) -> dict[str, Any]:
         """Where the files of an outside model lay when it was last run here; empty: of any other model."""
         try:
             found = read_json(self.fit_folder(fit_key) / PLACES)["files"]
-            return {str(name): str(path) for name, path in found.items()}
-        except (FileNotFoundError, StoreError, KeyError, AttributeError):
+            return dict(found)
+        except (FileNotFoundError, StoreError, KeyError, TypeError, ValueError):
             return {}
 
     def keep_failure(self, record: Record) -> str:

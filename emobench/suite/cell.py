@@ -29,7 +29,7 @@ class Cell:
     needs: dict[str, list[str]] = field(default_factory=dict)  # role -> fit_keys of the cells that fill it
     panel: dict[str, list[str]] = field(default_factory=dict)  # "judges" and "reader" -> fit_keys, of a generator's
     sources: dict[str, dict[str, str]] = field(default_factory=dict)  # where its classes lie (`plugins.sources`)
-    files: dict[str, str] = field(default_factory=dict)  # weight files of its evaluation, as the suite names them
+    files: dict[str, Any] = field(default_factory=dict)  # of its evaluation, or of an outside model: where they lie
     datasets: list[str] = field(default_factory=list)  # those of one fit, by their names, where the model is told them
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
     part: int | None = None  # of a cross-validation, from 0: which one this fit is without

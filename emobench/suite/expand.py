@@ -361,7 +361,7 @@ class _Builder:
             setting_of="" if control else row.setting_of,
             small=shared.small,
             trained_by=row.trained_by,
-            files=row.paths,
+            files=_placed(row, seed),
             declared={} if control else row.declared,
         )
         return self._judged(cell) if row.generates else cell
@@ -389,7 +389,7 @@ class _Builder:
             fit={**_settings(row), "data": entry if parts else _data_entry(data)},
             code={"digest": code},
             measured=self._measured(row),
-            track=next(iter(tracks_of(row.cls)), ""),
+            track=next(iter(self._measured(row)["tracks"]), ""),
             emotions=emotions,
             parameters=self._parameters(row, data, emotions, datasets),
             trainer=row.trainer,
@@ -400,7 +400,8 @@ class _Builder:
 
     def _measured(self, row: ModelRow) -> dict[str, Any]:
         """What an evaluation's key holds of a row's tracks: their names and their code."""
-        measured = tracks_of(row.cls)
+        only = getattr(row.cls, "measured_on", None)  # what pictures can be measured on
+        measured = {name: track for name, track in tracks_of(row.cls).items() if only is None or name in only}
         own = {file for name in measured for file in files_of_metrics(name)}
         roots = {name: measured_by(track) for name, track in measured.items()}
         return {
@@ -447,16 +448,23 @@ class _Builder:
         return parameters_of(network)
 
 
+def _placed(row: ModelRow, seed: int) -> dict[str, str]:
+    """Where the files of an outside model lie; of several folders of pictures the seed's own."""
+    if not hasattr(row.cls, "all_folders"):
+        return row.paths
+    return {"directory": row.cls.all_folders(row.arguments)[row.seeds.index(seed)]}
+
+
 def _settings(row: ModelRow) -> dict[str, Any]:
     """All that a row's network is fitted with, but for data, seed and needs, as its key holds it."""
     from emobench.suite.catalog import plain
 
     options = plain(row.trainer)
     measured = apart(options) if row.trained_by else {}
-    shown = {name: row.cls.title(row.arguments) for name in row.paths}
+    shown = row.cls.shown(row.arguments) if row.foreign else row.arguments
     return {
         "model": row.cls.name,
-        "arguments": plain({**row.arguments, **shown}),
+        "arguments": plain(shown),
         **with_global_batch(plain(row.recipe), options),
         **({"apart": measured} if measured else {}),
     }

@@ -70,7 +70,7 @@ class ModelRow:
     trainers: list[str] | None = None  # names of the suite's trainers that it is fitted with; None: all
     trained_by: str = ""  # which of them this is; "": the suite's only one
     declared: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the suite claims of it, in no key
-    paths: dict[str, str] = dataclasses.field(default_factory=dict)  # of an outside model: argument -> path here
+    paths: dict[str, Any] = dataclasses.field(default_factory=dict)  # of an outside model: argument -> path here
 
     @property
     def foreign(self) -> bool:
@@ -216,10 +216,12 @@ def model_row(
     declared = declared_of(where, table)
     if model.startswith("timm:") and "checkpoint" in table:  # somebody else's network, and none to be trained
         model = model.replace("timm:", "timm-checkpoint:", 1)
+    if model.startswith("images:") and (Path(model.partition(":")[2]) / "edits.csv").is_file():
+        model = model.replace("images:", "edited-images:", 1)
     cls, preset = resolve("model", model)
     if (lacking := [name for name in declared if name != "claimed"]) and not getattr(cls, "foreign", False):
         raise SuiteError(f"{where}: {lacking[0]} is said of outside models alone, and {model} is trained here")
-    if not cls.asked_for:
+    if not cls.asked_for and not getattr(cls, "foreign", False):
         raise SuiteError(f"{where}: {model} is what `cross_validate` makes of a row. Set it in [data.…]: docs/data.md")
     model = cls.name if is_reference(model) else model
     small = arguments_of(where, cls, preset)[1] if model.endswith(SMALL_FACES) else None
@@ -252,8 +254,12 @@ def model_row(
 def _outside(row: ModelRow) -> ModelRow:
     """A model that nobody trains here has one seed, and keys and boards know nothing of where its files lie."""
     paths = {name: row.arguments[name] for name in row.cls.located(row.arguments)}
-    kind = row.model.partition(":")[0].removesuffix("-checkpoint")
-    return dataclasses.replace(row, model=f"{kind}:{row.cls.title(row.arguments)}", seeds=row.seeds[:1], paths=paths)
+    kind = row.model.partition(":")[0].removesuffix("-checkpoint").removeprefix("edited-")
+    number = len(row.cls.all_folders(row.arguments)) if hasattr(row.cls, "all_folders") else 1
+    if number > len(row.seeds):
+        raise SuiteError(f"[model.{row.row}]: {number} folders are as many seeds, and the suite has {len(row.seeds)}")
+    model = f"{kind}:{row.cls.title(row.arguments)}"
+    return dataclasses.replace(row, model=model, seeds=row.seeds[:number], paths=paths)
 
 
 def _rows_of(where: str, role: str, given: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from emobench.evaluation.given import given_edits, is_given, read
 from emobench.evaluation.protocol import CHOICE_SEED, FIRST_SEED
 from emobench.evaluation.tracks.generation import (
     CONTROL_COLUMNS,
@@ -102,10 +103,17 @@ def measure(task: Task) -> dict[str, Value]:
     rows, asked = (part.ravel() for part in np.meshgrid(np.concatenate(chosen), np.arange(classes), indexing="ij"))
     other = real.labels[rows] != asked
     rows, asked = rows[other], asked[other]
+    if is_given(task.model):
+        there = given_edits(task.model, task.data, rows, asked)
+        task.sampler.given["editing"] = int(there.known.sum()), len(rows)
+        rows, asked = rows[there.known], asked[there.known]
     others = np.array([real.other_person(int(row), int(k), random) for row, k in zip(rows, asked, strict=True)])
     images = real.faces(rows)
     seeds = FIRST_SEED["editing"] + np.arange(len(rows))
-    edited = task.sampler.edit(images, np.eye(classes)[asked], seeds, "editing")
+    if is_given(task.model):
+        edited = read(there.paths, task.sampler.size)
+    else:
+        edited = task.sampler.edit(images, np.eye(classes)[asked], seeds, "editing")
     place = {"row": rows, "person": real.person[rows]}
     columns = task.measured("editing", task.made(edited, asked, rows), others)
     task.judge("editing", edited, asked, **place, **columns)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from emobench.evaluation.given import is_given
 from emobench.evaluation.protocol import FIRST_SEED, INTENSITIES
 from emobench.evaluation.tracks.panel import (
     JudgedFaces,
@@ -73,7 +74,7 @@ def measure(task: Task) -> dict[str, Value]:
     real_people = not hasattr(task.model, "sample") and bool(task.data.expects)  # it edits pictures of theirs
     faces = control(task)
     task.pictures["samples"] = faces[:PICTURED].swapaxes(0, 1), real_people
-    if task.settings["intensity"] and "neutral" in task.emotions:
+    if task.settings["intensity"] and "neutral" in task.emotions and not is_given(task.model):
         task.pictures["intensity"] = intensity(task)[:, :, 0], real_people
     return task.fidelity.measure(drawn, "fidelity")
 
@@ -81,6 +82,8 @@ def measure(task: Task) -> dict[str, Value]:
 def fidelity_sample(task: Task) -> np.ndarray:
     """As many faces as the reference set has, asked for with its emotions: uint8 (N, 3, S, S)."""
     asked, seeds = fidelity_request(task.real)
+    there = task.sampler.answered(asked, "fidelity")
+    asked, seeds = asked[there], seeds[there]
     return task.sampler.sample(np.eye(task.classes)[asked], seeds, "fidelity")
 
 
@@ -94,13 +97,19 @@ def control(task: Task) -> np.ndarray:
     """Requests of their own, the same number for each emotion; returns the faces, uint8 (each, K, 3, S, S)."""
     each, classes = task.settings["per_emotion"], task.classes
     asked, seeds = control_request(each, classes)
+    there = task.sampler.answered(asked, "control")
+    asked, seeds = asked[there], seeds[there]
     faces = task.sampler.sample(np.eye(classes)[asked], seeds, "control")
     columns = task.measured("generation", task.made(faces, asked))
     task.judge("control", faces, asked, **task.origin(seeds), **columns)
     if hasattr(task.model, "begin"):
         begun = task.sampler.begin(np.eye(classes)[asked], seeds)
         task.judge("control_start", begun, asked, **task.origin(seeds))
-    return faces.reshape(each, classes, *faces.shape[1:])
+    if there.all():
+        return faces.reshape(each, classes, *faces.shape[1:])
+    whole = np.full((len(there), *faces.shape[1:]), 127, np.uint8)  # gray where a picture lacks
+    whole[there] = faces
+    return whole.reshape(each, classes, *faces.shape[1:])
 
 
 def control_request(each: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
