@@ -233,6 +233,12 @@ def generate(
         list[str] | None, typer.Option(help="Such as happy, in any usual spelling, or all; a row for each.")
     ] = None,
     mix: Annotated[list[str] | None, typer.Option(help="A mixture, as happy=0.6,surprise=0.4; a row for each.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A sentence, as 'she just heard that she won'; a row for each.")
+    ] = None,
+    text_model: Annotated[
+        str | None, typer.Option(help="Read sentences with a network of transformers: a repository or a folder.")
+    ] = None,
     n: Annotated[int, typer.Option(min=1, max=100_000, help="Faces of each emotion and mixture.")] = 8,
     seed: Seed = 0,
     intensity: Intensity = 1.0,
@@ -252,10 +258,20 @@ def generate(
 
     if not as_scored:
         generate(
-            run, emotion or [], mix or [], n=n, seed=seed, intensity=intensity, out=out, force=force, results=results
+            run,
+            emotion or [],
+            mix or [],
+            text or [],
+            text_model=text_model,
+            n=n,
+            seed=seed,
+            intensity=intensity,
+            out=out,
+            force=force,
+            results=results,
         )
         return
-    if emotion or mix or (n, seed, intensity) != (8, 0, 1.0):
+    if emotion or mix or text or (n, seed, intensity) != (8, 0, 1.0):
         raise typer.BadParameter("--as-scored draws what was measured: leave out emotions, seeds and intensity")
     generate_as_measured(run, out=out, force=force, results=results, data_root=data)
 

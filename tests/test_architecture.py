@@ -20,17 +20,18 @@ MAY: dict[str, set[str]] = {
     "files": {"errors"},
     "recipe": set(),
     "definitions": set(),
-    "cues": {"emotions", "errors"},
+    "cues": {"emotions", "errors", "nn"},
     "nn": {"emotions", "errors", "files"},
     "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
     "classifiers": {"emotions", "errors", "metrics", "model", "nn", "recipe"},
     "generators": {"emotions", "errors", "model", "nn", "recipe"},  # `asking` reads names
     "data": {"definitions", "emotions", "errors", "recipe"},
-    "evaluation": {"data", "errors", "files", "metrics"},
+    "evaluation": {"cues", "data", "emotions", "errors", "files", "metrics"},  # `cues`: what the track text is asked
     # A suite's classes are found by their names; it counts parameters and FLOPs with what all classifiers share.
     "suite": {
-        "classifiers", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn", "recipe",
+        "classifiers", "cues", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn",
+        "recipe",
     },
     "runner": {
         "classifiers", "data", "definitions", "errors", "evaluation", "files", "generators", "metrics", "recipe",

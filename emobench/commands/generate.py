@@ -19,6 +19,7 @@ from emobench.commands.pictures import (
     requests,
     save,
     save_table,
+    told,
 )
 from emobench.commands.runs import Run, chosen
 from emobench.errors import StoreError
@@ -31,7 +32,9 @@ def generate(
     run: str,
     emotions: Sequence[str],
     mixes: Sequence[str],
+    texts: Sequence[str] = (),
     *,
+    text_model: str | None = None,
     n: int,
     seed: int,
     intensity: float,
@@ -44,6 +47,7 @@ def generate(
     Args:
         run: of a finished cell, see `emobench.commands.runs.chosen`.
         emotions, mixes: see `emobench.commands.pictures.requests`; neither: all emotions that the network knows.
+        texts, text_model: see `emobench.commands.pictures.told`.
         n: faces of each.
         seed: of the first face of each; the others count on from there.
 
@@ -53,7 +57,8 @@ def generate(
     """
     network = chosen(results, run, "draw")
     model, device = network.load()
-    wanted = requests(emotions or ([] if mixes else ["all"]), mixes, intensity, model.emotions)
+    wanted = requests(emotions or ([] if mixes or texts else ["all"]), mixes, intensity, model.emotions)
+    wanted += told(texts, model.emotions, text_model)
     seeds = range(seed, seed + n)
     check_new([out / _name(request, each) for request in wanted for each in seeds] + [out / SHEET, out / TABLE], force)
     note(f"drawn by {network.described}")

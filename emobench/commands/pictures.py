@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -83,6 +83,41 @@ def requests(emotions: Sequence[str], mixes: Sequence[str], intensity: float, kn
             emotion, words = "+".join(map("".join, shares)), " + ".join(map(" ".join, shares))
         wanted.append(Request(emotion, words, at_intensity(weights, intensity, known), intensity))
     return list({each.name: each for each in wanted}.values())
+
+
+def told(texts: Sequence[str], known: Sequence[str], model: str | None = None) -> list[Request]:
+    """What `--text` asks for, each sentence as its reader understands it; says on stderr how.
+
+    Args:
+        model: a text classification network of transformers in the lexicon's place.
+
+    Raises:
+        EmobenchError: a text is empty or too long, or the network cannot be loaded.
+    """
+    from emobench.cues.reader import CueReader
+    from emobench.evaluation.tracks.text import weights_of
+
+    if not texts:
+        return []
+    if model is None:
+        reader: Any = CueReader()
+    else:
+        from emobench.cues.text_model import TextModel
+
+        reader = TextModel(model)
+    found = []
+    for number, text in enumerate(texts, 1):
+        cue = reader.read(text)
+        weights = weights_of(cue, known).astype(np.float32)
+        felt = sorted(((share, name) for name, share in cue.weights.items() if share >= 0.05), reverse=True)
+        said = ", ".join(f"{name} {share:.2f}" for share, name in felt)
+        cues = "; ".join(f"'{each.words}' {each.emotion}" for each in cue.found[:6])
+        why = "no cue of an emotion, so neutral" if cue.says_nothing else f"by {cues}" if cues else "by the network"
+        note(f"{text!r}: {said}, intensity {cue.intensity:.2f} ({why})")
+        if cue.emotion not in known and not cue.says_nothing:
+            note(f"this network knows no {cue.emotion}")
+        found.append(Request(f"text{number}", text, weights, 1.0))
+    return found
 
 
 def at_intensity(weights: np.ndarray, intensity: float, known: Sequence[str]) -> np.ndarray:

@@ -10,7 +10,13 @@ INTENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an emotion, from neutral
 
 # Seeds
 CHOICE_SEED = 20130615  # of every choice among real faces: the same for all rows
-FIRST_SEED = {"fidelity": 0, "control": 10**6, "intensity": 2 * 10**6, "editing": 3 * 10**6}  # of the noise seeds
+FIRST_SEED = {
+    "fidelity": 0,
+    "control": 10**6,
+    "intensity": 2 * 10**6,
+    "editing": 3 * 10**6,
+    "text": 4 * 10**6,
+}  # of the noise seeds
 
 # Batches: part of the speeds, and of nothing else
 READ_BATCH = 256  # faces that a classifier reads at a time

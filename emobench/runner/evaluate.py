@@ -174,7 +174,7 @@ def summary(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[st
 def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:
     """Have the model do what its tracks ask for, and the panel read it; `folder`: for raw results and pictures."""
     model, device = loaded(cell, store)
-    settings = cell.evaluation["faces"]
+    settings = {**cell.evaluation["faces"], "cues": cell.evaluation.get("cues")}
     judges, (reader,) = (load_judges(store, cell.panel[role], device) for role in ("judges", "reader"))
     guides = load_judges(store, _classifiers(store, cell.needs), device)
     real = RealFaces.of(data, settings["fidelity"])

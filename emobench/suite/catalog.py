@@ -114,7 +114,7 @@ def _place(cls: type) -> str:
     return f"{cls.__qualname__} in {inspect.getsourcefile(cls)}, line {inspect.getsourcelines(cls)[1]}"
 
 
-_ORDER = ("recognition", "generation", "editing", "stylization")  # of tracks on boards; then the user's own
+_ORDER = ("recognition", "generation", "editing", "stylization", "text")  # of tracks on boards; then the user's own
 
 
 @functools.cache

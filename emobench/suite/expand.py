@@ -402,6 +402,8 @@ class _Builder:
         """What an evaluation's key holds of a row's tracks: their names and their code."""
         only = getattr(row.cls, "measured_on", None)  # what pictures can be measured on
         measured = {name: track for name, track in tracks_of(row.cls).items() if only is None or name in only}
+        if self.suite.cues is None:
+            measured.pop("text", None)
         own = {file for name in measured for file in files_of_metrics(name)}
         roots = {name: measured_by(track) for name, track in measured.items()}
         return {
@@ -428,9 +430,17 @@ class _Builder:
             **panel,
             "faces": self.suite.evaluation.faces,
             "files": self.files.hashes,
+            **({"cues": self._cues()} if "text" in cell.evaluation["tracks"] else {}),
         }
         files = {**cell.files, **self.files.paths}
         return dataclasses.replace(cell, panel=panel, files=files, evaluation=evaluation)
+
+    def _cues(self) -> dict[str, Any]:
+        """What an evaluation's key holds of the sentences that generators are asked in."""
+        from emobench.cues.sentences import digest
+
+        assert self.suite.cues is not None
+        return {**self.suite.cues.model_dump(), "digest": digest()}
 
     def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str], datasets: Sequence[str]) -> int:
         """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""

@@ -32,6 +32,7 @@ _EXAMPLES = {
     "panel": 'panel = ["resnet18", "vit"]',
     "reader": 'reader = "cnn21"',
     "evaluation": "[evaluation] with per_emotion = 100",
+    "cues": "[cues], which may be empty",
     "wandb": '[wandb] with mode = "offline"',
     "plugins": 'plugins = ["my_track.py"]',
 }
@@ -67,6 +68,14 @@ class Evaluation(BaseModel):
         return {name: value for name, value in self.model_dump().items() if name not in ("identity", "lpips")}
 
 
+class Cues(BaseModel):
+    """That generators are also measured by sentences that mean an emotion (the track text)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    each: int | None = Field(default=None, ge=1, le=10)  # sentences of each emotion and kind; None: all ten
+
+
 def _once(values: list[Any]) -> list[Any]:
     """A list of a suite is a set: the same seed or judge twice would count one network as two."""
     for value in values:
@@ -96,6 +105,7 @@ class Suite(BaseModel):
     )  # judges: rows, or classes at their defaults
     reader: Annotated[str, MinLen(1)] = "cnn21"  # for FED and ES
     evaluation: Evaluation = Evaluation()
+    cues: Cues | None = None  # None: no generator is asked in sentences
     wandb: Wandb | None = None  # None: not logged there
     plugins: Annotated[
         list[str], AfterValidator(_once)

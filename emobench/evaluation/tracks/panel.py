@@ -143,12 +143,15 @@ def units(part: pd.DataFrame) -> tuple[str, NDArray[np.int64]]:
     which is seen with every emotion and every intensity. Results of before seeds were stored hold them in their order:
     of the faces asked for as the same emotion and intensity the n-th has the n-th seed.
     """
-    for column, name in (("person", "people"), ("row", "sources"), ("seed", "noise seeds")):
+    for column, name in _UNITS:
         if column in part and (part[column] >= 0).all():
             real = column == "row" and part["kind"].isin(["real", "copies"]).all()
             return "faces" if real else name, part[column].to_numpy(np.int64)
     order = part.groupby(["asked", "level"])["face"].rank("first")
     return "noise seeds", order.to_numpy(np.int64) - 1
+
+
+_UNITS = (("sentence", "sentences"), ("person", "people"), ("row", "sources"), ("seed", "noise seeds"))
 
 
 # Control
