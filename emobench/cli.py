@@ -188,28 +188,45 @@ class Format(StrEnum):
     table = "table"
     csv = "csv"
     json = "json"
+    jsonl = "jsonl"
 
 
-@app.command(epilog="Example: emobench predict best:demo/synthetic-plain photo.jpg --format csv --out emotions.csv")
+@app.command(epilog="Example: emobench predict best:demo/synthetic-plain holiday.mp4 --detect --chart strip.png")
 def predict(
     run: Annotated[
         str,
         typer.Argument(help="best:BOARD/DATASET (by validation), BOARD/DATASET/ROW, or the key of a finished cell."),
     ],
     images: Annotated[
-        list[Path], typer.Argument(callback=_home, help="Pictures of one face each, or folders of them.")
+        list[Path],
+        typer.Argument(
+            callback=_home,
+            help="Pictures of one face each, folders of them, videos, or -, a picture on standard input.",
+        ),
     ],
     format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
     out: Annotated[Path | None, typer.Option(callback=_home, help="Write it here instead of printing it.")] = None,
+    detect: Annotated[bool, typer.Option("--detect", help="Find the faces first: each, with its box.")] = False,
+    detector: Annotated[
+        Path | None,
+        typer.Option(callback=_home, help="YuNet's ONNX file, to find them by. [default: scikit-image's cascade]"),
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0, max=2, help="Around a face that is found, a share of its box.")] = 0.0,
+    every: Annotated[float, typer.Option(min=0, help="Seconds between frames of a video; 0: all are read.")] = 0.0,
+    chart: Annotated[
+        Path | None, typer.Option(callback=_home, help="Draw a video's emotions over time here, as .png.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Say which emotion pictures show, by a trained classifier.
+    """Say which emotion pictures show, by a trained classifier; of videos frame by frame.
 
-    Exit code 1 where a picture cannot be read; the others are answered.
+    Exit code 1 where a picture cannot be read; the others are answered. That no face is found is an answer.
     """
-    from emobench.commands.predict import predict
+    from emobench.commands.predict import Finding, predict
 
-    raise typer.Exit(predict(run, images, format_.value, out, results))
+    finding = Finding(detect or detector is not None, detector, margin, every)
+    raise typer.Exit(predict(run, images, format_.value, out, results, finding=finding, chart=chart, force=force))
 
 
 Network = Annotated[

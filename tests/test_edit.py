@@ -281,7 +281,7 @@ def test_pictures_keep_their_form_in_the_style_that_is_read_or_named(
     run = ["stylize", "best:styles/synthetic-plain", people, "--results", painted]
     assert emobench(*run, "--out", tmp_path / "read") == 1
     said = capfd.readouterr()
-    assert "painted by style_transfer on synthetic-plain, seed 0, the only one by calibrated control" in said.err
+    assert "painted by style_transfer on synthetic-plain, seed 0, the only candidate, calibrated control " in said.err
     assert "broken.png: not an intact image" in said.err
     model = package.load(painted, "styles", "style_transfer")
     wide = torch.from_numpy(picture(people / "b" / "wide.png").copy())[None]

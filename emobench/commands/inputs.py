@@ -37,12 +37,14 @@ class Inputs:
 
     Attributes:
         left_out: what else lies in the folders, counted as they are read.
-        empty: folders without any picture, as they are read.
+        unread: folders that may not be read.
+        empty: folders that are named and hold no picture.
     """
 
     paths: Sequence[Path]
     left_out: LeftOut = field(default_factory=LeftOut)
-    empty: list[Path] = field(default_factory=list)
+    unread: list[RowError] = field(default_factory=list)
+    empty: list[RowError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Raise a DatasetError where a path does not exist."""
@@ -57,11 +59,12 @@ class Inputs:
                 continue
             below = self._below(path, set())
             first = next(below, None)
-            if first is None:
-                self.empty.append(path)
-                continue
-            yield first
-            yield from below
+            if first is not None:
+                yield first
+                yield from below
+            elif all(error.file != path for error in self.unread):
+                found = "a folder, and no picture lies in it"
+                self.empty.append(RowError(path, None, None, found, "Name a file, or a folder of pictures."))
 
     def _below(self, folder: Path, seen: set[str]) -> Iterator[Path]:
         """The pictures below a folder; a folder that links lead to again is passed over."""
@@ -71,8 +74,9 @@ class Inputs:
         try:
             names = sorted(os.listdir(folder))
         except PermissionError as error:
-            found = f"{folder}: this folder may not be read ({error.strerror})"
-            raise DatasetError(f"{found}. {let_read(folder)}") from error
+            found = f"this folder may not be read ({error.strerror})"
+            self.unread.append(RowError(folder, None, None, found, let_read(folder)))
+            return
         for name in names:
             path = folder / name
             if name.startswith(".") or name.lower() in CLUTTER:
@@ -84,14 +88,10 @@ class Inputs:
             else:
                 self.left_out.add(name)
 
-    def errors(self) -> list[RowError]:
-        """What is wrong with folders, once all has been read."""
-        found = "a folder, and no picture lies in it"
-        return [RowError(path, None, None, found, "Name a file, or a folder of pictures.") for path in self.empty]
-
     def nothing(self) -> DatasetError:
         """The error where there is no picture at all."""
-        also = "".join(f"; {note}" for note in self.left_out.notes())
+        unread = (f"{error.file}: {error.found}" for error in self.unread)
+        also = "".join(f"; {note}" for note in (*unread, *self.left_out.notes()))
         where = ", ".join(map(str, self.paths))
         return DatasetError(f"no picture in {where}{also}. JPEG, PNG and their like are taken")
 
@@ -106,7 +106,7 @@ def listed(paths: Sequence[Path]) -> tuple[list[Path], list[str], list[RowError]
     files = list(dict.fromkeys(inputs))
     if not files:
         raise inputs.nothing()
-    return files, inputs.left_out.notes(), inputs.errors()
+    return files, inputs.left_out.notes(), [*inputs.unread, *inputs.empty]
 
 
 def named(path: Path) -> str:
@@ -187,6 +187,7 @@ class Video:
         if not _begins_as_video(path):
             raise self._error("no video by its content")
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says is said below
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # and so is what FFmpeg says
         # An absolute path: a name such as concat:x, or one with a number's pattern, means other files to a decoder.
         self._capture: Any = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():

@@ -343,7 +343,7 @@ def _width(caption: str) -> int:
 
 
 @contextmanager
-def progress(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
+def progress(total: int | None, what: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """A bar on stderr where that is a terminal; what is yielded moves it on by so many.
 
     Args:
@@ -352,7 +352,9 @@ def progress(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
     """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    hidden = quiet or not console.is_terminal
+    # What is printed goes where it always does, not to the bar's stderr.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=hidden) as bar:
         task = bar.add_task(what, total=total)
         yield lambda n: bar.advance(task, n)
 

@@ -168,7 +168,7 @@ def best_by_validation(results: Path, board: str, dataset: str) -> tuple[StoredC
             raise StoreError(f"{board}: no finished classifier that was validated. `emobench bench` trains them")
         raise StoreError(unknown("choice", f"best:{board}/{dataset}".rstrip("/"), there))
     score, cell = max(mine, key=lambda pair: pair[0])
-    return cell, f"{_rank(len(mine))} by validation macro F1, {score:.3f}"
+    return cell, _best(len(mine), "validation macro F1", f"{score:.3f}")
 
 
 def best_by_control(results: Path, board: str, dataset: str, asked: str) -> tuple[StoredCell, str]:
@@ -205,11 +205,11 @@ def best_by_control(results: Path, board: str, dataset: str, asked: str) -> tupl
         raise StoreError(unknown("choice", f"best:{board}/{dataset}".rstrip("/"), there))
     number, cell = here[0]
     interval = f" ({number.low:.3f}–{number.high:.3f})" if number.low == number.low else ""
-    return cell, f"{_rank(len(here))} by calibrated control, {number.value:.3f}{interval}"
+    return cell, _best(len(here), "calibrated control", f"{number.value:.3f}{interval}")
 
 
-def _rank(rows: int) -> str:
-    return f"the best of {rows}" if rows > 1 else "the only one"
+def _best(rows: int, metric: str, value: str) -> str:
+    return f"the best of {rows} by {metric}, {value}" if rows > 1 else f"the only candidate, {metric} {value}"
 
 
 def _of(results: Path, board: str, cell: StoredCell, by: str = "") -> Run:

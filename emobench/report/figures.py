@@ -230,6 +230,50 @@ def _plain(axes: Axes, heading: str) -> None:
 
 
 @_once
+def strip(
+    path: Path, times: NDArray[np.floating], shares: NDArray[np.floating], emotions: Sequence[str], title: str
+) -> None:
+    """Draw the probabilities of emotions over time: a strip for each, filled from 0 to its probability.
+
+    Args:
+        path: the file, WebP (lossless) or PNG by its ending.
+        times: (N,) s, ascending.
+        shares: (N, K); a row of NaN: no face was found then.
+        emotions: the K names.
+        title: shown above it, as plain text.
+    """
+    from matplotlib.figure import Figure
+
+    known = ~np.isnan(shares).any(1)
+    read = np.where(known, np.nan_to_num(shares).argmax(1), -1)  # the emotion that is said of each frame
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+    edges = np.append(times, times[-1] + step)  # each frame is shown until the next
+    top = min(1.0, np.ceil(4 * np.nanmax(shares, initial=0.01)) / 4)
+    high = 0.95 + 0.36 * len(emotions)  # inches
+    figure = Figure(figsize=(8.2, high), dpi=DPI)
+    places = {"left": 0.12, "right": 0.98, "bottom": 0.52 / high, "top": 1 - 0.3 / high, "hspace": 0.25}
+    strips = figure.subplots(len(emotions), 1, sharex=True, squeeze=False, gridspec_kw=places)[:, 0]
+    for k, (axes, emotion) in enumerate(zip(strips, emotions, strict=True)):
+        for heights, colour in (
+            (np.where(known, top, np.nan), "#f3f4f6"),
+            (shares[:, k], "#93c5fd"),
+            (np.where(read == k, shares[:, k], np.nan), "#1d4ed8"),
+        ):
+            axes.stairs(heights, edges, fill=True, color=colour, linewidth=0)
+        axes.set_ylim(0, top)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_yticks([top / 2], [emotion], fontsize=8)
+        axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT)
+        axes.yaxis.get_ticklabels()[0].set(color=_INK, parse_math=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    says = f"time, s. Each strip: probability from 0 to {top:g}; dark: the emotion that is read; white: no face found"
+    strips[-1].set_xlabel(says, fontsize=8, color=_SOFT)
+    figure.suptitle(_short(title, 80), fontsize=9, y=1 - 0.06 / high, va="top", color=_INK, parse_math=False)
+    _save(figure, path)
+
+
+@_once
 def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], sources: int = 4) -> None:
     """Draw the same sources, every emotion, every model: one line a source and model.
 
