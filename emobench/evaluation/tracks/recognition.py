@@ -75,6 +75,8 @@ def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = MET
         NotFinite: an output is NaN or infinite; names the face.
         EmobenchError: predictions depend on the batch.
     """
+    from emobench.data.near import near_duplicates
+
     test = data.faces[data.faces["split"] == "test"]
     rows = test.index.to_numpy()
     images = np.asarray(data.images[rows])
@@ -92,7 +94,7 @@ def measure(model: Any, data: EmotionDataModule, metrics: Sequence[Metric] = MET
             "label": labels,
             "prediction": probabilities.argmax(1),
             "leaked": data.leaked()[rows],
-            "copied": data.copied()[rows],
+            "copied": (data.copied() | near_duplicates(data))[rows],
             **shares,
             **{name: values for name, values in further.items() if values is not None},
         }
