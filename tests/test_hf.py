@@ -616,3 +616,6 @@ def test_the_commands(emobench: Callable[..., int], tmp_path: Path, capsys: pyte
     assert "| anger | 3 | 10 | 2 |" in capsys.readouterr().out
     assert emobench("datasets", "hf:mine") == 0
     assert "train-00000-of-00002.parquet" in capsys.readouterr().out
+    assert emobench("doctor", "--data", tmp_path) == 0
+    emotions = ", ".join(sorted(NAMES))
+    assert f"  hf:mine: found, 105 faces of {emotions}" in capsys.readouterr().out.splitlines()

@@ -22,6 +22,7 @@ DETAILS = [
     ("models", "timm:resnet10t"),
     *(("datasets", name) for name in names("dataset") if "<" not in name),
     ("datasets", "folder:mine"),
+    ("datasets", "hf:mine"),
 ]
 
 

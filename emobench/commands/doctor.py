@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from emobench.data.readers.hub import look
 from emobench.data.readers.tree import visible
 from emobench.errors import DatasetError, shown
 from emobench.metrics import inception
@@ -82,8 +83,10 @@ def _own_folders(data_root: Path) -> None:
     for path in own[:_SHOWN]:
         name = f"folder:{path.name}"
         try:
+            if look(path).layouts:
+                name = f"hf:{path.name}"
             cls, given = resolve("dataset", name)
-            labels = cls(folder=path, **given).index()["label"]
+            labels = cls(folder=path, **given).index()["label"].dropna()
             print(f"  {shown(name)}: found, {len(labels):,} faces of {', '.join(sorted(set(labels)))}")
         except DatasetError as error:
             reason = str(error).split("Expected there")[0].strip()

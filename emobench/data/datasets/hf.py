@@ -12,14 +12,14 @@ import pandas as pd
 
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.dataset import DataArguments
-from emobench.data.readers.beside import DESCRIPTIONS, columns_beside, files_beside, names_beside
+from emobench.data.readers.beside import DESCRIPTIONS, columns_beside, names_beside
 from emobench.data.readers.columns import ColumnFile, Pictures, picture_name
 from emobench.data.readers.hub import Columns, Found, Part, descriptions, look, parts_of
 from emobench.data.readers.images import read_bytes
 from emobench.data.readers.labels import PROBLEM, Ids, agreed, known_orders, questioned
 from emobench.data.readers.layouts import the_only
 from emobench.data.readers.tables import NoNumber, holds_nothing, known
-from emobench.data.readers.tree import LeftOut, holds_faces, named, order_named
+from emobench.data.readers.tree import holds_faces, named, order_named
 from emobench.errors import DatasetError, DatasetMissing, RowError, shown
 
 SLICES = ("age", "gender", "race", "angle", "glasses")  # columns that are kept, whatever their case
@@ -255,15 +255,10 @@ A column of pictures (bytes and path) and one of labels. As `hf download <name> 
 
     def _say_what_is_left_out(self) -> None:
         """Programs, which are never run, and files that are no data."""
-        folder, left_out = self.located(), LeftOut()
         if self._found.scripts:
-            listed = ", ".join(named(path, folder) for path in self._found.scripts)
+            listed = ", ".join(named(path, self.located()) for path in self._found.scripts)
             self.notes.append(f"programs are left out, and never run: {listed}")
-        beside = {file for part in self._parts for file in files_beside(part.file.path, folder)}
-        for path in self._found.others:
-            if path not in beside:
-                left_out.add(path.name)
-        self.notes += left_out.notes()
+        self.notes += self._found.others.notes()
 
     def _say_what_ids_mean(self, labels: set[str]) -> None:
         """What the ids mean, as the files say; of an order that the user gives, what speaks against it."""

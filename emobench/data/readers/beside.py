@@ -37,6 +37,11 @@ def files_beside(place: Path, top: Path) -> list[Path]:
     return [path for path in found if path.is_file() and path.stat().st_size <= _MOST]
 
 
+def may_name_classes(name: str) -> bool:
+    """Whether a file of this name is looked at for names of classes."""
+    return name in _READERS
+
+
 def names_beside(place: Path, top: Path) -> list[Ids]:
     """What the files beside a layout say of its ids, the nearest ones first; see `files_beside`.
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from emobench.data.readers.beside import class_labels
+from emobench.data.readers.beside import class_labels, may_name_classes
 from emobench.data.readers.columns import ColumnFile
 from emobench.data.readers.files import read_small
-from emobench.data.readers.tree import visible
+from emobench.data.readers.images import SUFFIXES
+from emobench.data.readers.tree import LeftOut, visible
 from emobench.errors import DatasetError, RowError, first_line, shown
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -54,13 +55,13 @@ class Found:
         layouts: folder -> the Parquet files of a dataset, or None where `datasets` has saved one there.
         scripts: programs, which are never run.
         streams: folders with Arrow files that nothing describes.
-        others: further files.
+        others: what else lies there, counted.
     """
 
     layouts: dict[Path, list[Path] | None] = field(default_factory=dict)
     scripts: list[Path] = field(default_factory=list)
     streams: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
+    others: LeftOut = field(default_factory=LeftOut)
 
 
 def look(folder: Path) -> Found:
@@ -77,13 +78,15 @@ def look(folder: Path) -> Found:
 def _look(place: Path, top: Path, found: Found, seen: set[str]) -> None:
     inside = visible(place)
     names = {path.name for path in inside}
-    saved = [path for path in inside if path.is_dir() and (path / _STATE).is_file()]
+    saved = [path for path in inside if path.suffix.lower() not in SUFFIXES and (path / _STATE).is_file()]
     if _STATE in names or _SPLITS in names or (saved and all(split_of(path.name) for path in saved)):
         found.layouts[place] = None
         return
     for path in inside:
         suffix = path.suffix.lower()
-        if path.is_dir():
+        if suffix in SUFFIXES:  # a folder of pictures may hold a million
+            found.others.add(path.name)
+        elif path.is_dir():
             real = os.path.realpath(path)
             if len(path.relative_to(top).parts) <= _DEPTH and real not in seen:  # a link may lead back
                 seen.add(real)
@@ -96,8 +99,8 @@ def _look(place: Path, top: Path, found: Found, seen: set[str]) -> None:
             found.scripts.append(path)
         elif suffix == ".arrow":
             found.streams.append(place)
-        else:
-            found.others.append(path)
+        elif not may_name_classes(path.name):
+            found.others.add(path.name)
 
 
 def _root(place: Path, top: Path) -> Path:

@@ -79,6 +79,8 @@ def measure(
         NotFinite: an output is NaN or infinite; names the face.
         EmobenchError: predictions depend on the batch.
     """
+    from emobench.data.near import near_duplicates
+
     test = data.faces[data.faces["split"] == "test"]
     rows = test.index.to_numpy()
     images = np.asarray(data.images[rows])
@@ -101,7 +103,7 @@ def measure(
             "label": labels,
             "prediction": predictions,
             "leaked": data.leaked()[rows],
-            "copied": data.copied()[rows],
+            "copied": (data.copied() | near_duplicates(data))[rows],
             **shares,
             **{name: values for name, values in further.items() if values is not None},
         }
