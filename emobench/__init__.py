@@ -3,6 +3,7 @@
 import emobench
 board = emobench.bench("demo")                         # trains and measures; a pandas frame, a row a number
 board = emobench.read_board("results/demo")            # the same, of a board that was run before
+mine = emobench.score("model", "face.onnx", on="fer2013", board="results/demo")    # somebody else's model beside them
 
 model = emobench.load("results", "demo", "resnet18")   # a finished cell, ready to use
 logits = model(images)                                 # uint8 (N, 3, H, W) -> (N, K)
@@ -18,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["__version__", "bench", "load", "read_board"]
+__all__ = ["__version__", "bench", "load", "read_board", "score"]
 
 
 def __dir__() -> list[str]:
@@ -70,6 +71,53 @@ def bench(
     outcome = bench(suite, overrides, Path(results).expanduser(), Path(data).expanduser(), engine=engine)
     if outcome.exit_code > 128:
         raise KeyboardInterrupt
+    return read_board(outcome.board)
+
+
+def score(
+    what: Literal["model", "predictions", "images"],
+    named: Path | str,
+    *,
+    on: str,
+    board: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    dataset: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    results: Path | str = "results",
+    data: Path | str = "data",
+) -> pd.DataFrame:
+    """Measure an outside model, its predictions, or a generator's pictures, as `emobench score` does.
+
+    Args:
+        what: what is measured.
+        named: "onnx:FILE", "hf:REPOSITORY", "timm:NAME", "python:FILE.py:NAME"; or a file or folder.
+        on: name of the dataset.
+        board: folder of one, whose judges, reader and rows are used; None: none.
+        settings: of its row, such as {"labels": ["neutral", ...], "range": [0, 1], "trained_on": "AffectNet"}.
+        dataset: settings of the dataset, such as {"size": 48}.
+        name: of its row; None: that of its file.
+        results: folder of the results, where no board is named.
+        data: folder of the datasets.
+
+    Returns:
+        The board's numbers, see `read_board`.
+
+    Raises:
+        EmobenchError: there is no such model or dataset, or something decisive is not said.
+    """
+    from emobench.commands.score import scored
+
+    outcome, _ = scored(
+        what,
+        str(named),
+        on,
+        board=None if board is None else Path(board).expanduser(),
+        table=settings or {},
+        of_data=dataset or {},
+        name=name,
+        results=Path(results).expanduser(),
+        data=Path(data).expanduser(),
+    )
     return read_board(outcome.board)
 
 

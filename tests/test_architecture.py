@@ -20,8 +20,8 @@ MAY: dict[str, set[str]] = {
     "files": {"errors"},
     "recipe": set(),
     "definitions": set(),
-    "cues": {"emotions", "errors", "nn"},
     "nn": {"emotions", "errors", "files"},
+    "cues": {"emotions", "errors", "nn"},
     "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
     "classifiers": {"emotions", "errors", "metrics", "model", "nn", "recipe"},
@@ -39,7 +39,7 @@ MAY: dict[str, set[str]] = {
     },
     "report": {"errors", "evaluation", "files", "metrics", "runner", "suite"},
     # `nn` says where weights are looked for, `generators.asking` what an emotion is called.
-    "commands": {"data", "errors", "files", "generators", "metrics", "nn", "report", "runner", "suite"},
+    "commands": {"cues", "data", "errors", "files", "generators", "metrics", "nn", "report", "runner", "suite"},
     "__init__": {"commands", "errors", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
     "cli": {"commands", "errors", "files"},
     "__main__": {"cli"},

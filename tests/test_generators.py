@@ -32,7 +32,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "cvae_stylegan": {"steps": 2, "projection_steps": 3},
     "style_transfer": {"width": 4, "perceptual": "guide"},
 }
-GENERATORS = [name for name, cls in classes("model").items() if issubclass(cls, EmotionGenerator)]
+GENERATORS = [
+    name
+    for name, cls in classes("model").items()
+    if issubclass(cls, EmotionGenerator) and not getattr(cls, "foreign", False)  # pictures: test_pictures.py
+]
 
 
 def small(name: str, size: int = 32, **arguments: Any) -> Any:

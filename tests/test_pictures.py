@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from emobench.cues.reader import Cue, CueReader
+from emobench.cues.request import weights_of
 from emobench.cues.sentences import sentences
 from emobench.emotions import EMOTIONS
 from emobench.errors import SuiteError
 from emobench.evaluation import given
-from emobench.evaluation.tracks.text import weights_of
 from emobench.generators.pictures import Pictures, edits_in, pictures_in
 from emobench.report.written import read_board
 from emobench.runner.store import load_board

@@ -13,7 +13,7 @@ from emobench.errors import StoreError, SuiteError
 
 
 def test_the_package_shows_what_is_meant_to_be_used_and_nothing_else() -> None:
-    assert dir(emobench) == ["__version__", "bench", "load", "read_board"]
+    assert dir(emobench) == ["__version__", "bench", "load", "read_board", "score"]
     assert all(getattr(emobench, name) for name in dir(emobench))
     assert (Path(emobench.__file__).parent / "py.typed").exists()
 

@@ -73,7 +73,7 @@ def test_the_classifier() -> None:
 
 def test_the_generator() -> None:
     model = shown("Mean")(emotions=EMOTIONS, size=32)
-    assert list(tracks_of(type(model))) == ["generation"]
+    assert list(tracks_of(type(model))) == ["generation", "text"]
     assert model.recipe.monitor is None
     faces = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
     emotions = torch.eye(3).repeat(2, 1)

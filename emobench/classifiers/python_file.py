@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import functools
-import importlib.util
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emobench.classifiers.outside import OutsideArguments, OutsideClassifier
-from emobench.errors import SuiteError, first_line, unknown
+from emobench.errors import SuiteError, first_line
 
 
 class PythonFile(OutsideClassifier):
@@ -45,10 +42,11 @@ class PythonFile(OutsideClassifier):
         **outside: Unpack[OutsideArguments],
     ) -> None:
         super().__init__(emotions=emotions, size=size, **outside)
+        self.call: Callable[[np.ndarray], Any] | None = None  # set by who builds it to be asked, which runs its file
 
     @classmethod
     def known(cls, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        path, _ = _parts(arguments["reference"])
+        path, _ = parts_of(arguments["reference"])
         for each in arguments.get("reads") or []:
             if not Path(each).expanduser().exists():
                 raise SuiteError(f"reads: {each}: no such file or folder")
@@ -57,7 +55,7 @@ class PythonFile(OutsideClassifier):
 
     @classmethod
     def inputs(cls, arguments: Mapping[str, Any]) -> dict[str, list[Path | str]]:
-        path, _ = _parts(arguments["reference"])
+        path, _ = parts_of(arguments["reference"])
         named = [Path(each).expanduser() for each in arguments.get("reads") or []]
         return {"reference": [*modules(path)], **({"reads": [*named]} if named else {})}
 
@@ -73,14 +71,14 @@ class PythonFile(OutsideClassifier):
 
     @classmethod
     def title(cls, arguments: Mapping[str, Any]) -> str:
-        path, name = _parts(arguments["reference"])
+        path, name = parts_of(arguments["reference"])
         return f"{path.name}:{name}"
 
     def own(self, pixels: Tensor) -> Tensor:
         """Faces uint8 (N, C, side, side) to what the callable says of them (N, M)."""
-        function = _function(self.hparams["reference"])
+        assert self.call is not None
         try:
-            found = function(np.ascontiguousarray(pixels.cpu().numpy()))
+            found = self.call(np.ascontiguousarray(pixels.cpu().numpy()))
         except Exception as error:
             raise SuiteError(
                 f"{self.title(self.hparams)} failed: {type(error).__name__}: {first_line(error)}"
@@ -93,7 +91,12 @@ class PythonFile(OutsideClassifier):
         return torch.from_numpy(answers)
 
 
-def _parts(reference: str) -> tuple[Path, str]:
+def parts_of(reference: str) -> tuple[Path, str]:
+    """The file, and the name in it.
+
+    Raises:
+        SuiteError: it is written otherwise, or there is no such file.
+    """
     path, _, name = reference.rpartition(":")
     if not path.endswith(".py") or not name.isidentifier():
         raise SuiteError(f"python:{reference}: is written as python:FILE.py:NAME")
@@ -127,30 +130,4 @@ def modules(path: Path) -> list[Path]:
             for candidate in (place.with_suffix(".py"), place / "__init__.py"):
                 if candidate.is_file() and candidate not in found:
                     found.append(candidate)
-    return found
-
-
-@functools.cache
-def _function(reference: str) -> Any:
-    """The callable; its file is run here, and what it imports from its folder."""
-    path, name = _parts(reference)
-    spec = importlib.util.spec_from_file_location(f"emobench_outside_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise SuiteError(f"{path}: cannot be imported ({type(error).__name__}: {first_line(error)})") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    if not hasattr(module, name):
-        raise SuiteError(
-            f"{path}: {unknown('name', name, [each for each in vars(module) if not each.startswith('_')])}"
-        )
-    found = getattr(module, name)
-    found = found() if isinstance(found, type) else found
-    if not callable(found):
-        raise SuiteError(f"{path}: {name} cannot be called with faces")
     return found

@@ -28,6 +28,7 @@ class TimmCheckpoint(OutsideClassifier):
     """
 
     name = "timm-checkpoint"
+    asked_for = False  # `timm:` with a checkpoint is meant
     family = "backbone"
     files = ("checkpoint",)
     source = "the checkpoint's own"

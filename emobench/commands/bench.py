@@ -189,7 +189,7 @@ def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bo
     try:
         plan = plan_of(suite, data, cache)
     except Unsaid as error:
-        from emobench.commands.usual import advised
+        from emobench.runner.usual import advised
 
         raise advised(error) from None
     if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception

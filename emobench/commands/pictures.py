@@ -95,7 +95,7 @@ def told(texts: Sequence[str], known: Sequence[str], model: str | None = None) -
         EmobenchError: a text is empty or too long, or the network cannot be loaded.
     """
     from emobench.cues.reader import CueReader
-    from emobench.evaluation.tracks.text import weights_of
+    from emobench.cues.request import weights_of
 
     if not texts:
         return []

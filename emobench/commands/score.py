@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +12,9 @@ from rich.text import Text
 
 from emobench.errors import StoreError, SuiteError, Unsaid
 from emobench.files import say
+
+if TYPE_CHECKING:
+    from emobench.commands.bench import Outcome
 
 What = Literal["model", "predictions", "images"]
 _SHOWN = {  # track -> what the table on the terminal says of it
@@ -33,13 +36,10 @@ def score(
     results: Path,
     data: Path,
 ) -> int:
-    """Measure one model on a dataset, write a board of it, and print its figures.
+    """Measure one model on a dataset as `scored` does, and print its figures.
 
     Args:
-        named: `onnx:FILE` and its like; or a file or folder, whose kind is told by what it is.
-        dataset: its name; of a board, one of that board's.
-        board: folder of one, whose judges, reader and rows are used.
-        given: settings of the row as `--set` takes them; `data.` before those of the dataset.
+        given: settings as `--set` takes them; `data.` before those of the dataset.
         split: "test"; or "validation", of which no board is written: by it settings are chosen.
 
     Returns:
@@ -48,25 +48,58 @@ def score(
     Raises:
         EmobenchError: there is no such model or dataset, or something decisive is not said.
     """
-    from emobench.commands.bench import bench
-
     table, of_data = _settings(given)
-    table = {"class": _class(what, named), **table}
-    row = name or _name(table["class"])
     if split not in ("test", "validation"):
         raise SuiteError(f"--split {split}: test, or validation")
     if split == "validation":
-        return _on_validation(what, row, table, dataset, of_data, data)
+        table = {"class": _class(what, named), **table}
+        return _on_validation(what, name or _name(table["class"]), table, dataset, of_data, data)
+    outcome, row = scored(
+        what, named, dataset, board=board, table=table, of_data=of_data, name=name, results=results, data=data
+    )
+    _print(outcome.board, row)
+    say(f"The page is {outcome.board / 'leaderboard.md'}")
+    return outcome.exit_code
+
+
+def scored(
+    what: What,
+    named: str,
+    dataset: str,
+    *,
+    board: Path | None,
+    table: Mapping[str, Any],
+    of_data: Mapping[str, Any],
+    name: str | None,
+    results: Path,
+    data: Path,
+) -> tuple[Outcome, str]:
+    """Measure one model on a dataset, and write a board of it.
+
+    Args:
+        named: `onnx:FILE` and its like; or a file or folder, whose kind is told by what it is.
+        dataset: its name; of a board, one of that board's.
+        board: folder of one, whose judges, reader and rows are used.
+        table, of_data: settings of its row, and of the dataset.
+        name: of its row; None: that of its file.
+
+    Returns:
+        How the run ended, and the name of the row.
+
+    Raises:
+        EmobenchError: there is no such model or dataset, or something decisive is not said.
+    """
+    from emobench.commands.bench import bench
+
+    table = {"class": _class(what, named), **table}
+    row = name or _name(table["class"])
     if board is None:
-        suite: dict[str, Any] = {"name": f"score-{row}", "data": {dataset: of_data}, "model": {row: table}}
+        suite: dict[str, Any] = {"name": f"score-{row}", "data": {dataset: dict(of_data)}, "model": {row: table}}
         trust: Literal["skip", "trust"] = "skip"
     else:
         results, suite = _beside(board, row, table, dataset, of_data)
         trust = "trust"
-    outcome = bench(suite, [], results, data, on_existing=trust)
-    _print(outcome.board, row)
-    say(f"The page is {outcome.board / 'leaderboard.md'}")
-    return outcome.exit_code
+    return bench(suite, [], results, data, on_existing=trust), row
 
 
 def _settings(given: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -137,9 +170,7 @@ def _on_validation(
     what: What, row: str, table: Mapping[str, Any], dataset: str, of_data: Mapping[str, Any], data: Path
 ) -> int:
     """Print how a classifier does on validation faces; nothing is kept."""
-    from emobench.commands.usual import advised
-    from emobench.evaluation.outside import answers, label_order
-    from emobench.metrics.recognition import measures, tally
+    from emobench.runner.usual import advised, validated
     from emobench.suite.expand import expand
     from emobench.suite.file import load, written
 
@@ -154,22 +185,14 @@ def _on_validation(
             plan = expand(load(path, [], name), data)
         except Unsaid as error:
             raise advised(error) from None
-    from emobench.runner.build import build_data, new_model
-
     (cell,) = plan.cells
-    module = build_data(cell, data)
-    model = new_model(cell, {}, pretrained=True).eval()
-    faces = module.faces[module.faces["split"] == "val"]
-    found = answers(model, module, faces)
-    order = label_order(found, module, faces)
-    labels = faces["label"].to_numpy()
-    numbers = measures(tally(found.probabilities, labels, predictions=found.predictions).sum(0), len(module.emotions))
+    found = validated(cell, data)
     shown = Table("validation", "n", *_SHOWN["recognition"], box=None)
-    shown.add_row(row, f"{len(faces):,}", *(f"{float(numbers[each]):.3f}" for each in _SHOWN["recognition"]))
+    shown.add_row(Text(row), f"{found.faces:,}", *(f"{found.numbers[each]:.3f}" for each in _SHOWN["recognition"]))
     Console().print(shown)
-    print(f"faces: {model.said.words()}")
-    for label, emotion in ((model.said.labels[m], e) for m, e in order.renamed.items()):
-        print(f"its class {label} rather tells {'none of these' if emotion is None else module.emotions[emotion]}")
+    print(f"faces: {found.words}")
+    for label, emotion in found.renamed.items():
+        print(f"its class {label} rather tells {emotion or 'none of these'}")
     return 0
 
 

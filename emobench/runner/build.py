@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
+from emobench.classifiers.python_file import PythonFile, parts_of
 from emobench.data.datamodule import EmotionDataModule
 from emobench.data.joint import Joint
 from emobench.errors import EmobenchError, StoreError
@@ -23,7 +24,7 @@ from emobench.runner.store import JUDGE, Store, intact, is_current, sha256_of
 from emobench.suite.catalog import Kind, checked, classes, parameters, resolve
 from emobench.suite.cell import Cell
 from emobench.suite.keys import batch_of_one, datasets_in, name_of
-from emobench.suite.plugins import class_of
+from emobench.suite.plugins import callable_of, class_of
 from emobench.suite.rows import dataset_folder
 
 
@@ -79,7 +80,10 @@ def new_model(cell: Cell, needs: Mapping[str, Sequence[Any]], *, pretrained: boo
     if cell.datasets:
         arguments["datasets"] = tuple(cell.datasets)
     torch.manual_seed(cell.seed)
-    return cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
+    model = cls(emotions=tuple(cell.emotions), size=size, **arguments, **needs)
+    if isinstance(model, PythonFile):
+        model.call = callable_of(*parts_of(arguments["reference"]))
+    return model
 
 
 def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset: str | None = None) -> Any:

@@ -205,7 +205,7 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
         flops=0 if is_given(model) else _flops(model, device),
         batch=sampler.batch,
         own_size=side(model) if is_given(model) else model.size,
-        outside=Outside(pictures=sampler.given) if is_given(model) else None,
+        outside=Outside(preprocessing=None, labels=[], pictures=sampler.given) if is_given(model) else None,
         draws=hasattr(model, "sample"),
         panel=[judge.card for judge in judges],
         reader=reader.card,

@@ -223,8 +223,8 @@ class Outside(Part):
         pictures: set of faces -> how many there were, and how many are asked for, of a folder of pictures.
     """
 
-    preprocessing: Text | None = None
-    labels: list[Text] = []
+    preprocessing: Text | None
+    labels: list[Text]
     lacking: list[Text] = []
     dropped: list[Text] = []
     elsewhere: Count = 0

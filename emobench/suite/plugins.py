@@ -12,12 +12,14 @@ where the user has named it in one of these ways, now or before on this account 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import os
 import re
+import runpy
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -29,7 +31,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from emobench.data.content import listing
-from emobench.errors import EmobenchError, StoreError, SuiteError
+from emobench.errors import EmobenchError, StoreError, SuiteError, first_line, unknown
 
 VARIABLE, GROUP = "EMOBENCH_PLUGINS", "emobench.plugins"
 ANYTHING = (Exception, SystemExit)  # that importing a foreign file may raise
@@ -340,3 +342,25 @@ def _mark(path: Path) -> Path:
     """What remembers a file; in the home of the user alone, since a cache may be shared."""
     state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
     return state / "emobench" / "trusted" / hashlib.sha256(os.fsencode(path)).hexdigest()
+
+
+@functools.cache
+def callable_of(path: Path, name: str) -> Any:
+    """What a file of the user's own calls so, which is run here, with what it imports from its folder.
+
+    Raises:
+        SuiteError: the file cannot be imported, or holds nothing of this name that can be called.
+    """
+    sys.path.insert(0, str(path.parent))
+    try:
+        held = runpy.run_path(str(path), run_name=f"emobench_outside_{path.stem}")
+    except Exception as error:
+        raise SuiteError(f"{path}: cannot be imported ({type(error).__name__}: {first_line(error)})") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    if name not in held:
+        raise SuiteError(f"{path}: {unknown('name', name, [each for each in held if not each.startswith('_')])}")
+    found = held[name]() if isinstance(held[name], type) else held[name]
+    if not callable(found):
+        raise SuiteError(f"{path}: {name} cannot be called with faces")
+    return found

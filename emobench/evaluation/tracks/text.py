@@ -39,6 +39,7 @@ def measure(task: Task) -> dict[str, Value]:
         NotFinite: a face or a feature is NaN or infinite; names it by its index.
     """
     from emobench.cues.reader import CueReader, NamesOnly
+    from emobench.cues.request import weights_of
     from emobench.cues.sentences import sentences
 
     chosen = sentences(task.emotions, task.settings["cues"]["each"])
@@ -66,21 +67,6 @@ def measure(task: Task) -> dict[str, Value]:
 def read_all(reader: Any, chosen: Sequence[Sentence]) -> list[Cue]:
     """What a reader says of sentences."""
     return [reader.read(each.text) for each in chosen]
-
-
-def weights_of(cue: Cue, emotions: Sequence[str]) -> np.ndarray:
-    """A cue as a request (K,): its emotions at its intensity, the rest neutral; those that the dataset lacks left out.
-
-    Where there is no neutral face the emotions alone are asked for, and where there is nothing else, all alike.
-    """
-    weights = np.array([cue.weights.get(emotion, 0.0) for emotion in emotions], np.float64)
-    if "neutral" not in emotions:
-        even = np.full(len(emotions), 1 / len(emotions))
-        return np.asarray(weights / weights.sum()) if weights.sum() > 0 else even
-    neutral = np.eye(len(emotions))[list(emotions).index("neutral")]
-    if weights.sum() <= 0:
-        return np.asarray(neutral)
-    return np.asarray((1 - cue.intensity) * neutral + cue.intensity * weights / weights.sum())
 
 
 class Text(PanelTrack):

@@ -1,17 +1,54 @@
-"""What an outside model's answers are worth under usual settings, where nobody says which are its own."""
+"""How outside classifiers do on validation faces: as they are set, and under usual settings of what nobody says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emobench.errors import EmobenchError, SuiteError, Unsaid, first_line
+from emobench.evaluation.outside import answers, label_order
+from emobench.metrics.recognition import measures, tally
+from emobench.suite.cell import Cell
 
 FACES = 500  # of validation at most, on which a setting is tried
 _CHANNELS = ("rgb", "bgr")
 _TRIED = 3  # settings at most
+
+
+@dataclass(frozen=True)
+class Validated:
+    """How an outside classifier does on validation faces.
+
+    Attributes:
+        numbers: metric -> value.
+        words: what is done to a face.
+        renamed: its class -> the emotion that it rather tells, None: none of them; empty: its order is not beaten.
+    """
+
+    faces: int
+    numbers: dict[str, float]
+    words: str
+    renamed: dict[str, str | None]
+
+
+def validated(cell: Cell, data_root: Path) -> Validated:
+    """Ask a planned cell's model for the validation faces alone."""
+    from emobench.runner.build import build_data, new_model
+
+    data = build_data(cell, data_root)
+    model = new_model(cell, {}, pretrained=True).eval()
+    faces = data.faces[data.faces["split"] == "val"]
+    found = answers(model, data, faces)
+    order = label_order(found, data, faces)
+    labels = faces["label"].to_numpy()
+    sums = tally(found.probabilities, labels, predictions=found.predictions).sum(0)
+    numbers = {name: float(value) for name, value in measures(sums, len(data.emotions)).items()}
+    renamed = {found.labels[m]: None if k is None else data.emotions[k] for m, k in order.renamed.items()}
+    return Validated(len(faces), numbers, model.said.words(), renamed)
 
 
 def advised(error: Unsaid) -> SuiteError:
@@ -41,8 +78,6 @@ def _usual(lacking: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _accuracy(row: Any, data: Any, settings: Mapping[str, Any]) -> str:
     """In words, on validation faces; why it has none."""
-    from emobench.evaluation.outside import answers
-
     module = data.module
     faces = module.faces[module.faces["split"] == "val"]
     faces = faces.iloc[np.random.default_rng(0).permutation(len(faces))[:FACES]].sort_index()
