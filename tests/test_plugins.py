@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from toys import installed
 
 import emobench as package
@@ -147,6 +148,16 @@ def test_classes_found_in_three_ways_run_as_any_other(
         del sys.modules[name]
     with pytest.raises(StoreError, match=r"more\.py:More: not found at .*EMOBENCH_PLUGINS"):
         package.load(results, "mine", "from_folder")
+    capsys.readouterr()
+    Image.new("L", (32, 32)).save(tmp_path / "face.png")
+    for row, code, said in (
+        ("from_folder", 2, "more.py:More: not found at "),  # not that it reads no faces
+        ("small", 0, "read by small"),
+        ("smal", 2, "did you mean 'mine/"),
+    ):
+        run = ["predict", f"mine/{board['small'].dataset}/{row}", tmp_path / "face.png", "--results", results]
+        assert emobench(*run) == code
+        assert said in capsys.readouterr().err
     monkeypatch.setenv("EMOBENCH_PLUGINS", str(tmp_path / "moved" / "more.py"))
     assert package.load(results, "mine", "from_folder").name == "from_folder"
     as_a_stranger(monkeypatch, tmp_path)

@@ -25,7 +25,7 @@ from emobench.commands.runs import Run, chosen
 from emobench.errors import StoreError
 
 TABLE = "faces.csv"
-_PICTURED = 12  # faces of an emotion in the sheet of those that were measured
+_SHOWN = 12  # faces of an emotion in the sheet of those that were measured
 
 
 def generate(
@@ -121,7 +121,7 @@ def generate_as_measured(run: str, *, out: Path, force: bool, results: Path, dat
                 done(1)
         if sample.kind == "control":
             for k, emotion in enumerate(emotions):
-                for place in np.flatnonzero(sample.asked == k)[:_PICTURED]:
+                for place in np.flatnonzero(sample.asked == k)[:_SHOWN]:
                     sheet.add(emotion, f"seed {sample.seeds[place]}", sample.images[place])
             _compare(sample.images, sample.asked, pictured_faces(record, folder))
     sheet.write(out / SHEET)

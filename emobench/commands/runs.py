@@ -98,7 +98,8 @@ def chosen(results: Path, run: str, asked: str) -> Run:
         asked: what it has to do, of `ASKED`.
 
     Raises:
-        StoreError: there is no such cell, several begin so, it does another thing, or it is not finished here.
+        StoreError: there is no such cell, several begin so, it does another thing, is not finished here, or its
+            class is not to be had.
     """
     if run.startswith("best:"):
         board, _, dataset = run.removeprefix("best:").partition("/")
@@ -108,7 +109,7 @@ def chosen(results: Path, run: str, asked: str) -> Run:
         board, _, wanted = run.partition("/")
         cells = [each for each in load_board(results, board) if each.part is None and each.state == "done"]
         found = [each for each in cells if f"{each.dataset}/{each.row}" == wanted]
-        rows = [each for each in found if _can(each, asked)]
+        rows = [each for each in found if each.record is not None and _does(each.record.planned, asked)]
         if found and not rows:
             raise StoreError(f"{run}: {_does_not(found[0].track, asked)}")
         if not rows:
@@ -135,17 +136,22 @@ def _does_not(track: str, asked: str) -> str:
 
 
 def _can(cell: StoredCell, asked: str) -> bool:
-    return cell.record is not None and _does(cell.record.planned, asked)
+    """Whether a row may be offered: one whose class is not to be had here is not."""
+    try:
+        return cell.record is not None and _does(cell.record.planned, asked)
+    except EmobenchError:
+        return False
 
 
 def _does(cell: Any, asked: str) -> bool:
-    """Whether the class of a cell's model has a method for it; one that is not to be had here has none."""
+    """Whether the class of a cell's model has a method for it.
+
+    Raises:
+        StoreError: the class lies in a file of the user's own that is gone or not trusted.
+    """
     from emobench.runner.build import model_class
 
-    try:
-        cls = model_class(cell)
-    except EmobenchError:
-        return False
+    cls = model_class(cell)
     return any(hasattr(cls, method) for method in ASKED[asked].methods)
 
 
