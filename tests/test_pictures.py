@@ -195,6 +195,7 @@ def test_a_suite_with_cues_measures_generators_by_sentences(
     assert "## Text on synthetic-plain" in page
     assert "| control:shuffled_sentences | calibrated control |" in page
     assert "over 32 sentences" in page
+    assert "![text of cvae](figures/text-of-cvae-synthetic-plain.webp)" in page  # with the emotions' names
     assert ("stargan" in {cell.row for cell in load_board(results, board.name)}) is True
     assert "stargan" not in set(whole.index.get_level_values(0))  # it draws nothing from an emotion alone
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -64,8 +64,6 @@ class OnnxFile(OutsideClassifier):
     files = ("file",)
     source = "the file's own"
 
-    _sessions: ClassVar[dict[str, Any]] = {}
-
     def __init__(
         self,
         *,
@@ -99,7 +97,7 @@ class OnnxFile(OutsideClassifier):
 
     def own(self, pixels: Tensor) -> Tensor:
         """Faces (N, C, side, side) to the output (N, M) that tells the emotions."""
-        graph, session = self.graph, _session(self.hparams["file"])
+        graph, session = self.graph, _session(*_state(self.hparams["file"]))
         values: np.ndarray = pixels.detach().cpu().numpy().astype(graph.dtype)
         if graph.nhwc:
             values = values.transpose(0, 2, 3, 1)
@@ -124,15 +122,20 @@ def graph_of(file: str) -> Graph:
         WeightsError: it is not there, or no ONNX file.
         SuiteError: its input is not one of faces.
     """
+    return _graph(*_state(file))
+
+
+def _state(file: str) -> tuple[str, int]:
+    """A file's path and time, by which it is known whether it was read before."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise WeightsError(f"{file}: no such file. onnx: is followed by the path of one, from the suite's folder on")
-    return _graph(str(path), path.stat().st_mtime_ns)
+    return str(path), path.stat().st_mtime_ns
 
 
 @functools.cache
 def _graph(path: str, stamp: int) -> Graph:
-    session = _session(path)
+    session = _session(path, stamp)
     inputs = session.get_inputs()
     if len(inputs) != 1:
         names = ", ".join(f"{each.name} {each.shape}" for each in inputs)
@@ -183,18 +186,16 @@ def _parsed(file: str, name: str, text: str) -> Any:
     return list(value.values()) if isinstance(value, dict) else value
 
 
-def _session(file: str) -> Any:
-    """The file, ready to be run on the CPU with this process's threads."""
+@functools.cache
+def _session(path: str, stamp: int) -> Any:
+    """A file as it lay there at a time, ready to be run on the CPU with this process's threads."""
     import onnxruntime
 
-    path = str(Path(file).expanduser())
-    if path not in OnnxFile._sessions:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        try:
-            OnnxFile._sessions[path] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises kinds of its own
-            raise WeightsError(f"{file}: cannot be read as an ONNX network ({first_line(error)})") from None
-    return OnnxFile._sessions[path]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises kinds of its own
+        raise WeightsError(f"{path}: cannot be read as an ONNX network ({first_line(error)})") from None

@@ -12,6 +12,7 @@ import numpy as np
 
 from emobench.emotions import canonical, is_emotion
 from emobench.errors import NotFinite
+from emobench.evaluation.tracks.track import people
 from emobench.metrics.label_order import Audit, audit
 
 if TYPE_CHECKING:
@@ -105,11 +106,10 @@ def label_order(found: Answers, data: Dataset, faces: pd.DataFrame) -> Audit:
     said = found.own >= 0
     emotions: Sequence[str] = data.emotions
     given = np.array([emotions.index(each) if each in emotions else -1 for each in found.emotions], np.int64)
-    labels, subjects = faces["label"].to_numpy(np.int64)[said], faces["subject"][said]
-    groups: np.ndarray | None = None
-    if not subjects.isna().all():
-        codes = subjects.astype("category").cat.codes.to_numpy(np.int64).copy()
-        nobody = codes < 0
-        codes[nobody] = codes.max() + 1 + np.arange(nobody.sum())
-        groups = codes
-    return audit(labels, found.own[said], given, len(emotions), groups)
+    labels = faces["label"].to_numpy(np.int64)[said]
+    return audit(labels, found.own[said], given, len(emotions), people(faces["subject"][said]))
+
+
+def renamed(order: Audit, labels: Sequence[str], emotions: Sequence[str]) -> dict[str, str | None]:
+    """Which of a model's classes (M,) an audit does not believe, and the emotion (K,) that each rather tells."""
+    return {labels[m]: None if k is None else emotions[k] for m, k in order.renamed.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import t
+from scipy.special import stdtrit
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,11 +62,9 @@ def audit(
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     first = _half(units, labels, random)
     gain, low, renamed = _judged(labels, answers, given, classes, units, first)
-    found = (
-        {m: None if renamed[m] < 0 else int(renamed[m]) for m in np.flatnonzero(renamed != given)} if low > 0 else {}
-    )
-    power = _power(labels, answers, given, classes, random)
-    return Audit({int(m): each for m, each in found.items()}, gain, low, power, len(labels))
+    other = np.flatnonzero(renamed != given).tolist() if low > 0 else []
+    found = {m: None if renamed[m] < 0 else int(renamed[m]) for m in other}
+    return Audit(found, gain, low, _power(labels, answers, given, classes, random), len(labels))
 
 
 def _half(units: Ints, labels: Ints, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -99,7 +97,7 @@ def _judged(
     if moved < 2:
         return gain, min(gain, 0.0), best
     # Against no difference at all: the spread of what moved, by as many units as did.
-    half = float(t.ppf(LEVEL, moved - 1) * np.sqrt((sums**2).sum()))
+    half = float(stdtrit(moved - 1, LEVEL) * np.sqrt((sums**2).sum()))
     return gain, gain - half, best
 
 

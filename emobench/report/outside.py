@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from emobench.evaluation.tracks.track import Key, Name
-from emobench.metrics.label_order import LEAST_POWER
 from emobench.report.page import Block, Heading, Paragraph, Score, Table, Text, joined
 from emobench.report.unranked import outside_of
 from emobench.runner.record import LabelOrder, Outside
@@ -69,7 +68,7 @@ def _order(cell: StoredCell, found: Outside) -> Text:
             f" (+{order.gain:.3f} balanced accuracy{confirmed})",
             *earlier,
         )
-    if order.power < LEAST_POWER:
+    if not order.checkable:
         return (f"not checkable on {where}: power {order.power:.2f}", *earlier)
     return (f"not beaten on {where}, power {order.power:.2f}", *earlier)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emobench.metrics.label_order import LEAST_POWER
 from emobench.runner.record import Outside
 from emobench.runner.store import StoredCell
 
@@ -44,5 +43,5 @@ def flags(cells: Sequence[StoredCell]) -> tuple[list[str], list[str]]:
     against = [NOT_KNOWN] if declared.trained_on is None else []
     against += [EXCHANGED] if found.order is not None and found.order.renamed and not declared.labels_confirmed else []
     against += [PARTIAL] if found.missing else []
-    unsure = found.order is not None and found.order.power < LEAST_POWER
+    unsure = found.order is not None and not found.order.checkable
     return [OUTSIDE, *against, *([NOT_CHECKABLE] if unsure else [])], against

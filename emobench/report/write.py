@@ -191,7 +191,7 @@ def _raw_pictures(section: Section, folder: Path) -> dict[tuple[str, ...], str]:
 
 def _named(section: Section, kind: str) -> tuple[Sequence[str], ...] | None:
     """What the lines, and the columns, of a grid of faces are called; None: not known here."""
-    if kind == "samples":
+    if kind in ("samples", "text"):
         return (section.emotions,)
     if kind == "intensity":
         return [each for each in section.emotions if each != "neutral"], [f"{level:g}" for level in INTENSITIES]

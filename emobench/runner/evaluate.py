@@ -19,7 +19,7 @@ from emobench.data.datamodule import EmotionDataModule
 from emobench.errors import StoreError, WeightsError
 from emobench.evaluation.fidelity import Fidelity
 from emobench.evaluation.given import is_given, side
-from emobench.evaluation.outside import Answers, answers, label_order
+from emobench.evaluation.outside import Answers, answers, label_order, renamed
 from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.reference import RealFaces
 from emobench.evaluation.sampler import Sampler
@@ -115,9 +115,13 @@ def _outside(cell: Cell, store: Store, model: Any, data: EmotionDataModule) -> t
     found = label_order(looked_at, data, of[split])
     emotions = said.emotions
     known = [emotion is not None and emotion in data.emotions for emotion in emotions]
-    renamed = {said.labels[m]: None if e is None else data.emotions[e] for m, e in found.renamed.items()}
     order = LabelOrder(
-        renamed=renamed, gain=found.gain, low=found.low, power=found.power, faces=found.faces, split=split
+        renamed=renamed(found, said.labels, data.emotions),
+        gain=found.gain,
+        low=found.low,
+        power=found.power,
+        faces=found.faces,
+        split=split,
     )
     outside = Outside(
         preprocessing=None if model.said is None else model.said.words(),

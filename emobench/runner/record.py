@@ -207,6 +207,13 @@ class LabelOrder(Part):
     faces: Count
     split: Literal["val", "test"]
 
+    @property
+    def checkable(self) -> bool:
+        """Whether an exchange of two classes would be noticed as often as not."""
+        from emobench.metrics.label_order import LEAST_POWER  # with parts of scipy that take long to load
+
+        return self.power >= LEAST_POWER
+
 
 class Outside(Part):
     """What is to be said of a model that emobench did not train.

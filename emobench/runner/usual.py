@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emobench.errors import EmobenchError, SuiteError, Unsaid, first_line
-from emobench.evaluation.outside import answers, label_order
+from emobench.evaluation.outside import answers, label_order, renamed
 from emobench.metrics.recognition import measures, tally
 from emobench.suite.cell import Cell
 
@@ -47,8 +47,7 @@ def validated(cell: Cell, data_root: Path) -> Validated:
     labels = faces["label"].to_numpy()
     sums = tally(found.probabilities, labels, predictions=found.predictions).sum(0)
     numbers = {name: float(value) for name, value in measures(sums, len(data.emotions)).items()}
-    renamed = {found.labels[m]: None if k is None else data.emotions[k] for m, k in order.renamed.items()}
-    return Validated(len(faces), numbers, model.said.words(), renamed)
+    return Validated(len(faces), numbers, model.said.words(), renamed(order, found.labels, data.emotions))
 
 
 def advised(error: Unsaid) -> SuiteError:

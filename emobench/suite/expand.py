@@ -384,12 +384,13 @@ class _Builder:
         masked = len(parts) > 1 and "datasets" in inspect.signature(row.cls.__init__).parameters
         datasets = [part.name for part in parts] if masked else []
         entry = {"joint": [_data_entry(part) for part in parts], **({"masked": True} if masked else {})}
+        measured = self._measured(row)
         code = fit_code(root_of(row.cls), [root_of(part.cls) for part in sources], bool(parts))
         return _Seedless(
             fit={**_settings(row), "data": entry if parts else _data_entry(data)},
             code={"digest": code},
-            measured=self._measured(row),
-            track=next(iter(self._measured(row)["tracks"]), ""),
+            measured=measured,
+            track=next(iter(measured["tracks"]), ""),
             emotions=emotions,
             parameters=self._parameters(row, data, emotions, datasets),
             trainer=row.trainer,

@@ -144,20 +144,8 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     Raises:
         SuiteError: the file is missing or no TOML, or says something that no suite says.
     """
-    path = _path(suite) if is_file(suite) else PACKAGED / f"{suite}.toml"
-    changes = parsed(overrides)
-    if not is_file(suite) and not path.exists():
-        files = [str(near) for near in (Path(f"{suite}.toml"), Path("benchmarks") / f"{suite}.toml") if near.exists()]
-        example = files[0] if files else "my.toml"
-        raise SuiteError(f"{unknown('suite', str(suite), packaged())}. A file is named by its path, such as {example}")
-    try:
-        content = _content(path)
-    except FileNotFoundError:
-        others = sorted(path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        near = [str(other) for other in others if _is_suite(other)]
-        raise SuiteError(f"{path}: there is no such suite. {unknown('suite', str(path), near)}") from None
-    apply(content, changes)
-    _anchor(content, path.parent)
+    path, changes = _place_of(suite), parsed(overrides)
+    content = content_of(suite, overrides)
     try:
         board = checked_name(board_name(stem(path), changes) if name is None else name)
         file = str(path.resolve()) if is_file(suite) else str(suite)
@@ -198,19 +186,30 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def content_of(suite: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a suite's file says with its overrides, with whole paths: for another suite that is made of it.
+    """What a suite's file says with its overrides, with whole paths; see `load`.
 
     Raises:
-        SuiteError: the file is missing or no TOML.
+        SuiteError: the file is missing or no TOML, or an override is none.
     """
-    path = _path(suite) if is_file(suite) else PACKAGED / f"{suite}.toml"
+    path = _place_of(suite)
+    if not is_file(suite) and not path.exists():
+        files = [str(near) for near in (Path(f"{suite}.toml"), Path("benchmarks") / f"{suite}.toml") if near.exists()]
+        example = files[0] if files else "my.toml"
+        raise SuiteError(f"{unknown('suite', str(suite), packaged())}. A file is named by its path, such as {example}")
     try:
         content = _content(path)
     except FileNotFoundError:
-        raise SuiteError(f"{path}: there is no such suite") from None
+        others = sorted(path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        near = [str(other) for other in others if _is_suite(other)]
+        raise SuiteError(f"{path}: there is no such suite. {unknown('suite', str(path), near)}") from None
     apply(content, parsed(overrides))
     _anchor(content, path.parent)
     return content
+
+
+def _place_of(suite: str | Path) -> Path:
+    """Where a suite's file lies, if it is there."""
+    return _path(suite) if is_file(suite) else PACKAGED / f"{suite}.toml"
 
 
 def _is_suite(path: Path) -> bool:
@@ -259,7 +258,8 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
                 continue
             prefix, colon, path = table["class"].partition(":")
             if colon and prefix in OUTSIDE:
-                if prefix != "hf" or (folder / Path(path).expanduser()).is_dir():
-                    table["class"] = f"{prefix}:{os.path.realpath(folder / Path(path).expanduser())}"
+                place = folder / Path(path).expanduser()
+                if prefix != "hf" or place.is_dir():  # else a repository
+                    table["class"] = f"{prefix}:{os.path.realpath(place)}"
             elif plugins.is_reference(table["class"]):
                 table["class"] = plugins.anchored(table["class"], folder)

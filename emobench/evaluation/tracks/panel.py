@@ -56,9 +56,9 @@ CALIBRATED = (
     "and faces that are easier to read than real ones more."
 )
 _COUNTED = ("face", "row", "person", "half", "level")  # columns that every face has a number in
-_WHAT = "calibrated control"  # what the panel's controls are checked by
+WHAT = "calibrated control"  # what the panel's controls are checked by
 LEAST_SCORE = 1.05  # ES of real faces; a reader below it gives nearly the same answer to all
-_NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
+NORMAL = 3.2905  # standard deviations on either side that hold 99.9 % of a normal distribution
 
 Numbers = dict[Key, Shares]  # values () or replicates (R,)
 
@@ -189,7 +189,7 @@ class PanelTrack(Track):
 
     def blind(self, faces: JudgedFaces, checks: Sequence[Check]) -> dict[str, str]:
         """By what a blind panel or a blind reader says nobody is ranked; FID needs neither."""
-        failing = [check for check in checks if check.what == _WHAT and not check.passed and not check.follows]
+        failing = [check for check in checks if check.what == WHAT and not check.passed and not check.follows]
         by_finding = {check.found: [each.name for each in failing if each.found == check.found] for check in failing}
         panel = [*blind_judges(faces), *(f"{_all_of(names)}: {found}" for found, names in by_finding.items())]
         found: dict[str, str] = {}
@@ -504,18 +504,18 @@ def checked(faces: JudgedFaces, known: Sequence[Known]) -> list[ControlRow]:
 
 def _check(faces: JudgedFaces, known: Known) -> Check:
     value = float(known.value.macro()["control_calibrated"])
-    half = _NORMAL * _spread(known.draws)
+    half = NORMAL * _spread(known.draws)
     if known.name == "control:source":
-        half = max(half, _NORMAL * _spread(_as_few_sources(known.verdicts, faces.real(0), len(faces.emotions))))
+        half = max(half, NORMAL * _spread(_as_few_sources(known.verdicts, faces.real(0), len(faces.emotions))))
     truth = _truth(faces, known)
     if not np.isfinite([value, half, truth]).all():
         place = known.estimates.keys.index(Key("control_calibrated", "macro"))
         reason = known.estimates.notes[place] if np.isnan(value) else None
         reason = reason or "too few faces to resample"
         there = len(known.verdicts.asked) > 1
-        return Check(known.name, faces.cell.seed, _WHAT, None, None, None, reason, possible=there)
+        return Check(known.name, faces.cell.seed, WHAT, None, None, None, reason, possible=there)
     high = None if known.name == "control:copies" else truth + half
-    return Check(known.name, faces.cell.seed, _WHAT, value, truth - half, high)
+    return Check(known.name, faces.cell.seed, WHAT, value, truth - half, high)
 
 
 def _truth(faces: JudgedFaces, known: Known) -> float:

@@ -29,6 +29,7 @@ from emobench.evaluation.tracks.track import (
     Ranking,
     Track,
     means,
+    people,
 )
 from emobench.metrics import intervals
 from emobench.metrics.recognition import Sums, class_measures, confusion_matrix, macro_f1, measures, tally
@@ -336,7 +337,7 @@ def _copied(faces: Predictions) -> int:
 def _units(cells: Sequence[Predictions]) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
     """The person of each face (N,), None where nobody is known, and what each person, or face, adds: (M, G, C)."""
     subjects = cells[0].faces["subject"]
-    groups = None if subjects.isna().all() else _people(subjects)
+    groups = people(subjects)
     return groups, np.stack([intervals.grouped(cell.tally, groups).astype(np.float32) for cell in cells])
 
 
@@ -357,13 +358,6 @@ def _rests_on(keys: Sequence[Key], units: Floats, emotions: Sequence[str]) -> Fl
         else:
             found.append(whole.get(key.metric, len(units)))
     return np.array(found, np.float64)
-
-
-def _people(subjects: pd.Series) -> NDArray[np.int64]:
-    """(N,) the number of the person of each face; a face of nobody known is a person of its own."""
-    codes = np.asarray(pd.factorize(subjects)[0], np.int64)
-    codes[codes < 0] = codes.max() + 1 + np.arange((codes < 0).sum())
-    return codes
 
 
 def _without_probabilities(

@@ -10,7 +10,16 @@ import numpy as np
 
 from emobench.evaluation.protocol import CHOICE_SEED, FIRST_SEED
 from emobench.evaluation.tracks.generation import CONTROL_RANKING
-from emobench.evaluation.tracks.panel import JudgedFaces, PanelTrack, checked, control_of, known_faces, units
+from emobench.evaluation.tracks.panel import (
+    NORMAL,
+    WHAT,
+    JudgedFaces,
+    PanelTrack,
+    checked,
+    control_of,
+    known_faces,
+    units,
+)
 from emobench.evaluation.tracks.track import Check, Column, ControlRow, Estimates, Key, Metric, means
 from emobench.evaluation.values import Value
 
@@ -140,11 +149,10 @@ def _shuffled(faces: JudgedFaces) -> ControlRow:
     found = control_of(faces, "text_shuffled")
     place = found.keys.index(Key("control_calibrated", "macro"))
     value, draws = float(found.values[place]), found.draws[:, place]
-    half = 3.2905 * float(np.nanstd(draws))
+    half = NORMAL * float(np.nanstd(draws))
     chance = 1 / len(faces.emotions)
     name = "control:shuffled_sentences"
-    what = "calibrated control"
     if not np.isfinite([value, half]).all():
-        return ControlRow(name, checks=[Check(name, faces.cell.seed, what, None, None, None, found.notes[place])])
-    check = Check(name, faces.cell.seed, what, value, chance - half, chance + half, chance=chance)
+        return ControlRow(name, checks=[Check(name, faces.cell.seed, WHAT, None, None, None, found.notes[place])])
+    check = Check(name, faces.cell.seed, WHAT, value, chance - half, chance + half, chance=chance)
     return ControlRow(name, checks=[check])

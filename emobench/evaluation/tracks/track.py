@@ -371,6 +371,15 @@ class Track:
         return []
 
 
+def people(subjects: pd.Series) -> NDArray[np.int64] | None:
+    """(N,) the number of the person of each face; one of nobody known is its own. None: nobody is known at all."""
+    if subjects.isna().all():
+        return None
+    codes = np.asarray(pd.factorize(subjects)[0], np.int64)
+    codes[codes < 0] = codes.max() + 1 + np.arange((codes < 0).sum())
+    return codes
+
+
 def means(
     part: pd.DataFrame, group: NDArray[np.int64], unit: str, metrics: Sequence[Metric], *, other: bool = False
 ) -> Estimates:
