@@ -38,7 +38,7 @@ def test_what_breaks_a_board_is_said_once_and_the_other_cells_go_on(
     assert emobench("bench", tiny, "--results", results) == 0
     page = results / "tiny" / "leaderboard.md"
     former = page.read_text()
-    monkeypatch.setattr(recognition, "_people", stumble)
+    monkeypatch.setattr(recognition, "people", stumble)
     tiny.write_text(short + '\n[model.other]\nclass = "resnet18"\nwidth = 0.0625\nbatch = 16\nepochs = 1\n')
     capsys.readouterr()
     assert emobench("bench", tiny, "--results", results) == 1
