@@ -1,4 +1,5 @@
-"""Which finished network a command is to use: `best:BOARD/DATASET`, `BOARD/DATASET/ROW`, or the key of a cell."""
+"""Which finished network a command is to use: `best:BOARD/DATASET`, `BOARD/DATASET/ROW`, the key of a cell, or a file
+that `emobench export` wrote."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.errors import StoreError, unknown
+from emobench.exported import is_exported
 from emobench.report.readable import duration
 from emobench.runner.record import finished, read_record
 from emobench.runner.store import Origin, Store, StoredCell, load_board
@@ -22,6 +24,7 @@ TRACKS = {
     "edit": ("editing",),
     "stylize": ("stylization",),
 }
+ANYTHING = "anything"
 _WHO = {"read": "reads faces", "draw": "draws faces", "edit": "edits faces", "stylize": "paints faces in a style"}
 _DOES = {"read": "logits", "draw": "sample", "edit": "edit", "stylize": "stylize"}  # by which method
 
@@ -33,7 +36,8 @@ class Run:
     Attributes:
         label: what it is, in words.
         size: side of the faces that it was evaluated on, px.
-        board, row: where it stands; "": it was named by its key.
+        board, row: where it stands; "": it was named by its key, or as a file.
+        file: the exported file that it lies in; None: it is a cell of the store.
     """
 
     label: str
@@ -43,23 +47,34 @@ class Run:
     results: Path
     board: str = ""
     row: str = ""
+    file: Path | None = None
 
     def load(self) -> tuple[Any, torch.device]:
         """The network, frozen, in evaluation mode, and the device that it is on: a GPU where there is one.
 
         Raises:
             StoreError: its weights are gone.
+            WeightsError: its file is damaged, or what it says does not fit together.
         """
         import torch
 
+        network = self.network()
+        device = torch.device("cuda" if torch.cuda.is_available() and isinstance(network, torch.nn.Module) else "cpu")
+        return (network.to(device) if isinstance(network, torch.nn.Module) else network), device
+
+    def network(self) -> Any:
+        """The network, frozen, in evaluation mode, on the CPU; errors as of `load`."""
+        if self.file is not None:
+            from emobench.exported import load
+
+            return load(self.file)
         from emobench.runner.build import load_model
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         together: Sequence[str] = ()
         if self.board:
             cells = load_board(self.results, self.board)
             together = [each.dataset for each in cells if each.row == self.row and each.fit_key == self.fit_key]
-        return load_model(Store(self.results), self.fit_key, together, self.dataset).to(device), device
+        return load_model(Store(self.results), self.fit_key, together, self.dataset)
 
 
 def chosen(results: Path, run: str, asked: str) -> Run:
@@ -67,14 +82,19 @@ def chosen(results: Path, run: str, asked: str) -> Run:
 
     Args:
         run: `best:<board>/<dataset>`, the row with the best validation macro F1, or of those that make faces the best
-            calibrated control; `<board>/<dataset>/<row>`, at its first seed; or the beginning of a cell's key, the
-            name of its folder in `results/cells`.
-        asked: what it has to do, of `TRACKS`.
+            calibrated control; `<board>/<dataset>/<row>`, at its first seed; the beginning of a cell's key, the name of
+            its folder in `results/cells`; or a file that `emobench export` wrote, model.safetensors or model.onnx.
+        asked: what it has to do, of `TRACKS`; `ANYTHING`: whatever it does.
 
     Raises:
         StoreError: there is no such cell, several begin so, it does another thing, or it is not finished here.
+        WeightsError: the file cannot be read, or none that emobench exported.
     """
+    if is_exported(run):
+        return _of_file(Path(run).expanduser(), results, asked)
     if run.startswith("best:"):
+        if asked == ANYTHING:
+            return _best_of_any(results, run)
         board, _, dataset = run.removeprefix("best:").partition("/")
         if asked == "read":
             return _of(results, board, best_by_validation(results, board, dataset))
@@ -101,12 +121,37 @@ def chosen(results: Path, run: str, asked: str) -> Run:
     return Run(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size, cell.dataset, results)
 
 
+def _of_file(path: Path, results: Path, asked: str) -> Run:
+    """The network in an exported file."""
+    from emobench.nn.provenance import ONNX, provenance
+
+    said = provenance(path)
+    if said is None:
+        raise StoreError(f"{path}: not a network that emobench exported. `emobench export RUN --to onnx` writes one")
+    if asked != ANYTHING and asked not in said.does:
+        does = " and ".join(_WHO[each] for each in said.does)
+        raise StoreError(f"{path}: {said.label} {does}. Name one that {_WHO[asked]}")
+    if path.suffix == ONNX and said.does != ["read"]:
+        raise StoreError(f"{path}: emobench reads classifiers from ONNX. Export {said.label} --to safetensors")
+    return Run(said.label, said.fit_key, said.size, said.dataset, results, file=path)
+
+
+def _best_of_any(results: Path, run: str) -> Run:
+    """The best classifier of a board's dataset; where it has none, the best of what makes faces."""
+    board, _, dataset = run.removeprefix("best:").partition("/")
+    cells = [each for each in load_board(results, board) if each.control is None and each.dataset == dataset]
+    does = [asked for asked, tracks in TRACKS.items() if any(each.track in tracks for each in cells)]
+    return chosen(results, run, does[0] if does else "read")
+
+
 def _who_not(track: str) -> str:
     """What a row of a track does, as a sentence's end."""
     return next((_WHO[asked] for asked, tracks in TRACKS.items() if track in tracks), f"is a row of {track}")
 
 
 def _can(cell: StoredCell, asked: str) -> bool:
+    if asked == ANYTHING:
+        return True
     if cell.track in TRACKS[asked]:
         return True
     return cell.record is not None and asked != "read" and _does(cell.record.planned, asked)
@@ -114,6 +159,8 @@ def _can(cell: StoredCell, asked: str) -> bool:
 
 def _does(cell: Any, asked: str) -> bool:
     """Whether the class of a cell's model has the method."""
+    if asked == ANYTHING:
+        return True
     from emobench.runner.build import model_class
 
     return hasattr(model_class(cell), _DOES[asked])
