@@ -216,9 +216,24 @@ def write_onnx(path: Path, graph: Graph, said: Provenance) -> None:
     except Exception as error:  # a class of the user's own may do what torch cannot trace
         raise WeightsError(f"torch cannot express this network in ONNX ({first_line(error)})") from error
     assert program is not None
+    _forget_where(program.model)
     program.model.metadata_props.update(said.properties())
     program.model.producer_name, program.model.producer_version = "emobench", said.emobench
     program.save(path, external_data=False)
+
+
+def _forget_where(model: Any) -> None:
+    """Take out what torch notes of each node: lines of code with the folders of this machine."""
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+        for value in (*graph.inputs, *graph.initializers.values()):
+            value.metadata_props.clear()
+        graph.metadata_props.clear()
+    model.metadata_props.clear()
 
 
 @contextlib.contextmanager
