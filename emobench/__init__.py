@@ -13,6 +13,8 @@ maker = emobench.load("results", "my-suite", "cvae")   # a generator
 faces = maker.sample(["happy", "sad"], seeds=[0, 1])   # uint8 (N, 3, S, S)
 faces = maker.sample(emotions, seeds)                  # the same of (N, K) weights that sum to 1, and (N,) int64
 faces = maker.edit(images, emotions, seeds)            # the same people with other emotions
+
+model = emobench.load("resnet18.safetensors")          # a file that `emobench export` wrote
 """
 
 from __future__ import annotations
@@ -135,11 +137,17 @@ def read_board(folder: Path | str) -> pd.DataFrame:
     return read_board(Path(folder).expanduser())
 
 
-def load(results: Path | str, suite: str, row: str, dataset: str | None = None, seed: int | None = None) -> Any:
+def load(
+    results: Path | str,
+    suite: str | None = None,
+    row: str | None = None,
+    dataset: str | None = None,
+    seed: int | None = None,
+) -> Any:
     """The network of a finished cell, frozen, in evaluation mode: a classifier, or a generator.
 
     Args:
-        results: folder of the results.
+        results: folder of the results; or, alone, a file that `emobench export` wrote.
         suite: name of a suite that was run there.
         row: the row's name in it.
         dataset: needed where the row was trained on several, each by itself. Of one fit on several together, the
@@ -148,8 +156,16 @@ def load(results: Path | str, suite: str, row: str, dataset: str | None = None, 
 
     Raises:
         StoreError: there is no such cell, or it is not finished here.
+        WeightsError: the file cannot be read, or is none that emobench exported.
     """
     from emobench.errors import StoreError, unknown
+
+    if suite is None:
+        from emobench.exported import load
+
+        return load(results)
+    if row is None:
+        raise TypeError("load() takes a results folder, a suite and a row, or one exported file")
     from emobench.runner.build import load_model
     from emobench.runner.store import Store, load_board
 

@@ -33,14 +33,19 @@ MAY: dict[str, set[str]] = {
         "classifiers", "cues", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn",
         "recipe",
     },
+    "exported": {"classifiers", "errors", "generators", "nn", "suite"},  # networks as files that others can use
     "runner": {
         "classifiers", "data", "definitions", "errors", "evaluation", "files", "generators", "metrics", "recipe",
         "suite",
     },
     "report": {"errors", "evaluation", "files", "metrics", "runner", "suite"},
-    # `nn` says where weights are looked for, `generators.asking` what an emotion is called.
-    "commands": {"cues", "data", "errors", "files", "generators", "metrics", "nn", "report", "runner", "suite"},
-    "__init__": {"commands", "errors", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
+    # `nn` says where weights are looked for, `generators.asking` what an emotion is called, `evaluation` what the
+    # numbers of a board are.
+    "commands": {
+        "cues", "data", "errors", "evaluation", "exported", "files", "generators", "metrics", "nn", "report", "runner",
+        "suite",
+    },
+    "__init__": {"commands", "errors", "exported", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
     "cli": {"commands", "errors", "files"},
     "__main__": {"cli"},
 }  # fmt: skip

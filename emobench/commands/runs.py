@@ -1,4 +1,5 @@
-"""Which finished network a command is to use: `best:BOARD/DATASET`, `BOARD/DATASET/ROW`, or the key of a cell."""
+"""Which finished network a command is to use: `best:BOARD/DATASET`, `BOARD/DATASET/ROW`, the key of a cell, or a file
+that `emobench export` wrote."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.errors import EmobenchError, StoreError, unknown
+from emobench.exported import is_exported
 from emobench.report.readable import duration
 from emobench.runner.record import finished, read_record
 from emobench.runner.store import Origin, Store, StoredCell, load_board
@@ -40,6 +42,7 @@ ASKED = {
     # The faces that generation was measured on: an editor's are edits of validation faces.
     "measured": Asked("generation", ("sample", "edit"), "was measured on generation"),
 }
+ANYTHING = "anything"
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,10 @@ class Run:
     Attributes:
         label: what it is, in words.
         size: side of the faces that it was evaluated on, px.
-        board, row: where it stands; "": it was named by its key.
+        board, row: where it stands; "": it was named by its key, or as a file.
         evaluation: folder of the record and raw files of the evaluation that is meant; None: it was named by its key.
         by: the score by which it was chosen, in words; "": it was named.
+        file: the exported file that it lies in; None: it is a cell of the store.
     """
 
     label: str
@@ -63,6 +67,7 @@ class Run:
     row: str = ""
     evaluation: Path | None = None
     by: str = ""
+    file: Path | None = None
 
     @property
     def described(self) -> str:
@@ -74,18 +79,30 @@ class Run:
 
         Raises:
             StoreError: its weights are gone.
+            WeightsError: its file is damaged, or what it says does not fit together.
         """
+        import torch
+
+        network = self.network()
+        device = torch.device("cuda" if torch.cuda.is_available() and isinstance(network, torch.nn.Module) else "cpu")
+        return (network.to(device) if isinstance(network, torch.nn.Module) else network), device
+
+    def network(self) -> Any:
+        """The network, frozen, in evaluation mode, on the CPU; errors as of `load`."""
+        if self.file is not None:
+            from emobench.exported import load
+
+            return load(self.file)
         import torch
 
         from emobench.runner.build import load_model
 
         torch.backends.cudnn.allow_tf32 = False  # as it was measured: TF32 makes answers depend on the batch
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         together: Sequence[str] = ()
         if self.board:
             cells = load_board(self.results, self.board)
             together = [each.dataset for each in cells if each.row == self.row and each.fit_key == self.fit_key]
-        return load_model(Store(self.results), self.fit_key, together, self.dataset).to(device), device
+        return load_model(Store(self.results), self.fit_key, together, self.dataset)
 
 
 def chosen(results: Path, run: str, asked: str) -> Run:
@@ -93,15 +110,20 @@ def chosen(results: Path, run: str, asked: str) -> Run:
 
     Args:
         run: `best:<board>/<dataset>`, the row with the best validation macro F1, or of those that make faces the best
-            calibrated control; `<board>/<dataset>/<row>`, at its first seed; or the beginning of a cell's key, the
-            name of its folder in `results/cells`.
-        asked: what it has to do, of `ASKED`.
+            calibrated control; `<board>/<dataset>/<row>`, at its first seed; the beginning of a cell's key, the name of
+            its folder in `results/cells`; or a file that `emobench export` wrote, model.safetensors or model.onnx.
+        asked: what it has to do, of `ASKED`; `ANYTHING`: whatever it does.
 
     Raises:
         StoreError: there is no such cell, several begin so, it does another thing, is not finished here, or its
             class is not to be had.
+        WeightsError: the file cannot be read, or none that emobench exported.
     """
+    if is_exported(run):
+        return _of_file(Path(run).expanduser(), results, asked)
     if run.startswith("best:"):
+        if asked == ANYTHING:
+            return _best_of_any(results, run)
         board, _, dataset = run.removeprefix("best:").partition("/")
         best = best_by_validation if asked == "read" else functools.partial(best_by_control, asked=asked)
         return _of(results, board, *best(results, board, dataset))
@@ -127,6 +149,29 @@ def chosen(results: Path, run: str, asked: str) -> Run:
     return Run(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size, cell.dataset, results)
 
 
+def _of_file(path: Path, results: Path, asked: str) -> Run:
+    """The network in an exported file."""
+    from emobench.nn.provenance import ONNX, provenance
+
+    said = provenance(path)
+    if said is None:
+        raise StoreError(f"{path}: not a network that emobench exported. `emobench export RUN --to onnx` writes one")
+    if asked != ANYTHING and asked not in said.does:
+        does = " and ".join(ASKED[each].who for each in said.does)
+        raise StoreError(f"{path}: {said.label} {does}. Name one that {ASKED[asked].who}")
+    if path.suffix == ONNX and said.does != ["read"]:
+        raise StoreError(f"{path}: emobench reads classifiers from ONNX. Export {said.label} --to safetensors")
+    return Run(said.label, said.fit_key, said.size, said.dataset, results, file=path)
+
+
+def _best_of_any(results: Path, run: str) -> Run:
+    """The best classifier of a board's dataset; where it has none, the best of what makes faces."""
+    board, _, dataset = run.removeprefix("best:").partition("/")
+    cells = [each for each in load_board(results, board) if each.control is None and each.dataset == dataset]
+    does = [asked for asked, of in ASKED.items() if any(each.track == of.track for each in cells)]
+    return chosen(results, run, does[0] if does else "read")
+
+
 def _does_not(track: str, asked: str) -> str:
     """Why a network of a track does not do what is asked of it, and which one does."""
     does = next((each.who for each in ASKED.values() if each.track == track), f"is a row of {track}")
@@ -149,6 +194,8 @@ def _does(cell: Any, asked: str) -> bool:
     Raises:
         StoreError: the class lies in a file of the user's own that is gone or not trusted.
     """
+    if asked == ANYTHING:
+        return True
     from emobench.runner.build import model_class
 
     cls = model_class(cell)
