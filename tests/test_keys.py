@@ -36,7 +36,7 @@ from emobench.suite.keys import NEUTRAL, in_todays_form, is_current, key, name_o
 
 RESULTS = Path(__file__).parents[1] / "results"
 MODELS, DATASETS = catalogue("model"), catalogue("dataset")
-CLASSIFIERS = {"cnn21", "cross_validated", "ensemble", "resnet18", "timm", "vgg16", "vit"}
+CLASSIFIERS = {"cnn21", "cross_validated", "ensemble", "resnet18", "timm", "vgg16", "vit", "vit_linear"}
 TRACKS = {name: evaluation_roots(catalogued([name])) for name in catalogue("track")}
 JUDGING = {*TRACKS} - {"recognition"}  # on these a panel reads what a model made
 
