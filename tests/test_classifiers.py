@@ -55,6 +55,7 @@ SMALL = {
     "vgg16": {"size": 32, "width": 0.125, "stem": "small", "pool": 1, "head": 32, "batch_norm": True, "dropout": 0.0},
     "cnn21": {"size": 32, "padding": True, "width": 0.5, "dense": (32, 16), "dropout": 0.0},
     "vit": {"size": 32, **SMALL_VIT},
+    "vit_linear": {"size": 32, **{name: value for name, value in SMALL_VIT.items() if name != "hidden"}},
     "timm": {"size": 32, "backbone": "test_resnet"},
 }
 # Those that emobench did not train have tests of their own (test_outside.py): each needs a file.

@@ -39,6 +39,10 @@ HEADINGS = {  # and a word or two of every kind of fault that must stand below i
         "behind a finished row", "file of weights", "without faces of an emotion", "board cannot be written",
         "older than its results", "hundreds of cells", "thousands of cells", "table of numbers",
     ),
+    "Files of networks": (
+        "differs from its network", "cannot hold", "where a file is to go", "other classes", "without end",
+        "foreign ONNX",
+    ),
     "Machines and networks": (
         "disk is full", "Output that cannot be written", "cache that cannot be written", "`--out`", "share a cache",
         "`~`", "may not be read", "without a home", "C locale", "No network", "W&B", "secrets",

