@@ -795,6 +795,12 @@ def _outcome(section: Section, check: Check) -> Text:
     return ("as it should be",)
 
 
+_OUTSIDE = (
+    " Outside networks were not trained by emobench: what they saw is what their author says, and that they had no "
+    "part in making the faces is known by their files and their answers alone."
+)
+
+
 def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block]:
     """Who judges, and how well each judge reads real test faces."""
     rows: list[list[Text]] = []
@@ -805,14 +811,17 @@ def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block
         worst = int(np.nanargmin(recall))
         read: list[Text] = [(f"{np.nanmean(recall):.3f}",), (Name(section.emotions[worst]), f" {recall[worst]:.3f}")]
         card: list[Text] = [(Name(judge.architecture),), (str(judge.seed),), (Code(judge.sha256[:12]),)]
-        rows.append([(Name(judge.row),), *read, _confused(confusion, section.emotions), *card])
+        by_others = (" (outside)",) if judge.outside else ()
+        rows.append([(Name(judge.row), *by_others), *read, _confused(confusion, section.emotions), *card])
     header = ("judge", "recall on real faces", "worst emotion", "most often misread", "architecture", "seed", "weights")
     said: Text = (
         "FED and ES are measured by the reader ",
         Name(reader.row),
+        *((" (outside)",) if reader.outside else ()),
         ", weights ",
         Code(reader.sha256[:12]),
         ".",
+        *((_OUTSIDE,) if reader.outside or any(judge.outside for judge in judges) else ()),
         *((" All of them were fitted with the suite's first trainer, ", Name(by), ".") if by else ()),
     )
     blocks: list[Block] = [Table([(each,) for each in header], rows, left=(0, 3, 4, 6)), Paragraph(said)]

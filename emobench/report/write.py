@@ -111,7 +111,7 @@ def _without_weights(results: Path, suite: str, section: Section, cells: Sequenc
     return [
         card
         for sha256, card in cards.items()
-        if committed_judge(results, places.get(card.fit_key, results / suite), sha256) is None
+        if not card.outside and committed_judge(results, places.get(card.fit_key, results / suite), sha256) is None
     ]
 
 

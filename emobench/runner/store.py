@@ -666,7 +666,8 @@ def commit_judges(results: Path, records: Sequence[Record]) -> None:
     judged = [record.evaluation for record in records if record.evaluation is not None and record.evaluation.reader]
     panels = [[*of.panel, of.reader] for of in judged if of.reader is not None]
     for group in [*panels, *([guide] for of in judged for guide in of.guides)]:
-        files = {card.sha256: _weights(results, card) for card in group if card.sha256 not in kept}
+        trained = [card for card in group if not card.outside]  # the files of others are not ours to pass on
+        files = {card.sha256: _weights(results, card) for card in trained if card.sha256 not in kept}
         found = {sha256: path for sha256, path in files.items() if path is not None}
         size = sum(path.stat().st_size for path in found.values())
         if len(found) < len(files) or total + size > JUDGES_BYTES:
