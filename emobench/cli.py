@@ -182,6 +182,33 @@ def report(
     raise typer.Exit(report(board, results))
 
 
+@app.command(
+    "check", epilog="Example: emobench check demo --min resnet18.macro_f1=0.9 --against results/demo --drop 0.02"
+)
+def check_board(
+    board: Annotated[str, typer.Argument(help="The board's name, its folder, or the file of its suite.")],
+    least: Annotated[
+        list[str] | None, typer.Option("--min", help="ROW.METRIC=VALUE: no figure of the row may be below it.")
+    ] = None,
+    greatest: Annotated[
+        list[str] | None, typer.Option("--max", help="ROW.METRIC=VALUE: likewise above it, as of a distance.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(callback=_home, help="Folder of another board: no row may rank by a worse figure.")
+    ] = None,
+    drop: Annotated[
+        float, typer.Option(min=0.0, help="By how much it may be worse; of distances, as a share of the former one.")
+    ] = 0.0,
+    results: Results = Path("results"),
+) -> None:
+    """Check that a board's figures are as high as they have to be, for CI: exit code 1 where one is not."""
+    from emobench.commands.check import Bound, check
+
+    bounds = [Bound.of(text, least=True) for text in least or []]
+    bounds += [Bound.of(text, least=False) for text in greatest or []]
+    raise typer.Exit(check(board, results, bounds, against, drop))
+
+
 class Format(StrEnum):
     """How predictions are written."""
 

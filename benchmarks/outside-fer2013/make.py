@@ -1,4 +1,4 @@
-"""Make networks of emobench's own into somebody else's: other forms, other orders of labels, and one order that is wrong.
+"""Make networks of emobench's own into somebody else's: other forms, other orders of labels, one of them wrong.
 
     python benchmarks/outside-fer2013/make.py --results WORK --data DATA
     emobench bench benchmarks/outside-fer2013/outside-fer2013.toml --data DATA
@@ -101,7 +101,7 @@ def main() -> None:
             emotions = [name.removeprefix("p_") for name in found if name.startswith("p_")]
             print(f"{cell.row}: test accuracy {(found['prediction'] == found['label']).mean():.4f}")
             if cell.row == "resnet18":
-                said = found["prediction"].map(lambda place: emotions[place])
+                said = found["prediction"].map(dict(enumerate(emotions)))
                 pd.DataFrame({"id": found["id"], "label": said}).to_csv(MODELS / "answers.csv", index=False)
 
 
