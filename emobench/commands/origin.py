@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emobench.classifiers.classifier import EmotionClassifier
 from emobench.commands.runs import Run
 from emobench.errors import StoreError, shown
 from emobench.evaluation.tracks.track import Column, Key, Track
@@ -253,7 +252,7 @@ def _behind(store: Store, fit_key: str) -> Behind:
     stored = None if record.fit is None else record.fit.weights
     cls = model_class(record.planned)
     began = list(cls.weight_files(made_of["arguments"])) if record.trains else []
-    reads = issubclass(cls, EmotionClassifier)
+    reads = hasattr(cls, "logits")
     files = made_of.get("files", {})
     return Behind.model_validate(
         {
