@@ -4,8 +4,8 @@
     emobench bench benchmarks/outside-fer2013/outside-fer2013.toml --data DATA
 
 The first command trains the two networks of trained.toml into WORK, exports them and writes models/ beside this file:
-resnet18.onnx with the order of labels of the original fer2013.csv, vit/ for transformers in alphabetical order,
-exchanged/, the same with fear and sad exchanged in its configuration, and answers.csv, what the first says of the test
+resnet18.onnx with the order of labels of the original fer2013.csv, exchanged.onnx, the same with sad and surprise
+exchanged among its labels, vit/ for transformers in alphabetical order, and answers.csv, what the first says of the test
 faces. It prints the test accuracies that the suite claims.
 """
 
@@ -39,8 +39,8 @@ def order(emotions: Sequence[str], labels: Sequence[str]) -> list[int]:
     return [emotions.index(canonical(label)) for label in labels]
 
 
-def reordered_onnx(source: Path, target: Path, labels: Sequence[str]) -> None:
-    """An ONNX file whose outputs come in the order of `labels`, and which says nothing but these and their input."""
+def reordered_onnx(source: Path, target: Path, labels: Sequence[str], named: Sequence[str]) -> None:
+    """An ONNX file whose outputs come in the order of `labels`, and which says of itself that they are `named`."""
     model = onnx.load(source)
     (output,) = model.graph.output
     said = {entry.key: entry.value for entry in model.metadata_props}
@@ -49,18 +49,18 @@ def reordered_onnx(source: Path, target: Path, labels: Sequence[str]) -> None:
     model.graph.node.append(helper.make_node("Gather", [output.name, "places"], ["scores"], axis=1))
     output.name = "scores"
     del model.metadata_props[:]
-    helper.set_model_props(model, {"labels": json.dumps(list(labels)), "channels": "rgb"})
+    helper.set_model_props(model, {"labels": json.dumps(list(named)), "channels": "rgb"})
     onnx.checker.check_model(model)
     onnx.save(model, target)
 
 
-def reordered_folder(source: Path, target: Path, labels: Sequence[str], named: Sequence[str]) -> None:
-    """A folder for transformers whose head is in the order of `labels`, and whose configuration names them `named`."""
+def reordered_folder(source: Path, target: Path, labels: Sequence[str]) -> None:
+    """A folder for transformers whose head is in the order of `labels`."""
     shutil.copytree(source, target)
     config = json.loads((target / "config.json").read_text())
     emotions = [config["id2label"][str(k)] for k in range(len(labels))]
-    config["id2label"] = {str(k): name for k, name in enumerate(named)}
-    config["label2id"] = {name: k for k, name in enumerate(named)}
+    config["id2label"] = {str(k): name for k, name in enumerate(labels)}
+    config["label2id"] = {name: k for k, name in enumerate(labels)}
     (target / "config.json").write_text(json.dumps(config, indent=1))
     with safe_open(target / "model.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -91,10 +91,11 @@ def main() -> None:
     for row, form in (("resnet18", "onnx"), ("vit_linear", "hf")):
         place = ("--out", exported / row, "--results", options.results, "--data", options.data)
         run("export", f"trained/fer2013/{row}", "--to", form, *place)
-    reordered_onnx(next((exported / "resnet18").glob("*.onnx")), MODELS / "resnet18.onnx", ORIGINAL)
-    reordered_folder(exported / "vit_linear", MODELS / "vit", ALPHABETICAL, ALPHABETICAL)
-    exchanged = [{"fear": "sadness", "sadness": "fear"}.get(name, name) for name in ALPHABETICAL]
-    reordered_folder(exported / "vit_linear", MODELS / "exchanged", ALPHABETICAL, exchanged)
+    (resnet18,) = (exported / "resnet18").glob("*.onnx")
+    exchanged = [{"sad": "surprise", "surprise": "sad"}.get(name, name) for name in ORIGINAL]
+    for name, named in (("resnet18", ORIGINAL), ("exchanged", exchanged)):
+        reordered_onnx(resnet18, MODELS / f"{name}.onnx", ORIGINAL, named)
+    reordered_folder(exported / "vit_linear", MODELS / "vit", ALPHABETICAL)
     for cell in load_board(options.results, "trained"):
         if cell.control is None and cell.folder is not None:
             found = pd.read_parquet(cell.folder / "predictions.parquet")
