@@ -5,8 +5,8 @@
 
 The first command trains the two networks of trained.toml into WORK, exports them and writes models/ beside this file:
 resnet18.onnx with the order of labels of the original fer2013.csv, exchanged.onnx, the same with sad and surprise
-exchanged among its labels, vit/ for transformers in alphabetical order, and answers.csv, what the first says of the test
-faces. It prints the test accuracies that the suite claims.
+exchanged among its labels, vit/ for transformers in alphabetical order, and answers.csv, what the first says of the
+test faces. It prints the test accuracies that the suite claims.
 """
 
 from __future__ import annotations
