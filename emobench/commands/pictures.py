@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -20,6 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from emobench.errors import EmobenchError, StoreError, printable_name
 from emobench.generators.asking import emotion_rows
 from emobench.report.markdown import csv_cell, one_line
+
+if TYPE_CHECKING:
+    from emobench.cues.reader import Cue
 
 SHEET = "sheet.png"
 BATCH = 64  # faces that a network makes at a time
@@ -108,16 +111,22 @@ def told(texts: Sequence[str], known: Sequence[str], model: str | None = None) -
     found = []
     for number, text in enumerate(texts, 1):
         cue = reader.read(text)
-        weights = weights_of(cue, known).astype(np.float32)
-        felt = sorted(((share, name) for name, share in cue.weights.items() if share >= 0.05), reverse=True)
-        said = ", ".join(f"{name} {share:.2f}" for share, name in felt)
-        cues = "; ".join(f"'{each.words}' {each.emotion}" for each in cue.found[:6])
-        why = "no cue of an emotion, so neutral" if cue.says_nothing else f"by {cues}" if cues else "by the network"
-        note(f"{text!r}: {said}, intensity {cue.intensity:.2f} ({why})")
-        if cue.emotion not in known and not cue.says_nothing:
-            note(f"this network knows no {cue.emotion}")
-        found.append(Request(f"text{number}", text, weights, 1.0))
+        for line in understood(text, cue, known):
+            note(line)
+        found.append(Request(f"text{number}", text, weights_of(cue, known).astype(np.float32), 1.0))
     return found
+
+
+def understood(text: str, cue: Cue, known: Sequence[str]) -> list[str]:
+    """What a sentence was read as, and by what, in words; and that a network of the emotions `known` cannot show it."""
+    felt = sorted(((share, name) for name, share in cue.weights.items() if share >= 0.05), reverse=True)
+    said = ", ".join(f"{name} {share:.2f}" for share, name in felt)
+    cues = "; ".join(f"'{each.words}' {each.emotion}" for each in cue.found[:6])
+    why = "no cue of an emotion, so neutral" if cue.says_nothing else f"by {cues}" if cues else "by the network"
+    lines = [f"{text!r}: {said}, intensity {cue.intensity:.2f} ({why})"]
+    if cue.emotion not in known and not cue.says_nothing:
+        lines.append(f"this network knows no {cue.emotion}")
+    return lines
 
 
 def at_intensity(weights: np.ndarray, intensity: float, known: Sequence[str]) -> np.ndarray:
@@ -270,7 +279,11 @@ class Sheet:
         self.lines[-1][1].append((caption, shown(picture)))
 
     def write(self, path: Path) -> None:
-        """Write it as PNG: a line of many pictures goes on below."""
+        """Write it as PNG."""
+        save(path, self.drawn())
+
+    def drawn(self) -> np.ndarray:
+        """It as one picture, uint8 (3, h, w): a line of many pictures goes on below."""
         rows = []
         for caption, pictures in self.lines:
             across = math.ceil(len(pictures) / math.ceil(len(pictures) / _ACROSS))  # of two rows, both are as long
@@ -294,7 +307,7 @@ class Sheet:
                 canvas.paste(Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))), corner)
                 pen.text((middle, top + tall + 3), _cut(below), "#374151", _font(), anchor="ma")
             top += height
-        save(path, np.asarray(canvas).transpose(2, 0, 1))
+        return np.asarray(canvas).transpose(2, 0, 1)
 
 
 def shown(picture: np.ndarray) -> np.ndarray:
