@@ -103,7 +103,7 @@ def edit(
 
 def is_square(picture: np.ndarray) -> bool:
     """Whether a picture uint8 (C, h, w) is nearly so: others look squeezed as the square that an editor is given."""
-    return max(picture.shape[1:]) <= _SQUARE * min(picture.shape[1:])
+    return bool(max(picture.shape[1:]) <= _SQUARE * min(picture.shape[1:]))
 
 
 def edited(

@@ -235,7 +235,12 @@ def save(path: Path, picture: np.ndarray) -> None:
     from emobench.files import replacing
 
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))).save(temporary, "PNG")
+        as_image(picture).save(temporary, "PNG")
+
+
+def as_image(picture: np.ndarray) -> Image.Image:
+    """A picture uint8 (3, h, w) as Pillow's."""
+    return Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
 
 
 def save_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -304,7 +309,7 @@ class Sheet:
             for place, (below, picture) in enumerate(line):
                 middle = left + place * wide + (wide - _GAP) // 2
                 corner = middle - picture.shape[2] // 2, top + tall - picture.shape[1]
-                canvas.paste(Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))), corner)
+                canvas.paste(as_image(picture), corner)
                 pen.text((middle, top + tall + 3), _cut(below), "#374151", _font(), anchor="ma")
             top += height
         return np.asarray(canvas).transpose(2, 0, 1)
@@ -317,8 +322,8 @@ def shown(picture: np.ndarray) -> np.ndarray:
     if longest <= large:
         return larger(picture, max(1, round(small / longest)))
     height, width = (max(1, round(side * large / longest)) for side in picture.shape[1:])
-    image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    reduced = as_image(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(reduced).transpose(2, 0, 1)
 
 
 def larger(picture: np.ndarray, times: int) -> np.ndarray:

@@ -60,29 +60,27 @@ class Face:
     pixels: np.ndarray | None
 
 
-def faces_in(
-    path: Path, picture: np.ndarray, size: int, find: Detector | None = None, margin: float = 0.0
-) -> Iterator[Face]:
-    """The faces in a picture, the largest first; else one without pixels, which says that there is none.
+def cut_out(
+    path: Path, picture: np.ndarray, find: Detector | None, margin: float = 0.0
+) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
+    """The faces in a picture, the largest first, each with what its row says of it; else None, for there is none.
 
     Args:
         path: of the picture, for messages.
         picture: uint8 (C, h, w).
-        size: side of the faces that a network reads, px.
         find: None: the whole picture is the face.
         margin: around a face that is found, a share of its box.
     """
     if find is None:
-        yield Face({}, coloured(resized(picture, size)))
+        yield {}, picture
         return
     picture = coloured(picture)
     boxes = find(picture)
     for number, box in enumerate(boxes, 1):
         place = square(box, margin, *picture.shape[1:])
-        pixels = resized(crop(path, picture, *place), size)
-        yield Face({"face": number, **box._asdict(), "detector": find.name}, pixels)
+        yield {"face": number, **box._asdict(), "detector": find.name}, crop(path, picture, *place)
     if not boxes:
-        yield Face({"detector": find.name}, None)
+        yield {"detector": find.name}, None
 
 
 def read_faces(model: Any, device: torch.device, faces: Sequence[Face]) -> list[dict[str, Any]]:
@@ -259,8 +257,8 @@ class _Reader:
 
     def _of(self, path: Path, picture: np.ndarray, cells: dict[str, Any]) -> Iterator[Face]:
         """The faces in a picture uint8 (C, h, w), with what is known of all of them."""
-        for face in faces_in(path, picture, self.size, self.find, self.finding.margin):
-            yield Face({**cells, **face.cells}, face.pixels)
+        for found, face in cut_out(path, picture, self.find, self.finding.margin):
+            yield Face({**cells, **found}, None if face is None else coloured(resized(face, self.size)))
 
 
 # What is written
