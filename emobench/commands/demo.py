@@ -213,6 +213,7 @@ def _app(blocks: Any) -> Any:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     guards = [Middleware(TrustedHostMiddleware, allowed_hosts=_NAMES), Middleware(_FromHereOnly)]
+    font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))  # of 600, gradio has no more than some letters
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None, middleware=guards),
         blocks,
@@ -225,7 +226,7 @@ def _app(blocks: Any) -> Any:
         mcp_server=False,
         enable_monitoring=False,
         max_file_size=MOST,
-        theme=gr.themes.Default(primary_hue="blue", font=(gr.themes.LocalFont("IBM Plex Sans"), "sans-serif")),
+        theme=gr.themes.Default(primary_hue="blue", font=(font, "sans-serif")),
         css=STYLE,
     )
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from emobench.commands.demo_answers import Answers, Reading
 from emobench.commands.pictures import as_image
+from emobench.cues.reader import LONGEST
 from emobench.errors import EmobenchError
 
 _ONE_AT_A_TIME = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
@@ -21,7 +22,7 @@ _MOST = 16  # faces that are drawn at once
 _EXAMPLE = "she just heard that she won"
 TRAINS = "`emobench bench demo`"
 STYLE = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; }
 .said { margin: 2px; }
 .wrong { color: var(--body-text-color); border-left: 3px solid var(--color-accent); padding: 4px 10px; }
 .readings { display: flex; flex-wrap: wrap; gap: 20px; }
@@ -121,21 +122,18 @@ def _draw(answers: Answers) -> None:
             intensity = _intensity("neutral" in first.emotions)
             seed, n = _seed_and_number(8)
             button = gr.Button("Draw the mixture", variant="primary")
-            with gr.Row(equal_height=True):
-                text = gr.Textbox(label="Or a sentence", placeholder=_EXAMPLE, scale=3)
-                tell = gr.Button("Draw it", scale=1, min_width=80)
+            text = gr.Textbox(label="Or a sentence", placeholder=_EXAMPLE, submit_btn="Draw it", max_length=LONGEST)
         with gr.Column(scale=3):
             faces, said = _faces(), gr.HTML()
     maker.change(show, maker, [intensity, *sliders], api_visibility="private")
     button.click(_answered(ask, []), [maker, intensity, seed, n, *sliders], [faces, said], **_ONE_AT_A_TIME)
-    moved = [gr.skip() for _ in (intensity, *sliders)]
-    for event in (tell.click, text.submit):
-        event(
-            _answered(ask_text, *moved, []),
-            [maker, text, seed, n],
-            [intensity, *sliders, faces, said],
-            **_ONE_AT_A_TIME,
-        )
+    unmoved = [gr.skip() for _ in (intensity, *sliders)]
+    text.submit(
+        _answered(ask_text, *unmoved, []),
+        [maker, text, seed, n],
+        [intensity, *sliders, faces, said],
+        **_ONE_AT_A_TIME,
+    )
 
 
 def _edit(answers: Answers) -> None:
