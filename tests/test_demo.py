@@ -181,7 +181,12 @@ def test_a_face_is_read_as_predict_reads_it(
 
 
 def test_faces_are_found_first_where_that_is_asked_for(
-    answers: Answers, generated: Path, emobench: Emobench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    answers: Answers,
+    generated: Path,
+    emobench: Emobench,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     two = np.concatenate([astronaut()[:300, 50:450], astronaut()[:300, 50:450]], 1)
     Image.fromarray(two).save(tmp_path / "two.png")
@@ -196,6 +201,10 @@ def test_faces_are_found_first_where_that_is_asked_for(
     np.testing.assert_array_equal(largest.face, readings[0].face)
     ((whole,), _) = answers.read(tmp_path / "two.png", "resnet18", False)
     assert whole.shares != readings[0].shares
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "skimage.feature", None)
+        with pytest.raises(EmobenchError, match=r"pip install 'emobench\[detect\]'"):
+            Answers(answers.offered).read(tmp_path / "two.png", "resnet18", True)
     Image.new("RGB", (64, 64), "gray").save(tmp_path / "none.png")
     with pytest.raises(EmobenchError, match="No face was found"):
         answers.read(tmp_path / "none.png", "resnet18", True)

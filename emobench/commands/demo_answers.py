@@ -6,8 +6,6 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from emobench.commands.detect import CascadeDetector
@@ -60,7 +58,7 @@ class Answers:
     def __init__(self, offered: Mapping[str, Mapping[str, Run]]) -> None:
         self.offered = offered
         self._loaded = functools.lru_cache(maxsize=_KEPT)(Run.load)
-        self._detector = functools.cache(CascadeDetector)
+        self._detector = functools.cache(_detector)
         self._reader = functools.cache(CueReader)
 
     def emotions(self, verb: str) -> list[str]:
@@ -185,9 +183,8 @@ class Answers:
         """The faces in a picture, the largest first, at least one: uint8 (C, h, w)."""
         if picture is None:
             raise EmobenchError("Choose a picture, or take one by the camera.")
-        detector: Any = self._detector() if find else None
         try:
-            for _, face in cut_out(picture, read_picture(picture), detector):
+            for _, face in cut_out(picture, read_picture(picture), self._detector() if find else None):
                 if face is None:
                     raise EmobenchError(
                         "No face was found in this picture. Where it shows a face alone, read it whole."
@@ -195,6 +192,13 @@ class Answers:
                 yield face
         except RowError as error:  # whose path and advice are of a file that is kept
             raise EmobenchError(f"{picture.name}: {error.found}. Choose another picture.") from None
+
+
+def _detector() -> CascadeDetector:
+    try:
+        return CascadeDetector()
+    except EmobenchError:  # which names options of `predict`
+        raise EmobenchError("To find faces, pip install 'emobench[detect]' and start the demo again.") from None
 
 
 def _intensity(run: Run, asked: float) -> float:

@@ -41,7 +41,8 @@ STYLE = """
 .bars .best .bar i { background: var(--color-accent); }
 .bars .best { font-weight: 600; }
 .faces img { image-rendering: pixelated; }
-.faces .grid-wrap { min-height: 0; }
+.faces .grid-wrap { min-height: 0; max-height: none; }
+.faces .caption-label { padding: 1px 6px; font-size: 11px; }
 """
 
 
