@@ -390,6 +390,29 @@ def stylize(
     raise typer.Exit(stylize(run, images, emotion or [], longest=longest, out=out, force=force, results=results))
 
 
+@app.command(epilog="Example: emobench demo best:demo/synthetic-plain")
+def demo(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BOARD|RUN]...",
+            help="Boards; best:BOARD/DATASET, BOARD/DATASET/ROW, keys of finished cells; or files that `emobench "
+            "export` wrote. [default: the board demo, else the newest]",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: one that is free.")] = 7860,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the page's address.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Serve a page on this machine: read, draw and edit faces, and compare networks, by those that are finished.
+
+    Nothing leaves the machine, and pictures are not kept. Ctrl-C ends it.
+    """
+    from emobench.commands.demo import demo
+
+    demo(runs or [], results, port=port, browser=not no_browser)
+
+
 class Form(StrEnum):
     """As what a network is exported."""
 
