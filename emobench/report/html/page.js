@@ -241,14 +241,14 @@
     return chart;
   }
 
-  const legend = (names) => el("div", { class: "controls-of-chart" }, names.map(([place, name]) => el("label", { class: "check" }, swatch(place), name)));
+  const legend = (names) => el("div", { class: "legend" }, names.map(([place, name]) => el("span", {}, swatch(place), name)));
 
   // A legend whose boxes choose what is drawn.
   function chooser(names, chosen, change) {
-    return el("div", { class: "controls-of-chart", role: "group", "aria-label": "Models shown" }, names.map(([place, name]) => {
+    return el("div", { class: "legend", role: "group", "aria-label": "Models shown" }, names.map(([place, name]) => {
       const box = el("input", { type: "checkbox", onchange: () => { if (box.checked) chosen.add(place); else chosen.delete(place); change(); } });
       box.checked = chosen.has(place);
-      return el("label", { class: "check" }, box, swatch(place), name);
+      return el("label", {}, box, swatch(place), name);
     }));
   }
 
@@ -350,7 +350,7 @@
       const chosen = new Set(names.filter(([place]) => !section.rows[metric.rows[place].row].control).slice(0, 5).map(([place]) => place));
       const holder = el("div");
       const redraw = () => holder.replaceChildren(dots(section, metric, chosen));
-      side.append(el("div", {}, el("h4", {}, metric.heading), chooser(names, chosen, redraw), holder));
+      side.append(el("div", { class: "half" }, el("h4", {}, metric.heading), chooser(names, chosen, redraw), holder));
       redraw();
     }
   };
@@ -503,8 +503,8 @@
       return [a, b].flatMap((row) => {
         const mine = section.pictures.find((each) => each.row === apart.rows[row] && each.kind === (apart.what === "edits" ? "edits" : "samples"));
         if (line < 0 || !mine?.sheet || column >= mine.sheet.columns || line >= mine.sheet.lines) return [];
-        const source = apart.what === "edits" && row === a ? [strip(mine.sheet, line, 0, 1, side, "source")] : [];
-        return [...source, strip(mine.sheet, line, column, 1, side, `${names[row]}: ${label}`)];
+        const named = (from, name) => el("figure", {}, strip(mine.sheet, line, from, 1, side, `${label}, ${name}`), el("figcaption", {}, name));
+        return [...(apart.what === "edits" && row === a ? [named(0, "source")] : []), named(column, names[row])];
       });
     };
     const answer = (row, place) => {

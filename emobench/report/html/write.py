@@ -248,7 +248,7 @@ def _trust(controls: Sequence[Control], trusted: bool | None) -> str:
         return "Nothing shows whether these numbers can be trusted: no control is measured."
     passed = sum(each.passed for each in controls)
     if trusted:
-        score = "the one there is scores" if passed == 1 else f"{'both' if passed == 2 else f'all {passed}'} score"
+        score = "its one control scores" if passed == 1 else f"{'both' if passed == 2 else f'all {passed}'} score"
         return f"These numbers can be trusted, as far as controls can tell: {score} what known faces must."
     if passed == len(controls):
         return "Not all of these numbers can be trusted: see below."
