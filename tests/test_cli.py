@@ -18,8 +18,8 @@ from emobench.metrics.inception import FILE
 
 HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy")
 COMMANDS = [
-    "bench", "report", "predict", "generate", "edit", "morph", "stylize", "history", "models", "datasets", "new",
-    "data check", "data show", "doctor", "clean",
+    "bench", "report", "view", "predict", "generate", "edit", "morph", "stylize", "history", "models", "datasets",
+    "new", "data check", "data show", "doctor", "clean",
 ]  # fmt: skip
 
 

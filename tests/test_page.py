@@ -165,6 +165,24 @@ def test_a_failing_control_is_said_first(tmp_path: Path) -> None:
     assert {"failed"} == {each["class"].split()[1] for each in page.all("div") if "trust" in str(each.get("class"))}
 
 
+def test_what_has_no_numbers_is_said(tmp_path: Path) -> None:
+    """Pending, failed, skipped and damaged cells, and a board of nothing else."""
+    made = Results(tmp_path)
+    made.cell("pending")
+    assert "nothing is measured yet" in paged(made.write(), tmp_path).text
+    made.cell("failed", state="failed", reason="out of memory <b>")
+    made.cell("skipped", skipped="no weights & no network")
+    made.cell("good", 0, 3.0)
+    damaged = made.cell("damaged", 0, 3.0)
+    (damaged / "predictions.parquet").write_bytes(b"PAR1")
+    made.cell("good", 0, 3.0, dataset="others")
+    page = paged(made.write(), tmp_path)
+    for said in ("Incomplete", "failed: out of memory <b>", "no weights & no network", "predictions.parquet"):
+        assert said in page.text
+    assert "Overview of recognition" in page.text
+    assert len(page.sections) == 2
+
+
 def test_the_smallest_difference_and_what_a_wished_one_needs(tmp_path: Path) -> None:
     """Of one seed: as many more people as the square of how much smaller it is."""
     made = Results(tmp_path)
@@ -396,7 +414,7 @@ def test_real_faces_is_an_option_of_a_suite(tiny: Path, tmp_path: Path) -> None:
 # ---- how large it is, and how long it takes --------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_hundred_cells_are_a_small_page_in_seconds(tmp_path: Path) -> None:
     plan, origin = planned(tmp_path, 300)
     plan = replace(plan, cells=[cell for cell in plan.cells if cell.control is None])
@@ -582,6 +600,10 @@ def test_an_interval_is_shown_on_demand_by_mouse_and_by_key(shown: Callable[...,
     number.focus()
     assert page.locator("#more").is_visible()
     assert number.get_attribute("aria-describedby") == "more"
+    page.keyboard.press("ArrowDown")
+    below = page.locator("#part-0 > .scroll tbody tr").nth(1).locator("button.n").first
+    assert below.evaluate("button => button === document.activeElement")
+    assert re.search(r"95 % interval", page.locator("#more").inner_text())
     page.keyboard.press("Escape")
     assert not page.locator("#more").is_visible()
 

@@ -50,17 +50,20 @@ def page(board: Board, pictures: Pictures) -> list[Block]:
     blocks: list[Block] = [Heading(1, ("Leaderboard: ", Name(board.suite))), *failures(board)]
     blocks += [Paragraph(verdicts[0])] if len(verdicts) == 1 else [Bullets(verdicts)]
     blocks += state(board)
-    blocks += _overviews(shown)
+    blocks += overviews(shown)
     panels: set[tuple[str, ...]] = set()
     for section in shown:
         blocks += _section(section, pictures, panels)
-    skipped = {(cell.row, cell.dataset): cell.reason for cell in board.cells if cell.state == "skipped"}
-    if skipped:
-        blocks.append(Heading(2, ("Skipped",)))
-        blocks.append(
-            Bullets([(Name(row), " on ", Name(data), ": ", Name(why)) for (row, data), why in skipped.items()])
-        )
-    return [*blocks, *meaning(board)]
+    return [*blocks, *skipped(board), *meaning(board)]
+
+
+def skipped(board: Board) -> list[Block]:
+    """The optional rows that cannot run here, and why."""
+    found = {(cell.row, cell.dataset): cell.reason for cell in board.cells if cell.state == "skipped"}
+    if not found:
+        return []
+    items: list[Text] = [(Name(row), " on ", Name(data), ": ", Name(why)) for (row, data), why in found.items()]
+    return [Heading(2, ("Skipped",)), Bullets(items)]
 
 
 def any_wanted(section: Section) -> bool:
@@ -287,7 +290,7 @@ def _row_name(number: Number) -> str:
     return f"{name} (trainer {number.trainer})" if number.trainer else name
 
 
-def _overviews(shown: Sequence[Section]) -> list[Block]:
+def overviews(shown: Sequence[Section]) -> list[Block]:
     """The first ranking of each model on each dataset, of tracks that are run on several."""
     blocks: list[Block] = []
     for track in dict.fromkeys(section.track for section in shown):

@@ -30,6 +30,7 @@ from emobench.suite.keys import datasets_in, name_of
 QUALITY = 72  # of WebP: lossy, which eyes do not see; the lossless faces lie in the cells' folders
 ACROSS = 16  # faces of a line of a sheet
 DRAWN = "synthetic"  # the dataset whose people nobody is
+_SMALLEST = 1024  # bytes of a picture of faces
 _PEOPLE = 1_000_000  # by which the splits' people are numbered apart
 _DRAWN_ID = re.compile(r"(train|val|test)-(\d{5,6})-(\d)")
 _OF_PEOPLE = ("edits", "styles")  # kinds of pictures that show the people they were made of
@@ -55,6 +56,11 @@ class Allowance:
     """What pictures may still take of a page, bytes of WebP."""
 
     left: int
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing that is worth looking at would find room."""
+        return self.left < _SMALLEST
 
     def take(self, sheet: Sheet) -> bool:
         """Whether there is room for it, which is then taken."""
@@ -159,9 +165,11 @@ def _file(cell: StoredCell, kind: str, real_faces: bool) -> tuple[Path, str] | N
 
 def _shown(section: Section, cell: StoredCell, kind: str, file: Path, path: str, allowance: Allowance) -> Shown:
     with Image.open(file) as opened:
-        picture = np.asarray(opened.convert("RGB"))
-    lines, columns = names(section.emotions, kind, picture.shape)
-    sheet = sheet_of(picture, len(lines), _enlarged(picture, len(lines), cell.size)) if lines else None
+        lines, columns = names(section.emotions, kind, (opened.height, opened.width))
+        picture = None if allowance.spent or not lines else np.asarray(opened.convert("RGB"))
+    if picture is None:
+        return Shown(kind, cell.row, lines, columns, path, None)
+    sheet = sheet_of(picture, len(lines), _enlarged(picture, len(lines), cell.size))
     kept = sheet if sheet is not None and allowance.take(sheet) else None
     return Shown(kind, cell.row, lines, columns, path, kept)
 

@@ -78,6 +78,31 @@
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 
+  // Of a table's numbers one takes part in the order of tabs; the arrow keys lead to the others.
+  for (const table of document.querySelectorAll("table.data")) {
+    table.querySelectorAll("button.n").forEach((button, place) => { button.tabIndex = place === 0 ? 0 : -1; });
+    table.addEventListener("keydown", (event) => {
+      const button = numbered(event);
+      const way = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      if (!button || !way) return;
+      event.preventDefault();
+      const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden);
+      const cell = button.closest("td, th");
+      let [row, column] = [rows.indexOf(cell.parentElement), cell.cellIndex];
+      for (;;) {
+        [row, column] = [row + way[0], column + way[1]];
+        const next = rows[row]?.cells[column];
+        if (!next) return;
+        const found = next.querySelector("button.n");
+        if (!found) continue;
+        button.tabIndex = -1;
+        found.tabIndex = 0;
+        found.focus();
+        return;
+      }
+    });
+  }
+
   // ---- Tables: sorted, and as CSV ----------------------------------------------------------------------------------------
 
   function compared(one, other, down) {
@@ -318,7 +343,7 @@
         const difference = sign * pair.difference;
         const better = pair.certain && difference > 0;
         const kind = !pair.certain ? ["", "≈"] : better ? ["better", "▲"] : ["worse", "▼"];
-        const said = `${name(row)} less ${name(column)}: ${signed(difference)}, ${pair.certain ? (better ? "certainly better" : "certainly worse") : pair.borderline ? "borderline, not told apart" : "not told apart"}`;
+        const said = `${name(row)} over ${name(column)}: ${signed(difference)}, ${pair.certain ? (better ? "certainly better" : "certainly worse") : pair.borderline ? "borderline, not told apart" : "not told apart"}`;
         const button = el("button", { type: "button", class: kind[0], "aria-label": said, "aria-pressed": "false", onclick: () => {
           body.querySelectorAll("[aria-pressed=true]").forEach((each) => each.setAttribute("aria-pressed", "false"));
           button.setAttribute("aria-pressed", "true");
@@ -333,7 +358,7 @@
       body.append(line);
     }
     table.append(body);
-    target.append(el("p", { class: "note" }, "Row less column: ▲ the row is certainly better, ▼ certainly worse, ≈ not told apart (Holm, 5 %)."),
+    target.append(el("p", { class: "note" }, "How much better the row is than the column: ▲ certainly better, ▼ certainly worse, ≈ not told apart (Holm, 5 %)."),
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Pairs by ${ranking.heading}` }, table), detail,
       el("p", {}, el("label", {}, "A difference of ", wished), " would need, ", needs),
       el("p", { class: "note" }, `A difference d of a pair by itself is found with 80 % power at 5 %, two-sided, where d = 2.8 · SE; the pair's standard error SE is the width of its 95 % interval over 3.92. ` +
@@ -688,9 +713,16 @@
     }
   }
 
+  for (const link of document.querySelectorAll("a.go")) { // without a change of the address, which keeps the filter
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const part = document.querySelector(link.getAttribute("href"));
+      if (part.hidden) form.reset();
+      setTimeout(() => part.scrollIntoView());
+    });
+  }
   addEventListener("hashchange", () => {
-    if (location.hash === written) return;
-    if (/^#part-\d+$/.test(location.hash)) return; // a link within the page
+    if (location.hash === written || location.hash === "#results") return;
     for (const name of [...state.keys()]) state.delete(name);
     for (const [name, value] of new URLSearchParams(location.hash.slice(1))) state.set(name, value);
     written = location.hash;

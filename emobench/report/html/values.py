@@ -27,6 +27,7 @@ from emobench.runner.record import Card
 MATRIX = 48  # rows whose pairs are shown, the best first
 EPOCHS = 80  # points of a curve
 CURVES = 40_000  # points of all curves of a section
+RESPONSES = 24  # rows whose curve over intensity is drawn, the best first
 COSTS = {  # what quality is drawn against -> heading, and which end is cheap
     "params": ("parameters", "low"),
     "flops": ("FLOPs a face", "low"),
@@ -141,7 +142,7 @@ def _thousandths(shares: Any) -> list[list[int | None]]:
 
 def _curves(section: Section, places: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     """The panel's probability over the intensity asked for."""
-    for entry in section.measured:
+    for entry in section.measured[:RESPONSES]:
         curve = section.track.curve(section.data_of(entry))
         if curve is not None:
             points = [rounded(each) for each in curve.tolist()]

@@ -28,7 +28,7 @@ from emobench.report.html.text import Grid, Said, answer, grid, said, written
 from emobench.report.html.values import files, values
 from emobench.report.markdown import one_line
 from emobench.report.page import Block, Heading, Link, Table
-from emobench.report.tables import any_wanted, failures, heading, meaning, state, topics, verdict
+from emobench.report.tables import any_wanted, failures, heading, meaning, overviews, skipped, state, topics, verdict
 from emobench.runner.store import Origin
 from emobench.suite.keys import PROTOCOL
 
@@ -72,6 +72,7 @@ class BoardPage:
     warnings: Sequence[Said]
     controls: Sequence[Control]
     state: Sequence[Said]
+    overviews: Sequence[Said]
     sections: Sequence[SectionPage]
     meaning: Sequence[Said]
     links: Sequence[Markup]
@@ -235,10 +236,10 @@ def _board(board: Board, shown: Sequence[Section], pages: Sequence[SectionPage],
     trusted = None if not checks else not warnings and all(each.passed for each in checks)
     there = [name for name in _FILES if (board.path.parent / name).exists()]
     links = [written((Link(name), f" {_FILES[name]}"), folder) for name in there]
-    whole = list(said(state(board), folder))
+    whole = list(said([*state(board), *skipped(board)], folder))
     return BoardPage(
-        one_line(board.suite), trusted, _trust(checks, trusted), warnings, checks, whole, pages,
-        list(said(meaning(board)[1:], folder)), links,
+        one_line(board.suite), trusted, _trust(checks, trusted), warnings, checks, whole,
+        list(said(overviews(shown), folder)), pages, list(said(meaning(board)[1:], folder)), links,
     )  # fmt: skip
 
 
