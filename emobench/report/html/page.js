@@ -242,7 +242,7 @@
     if (!known.length) return chart;
     const xs = known.map(([x]) => x);
     const ys = known.map(([, y]) => y);
-    const [left, right, top, bottom] = [44, 8, 8, 34];
+    const [left, right, top, bottom] = [52, 8, 8, 34];
     const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
     let [y0, y1] = [low ?? Math.min(...ys), high ?? Math.max(...ys)];
     if (y0 === y1) [y0, y1] = [y0 - 0.5, y1 + 0.5];
@@ -533,7 +533,8 @@
       });
     };
     const answer = (row, place) => {
-      const said = apart.read[row].map((read, judge) => `${reads ? "" : `${apart.judges[judge]} `}${emotion(digit(read, place))}`).join(", ");
+      const each = apart.read[row].map((read) => emotion(digit(read, place)));
+      const said = new Set(each).size === 1 ? each[0] : each.map((read, judge) => `${read} (${apart.judges[judge]})`).join(", ");
       const sure = reads ? ` 0.${apart.sure[row].slice(2 * place, 2 * place + 2)}` : "";
       return el("span", { class: "wide" }, el("span", { class: right(row, place) ? "right" : "wrong" }, right(row, place) ? "✓" : "✕"), el("span", {}, names[row]), el("span", {}, said, sure));
     };
@@ -547,7 +548,7 @@
           Object.keys(kinds).filter((kind) => kind !== "all").map((kind) => `${said(kind)} ${count(counts[kind])}`).join(", "), "."),
         el("div", { class: "controls-of-chart" }, choice("show", Object.keys(kinds).map((kind) => [kind, `${said(kind)} (${counts[kind]})`]), which, (value) => { which = value; many = 24; redraw(); })),
         el("ul", { class: "cards" }, shown.slice(0, many).map(([faces, place]) => el("li", {}, faces,
-          el("span", {}, reads ? "shows " : apart.what === "faces" ? "shows " : "asked for ", el("strong", {}, emotion(digit(apart.asked, place))), el("br"), `${reads ? "row" : apart.what === "requests" ? "request" : "source row"} ${count(apart.number[place])}`),
+          el("span", { class: reads ? null : "below" }, reads ? "shows " : apart.what === "faces" ? "shows " : "asked for ", el("strong", {}, emotion(digit(apart.asked, place))), el("br"), `${reads ? "row" : apart.what === "requests" ? "request" : "source row"} ${count(apart.number[place])}`),
           answer(a, place), answer(b, place)))),
         ...(shown.length > many ? [el("button", { type: "button", class: "plain", onclick: () => { many += 48; redraw(); } }, `Show more of ${count(shown.length)}`)] : []));
     };
@@ -597,7 +598,7 @@
     target.append(el("div", { class: "controls-of-chart" },
       choice("cost", axes.map((each) => [each.key, each.heading]), axis.key, (value) => { axis = axes.find((each) => each.key === value); redraw(); }),
       section.rankings.length > 1 ? choice("quality", section.rankings.map((each) => [each.name, each.heading]), ranking.name, (value) => { ranking = section.rankings.find((each) => each.name === value); redraw(); }) : null), holder,
-      el("p", { class: "note" }, "Dashed: the Pareto front, the rows than which none is both cheaper and better. ", machines.length > 1 ? "Times and memory of different machines do not compare, so that each machine has a front of its own." : `Measured on ${machines[0]}.`));
+      el("p", { class: "note" }, "Ringed: the Pareto front, the rows than which none is both cheaper and better. ", machines.length > 1 ? "Times and memory of different machines do not compare, so that each machine has a front of its own." : `Measured on ${machines[0]}.`));
     redraw();
   };
 
@@ -633,6 +634,7 @@
       front.sort((one, other) => one.x - other.x);
       let path = "";
       front.forEach((each, k) => { path += k === 0 ? `M${x(each.x)},${y(each.y)}` : axis.cheap === "low" ? `H${x(each.x)}V${y(each.y)}` : `V${y(each.y)}H${x(each.x)}`; });
+      chart.append(...front.map((each) => svg("circle", { class: "ring", cx: x(each.x), cy: y(each.y), r: 8 })));
       if (front.length > 1) chart.append(svg("path", { class: "front", d: path }));
     }
     const labels = [];

@@ -86,7 +86,7 @@ def _emphasised(text: str) -> Markup:
 # Tables
 
 _NOTHING = Markup()
-_LINE = 48  # characters of words that stand on one line of a cell
+_LINE = 48  # characters that stand on one line of a cell
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Cell:
     @property
     def long(self) -> bool:
         """Whether it takes several lines."""
-        return self.word and len(self.shown.striptags()) > _LINE
+        return len(self.shown.striptags()) > _LINE
 
 
 @dataclass(frozen=True)

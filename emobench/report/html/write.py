@@ -253,7 +253,10 @@ def _trust(controls: Sequence[Control], trusted: bool | None) -> str:
         return f"These numbers can be trusted, as far as controls can tell: {score} what known faces must."
     if passed == len(controls):
         return "Not all of these numbers can be trusted: see below."
-    return f"Trust no number of this board: {len(controls) - passed} of {len(controls)} controls fail."
+    failing = len(controls) - passed
+    return (
+        f"Trust no number of this board: {failing} of {len(controls)} controls {'fails' if failing == 1 else 'fail'}."
+    )
 
 
 def _control(section: Section, check: Check) -> Control:
