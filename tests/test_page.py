@@ -143,12 +143,19 @@ def test_pairs_and_controls_are_those_of_the_board(three: tuple[Any, Path]) -> N
         assert [difference, low, high, p] == pytest.approx([pair[name] for name in ("difference", "low", "high", "p")])
         assert [seeds_known, certain, borderline] == [pair[name] for name in ("seeds_known", "certain", "borderline")]
         assert error == pytest.approx((high - low) / (2 * 1.96), rel=1e-5)
-    assert (
-        "These numbers can be trusted, as far as controls can tell: its one control scores what known faces"
-        in page.text
-    )
+    assert "Nothing shows whether these numbers can be trusted: no control here can fail." in page.text  # K is 4
     (check,) = known["controls"]
     assert f"permuted recognition, faces, 48 px, seed 0 balanced accuracy {check['value']:.3f}" in page.text
+    assert "– cannot fail: 4 emotions have too few names to tell" in page.text
+
+
+def test_controls_that_could_have_failed_speak_for_the_board(tmp_path: Path) -> None:
+    made = Judged(tmp_path)
+    made.generator("good", 0.9, edits=0.7)
+    page = paged(made.write().board, tmp_path)
+    assert len(made.json["controls"]) == 6
+    assert "These numbers can be trusted, as far as controls can tell: all 6 score what known faces must." in page.text
+    assert page.text.count("✓ as it should be") == 6
 
 
 def test_a_failing_control_is_said_first(tmp_path: Path) -> None:

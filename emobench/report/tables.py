@@ -592,8 +592,8 @@ def _settings(section: Section, choice: Choice) -> list[Block]:
     rows: list[list[Text]] = []
     for setting in choice.settings:
         seeds = f"{len(setting.scores)} of {setting.seeds}" if len(setting.scores) < setting.seeds else setting.seeds
-        outcome: Text = _of_setting(section, choice, setting)
-        rows.append([(Name(setting.row),), (_signed(setting.mean),), (str(seeds),), outcome])
+        came: Text = _of_setting(section, choice, setting)
+        rows.append([(Name(setting.row),), (_signed(setting.mean),), (str(seeds),), came])
     said = "Macro F1 on validation faces at the best epoch, mean over seeds. "
     if choice.pending:
         said += "A setting is chosen when all are fitted; until then none is measured on test faces."
@@ -783,7 +783,7 @@ def _panel_of(section: Section, panels: set[tuple[str, ...]]) -> list[Block]:
 
 def _controls(section: Section) -> list[Block]:
     checks: list[list[Text]] = [
-        [(Name(check.name),), (check.what,), (_signed(check.value),), (check.bounds,), _outcome(section, check)]
+        [(Name(check.name),), (check.what,), (_signed(check.value),), (check.bounds,), outcome(section, check)]
         for check in section.checks
     ]
     majority = next((entry for entry in section.controls if entry.name == "control:majority"), None)
@@ -801,14 +801,20 @@ def _signed(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}".replace("-", "−")
 
 
-def _outcome(section: Section, check: Check) -> Text:
+def outcome(section: Section, check: Check) -> Text:
+    """What came of a control."""
     if check.value is None:
         return ("**FAILS**: " if check.possible else "n/a ", "(", Name(check.reason), ")")
     if not check.passed:
         return ("**FAILS**",)
-    if check.what == "balanced accuracy" and cannot_fail(len(section.emotions)):
+    if not tells(section, check):
         return (f"cannot fail: {len(section.emotions)} emotions have too few names to tell",)
     return ("as it should be",)
+
+
+def tells(section: Section, check: Check) -> bool:
+    """Whether a control that does not fail speaks for the board: it has a value, and could have had another."""
+    return check.value is not None and not (check.what == "balanced accuracy" and cannot_fail(len(section.emotions)))
 
 
 def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block]:

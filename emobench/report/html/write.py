@@ -28,13 +28,27 @@ from emobench.report.html.text import Grid, Said, answer, grid, said, written
 from emobench.report.html.values import files, values
 from emobench.report.markdown import one_line
 from emobench.report.page import Block, Heading, Link, Table
-from emobench.report.tables import any_wanted, failures, heading, meaning, overviews, skipped, state, topics, verdict
+from emobench.report.readable import signed
+from emobench.report.tables import (
+    any_wanted,
+    failures,
+    heading,
+    meaning,
+    outcome,
+    overviews,
+    skipped,
+    state,
+    tells,
+    topics,
+    verdict,
+)
 from emobench.runner.store import Origin
 from emobench.suite.keys import PROTOCOL
 
 FILE = "index.html"
 PICTURES = 900_000  # bytes of WebP that the pictures of a board may take; a third more as base64
 OF_ALL = 5_000_000  # of those of all boards of a folder together
+SCRIPTS = ("elements.js", "tables.js", "charts.js", "sections.js")  # each uses what stands in those before it
 _HERE = Path(__file__).parent
 _FILES = {"leaderboard.md": "as Markdown", "metrics.csv": "every number", "metrics.json": "ranks, pairs, controls"}
 
@@ -45,9 +59,11 @@ class SectionPage:
 
     Attributes:
         place: of its data in the page's JSON.
-        tables: the ranked rows; then all else that was measured.
+        answer: what the verdict says first, and the rest.
+        table: the rows as they are ranked; None: there is none.
         about: blocks by the tab that they stand in.
         files: of each cell, its row and seed, and links.
+        tabs: those that have something to show, and what they are called.
     """
 
     place: int
@@ -56,7 +72,6 @@ class SectionPage:
     answer: tuple[Markup, Markup]
     facets: Mapping[str, str]
     table: Grid | None
-    numbers: Sequence[Said]
     about: Mapping[str, Sequence[Said]]
     files: Sequence[tuple[str, int, Sequence[Markup]]]
     tabs: Mapping[str, str]
@@ -80,7 +95,12 @@ class BoardPage:
 
 @dataclass(frozen=True)
 class Control:
-    """The outcome of a control; `range`: where its bounds and its value lie on a scale, 0 to 1."""
+    """The outcome of a control.
+
+    Attributes:
+        tells: whether it could have failed.
+        range: where its bounds and its value lie on a scale, 0 to 1; None: it has none.
+    """
 
     where: Markup
     name: str
@@ -88,8 +108,9 @@ class Control:
     seed: int
     value: str
     bounds: str
-    outcome: str
+    outcome: Markup
     passed: bool
+    tells: bool
     range: tuple[float, float, float] | None
 
 
@@ -154,7 +175,7 @@ def _write(path: Path, pages: Pages, title: str) -> Path:
 
 def html(pages: Pages, title: str) -> str:
     """The page as one text."""
-    style, script = (_asset(name) for name in ("page.css", "page.js"))
+    style, script = _asset("page.css"), _script()
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -192,6 +213,12 @@ def _environment() -> Environment:
 @functools.cache
 def _asset(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8").strip()
+
+
+@functools.cache
+def _script() -> str:
+    """The files of the page's script as one, in a scope of their own."""
+    return "(() => {\n\"use strict\";\n" + "\n\n".join(map(_asset, SCRIPTS)) + "\n})();"
 
 
 def _digest(text: str) -> str:
@@ -233,7 +260,9 @@ def _number_first(value: str) -> tuple[float, str]:
 def _board(board: Board, shown: Sequence[Section], pages: Sequence[SectionPage], folder: str) -> BoardPage:
     checks = [_control(section, check) for section in shown for check in section.checks]
     warnings = list(said(failures(board), folder))
-    trusted = None if not checks else not warnings and all(each.passed for each in checks)
+    trusted = None
+    if warnings or any(each.tells for each in checks):
+        trusted = not warnings and all(each.passed for each in checks)
     there = [name for name in _FILES if (board.path.parent / name).exists()]
     links = [written((Link(name), f" {_FILES[name]}"), folder) for name in there]
     whole = list(said([*state(board), *skipped(board)], folder))
@@ -245,28 +274,29 @@ def _board(board: Board, shown: Sequence[Section], pages: Sequence[SectionPage],
 
 def _trust(controls: Sequence[Control], trusted: bool | None) -> str:
     """Whether the board can be trusted, in one sentence."""
+    telling, failing = sum(each.tells for each in controls), sum(not each.passed for each in controls)
     if trusted is None:
-        return "Nothing shows whether these numbers can be trusted: no control is measured."
-    passed = sum(each.passed for each in controls)
+        why = "no control here can fail" if controls else "no control is measured"
+        return f"Nothing shows whether these numbers can be trusted: {why}."
     if trusted:
-        score = "its one control scores" if passed == 1 else f"{'both' if passed == 2 else f'all {passed}'} score"
+        score = "the one that tells scores" if telling == 1 else f"{'both' if telling == 2 else f'all {telling}'} score"
         return f"These numbers can be trusted, as far as controls can tell: {score} what known faces must."
-    if passed == len(controls):
+    if not failing:
         return "Not all of these numbers can be trusted: see below."
-    failing = len(controls) - passed
     return (
         f"Trust no number of this board: {failing} of {len(controls)} controls {'fails' if failing == 1 else 'fail'}."
     )
 
 
 def _control(section: Section, check: Check) -> Control:
-    value = "n/a" if check.value is None else f"{check.value:.3f}".replace("-", "−")
-    outcome = "as it must be" if check.passed else "fails"
-    if check.value is None:
-        outcome = f"{'fails' if not check.passed else 'n/a'}: {one_line(check.reason or 'no value')}"
+    value = "n/a" if check.value is None else signed(check.value)
     where = written((f"{section.track.name}, ", *heading(section)[1:]))
+    said_of = written(outcome(section, check))
     name = one_line(check.name).removeprefix("control:")
-    return Control(where, name, check.what, check.seed, value, check.bounds, outcome, check.passed, _range(check))
+    return Control(
+        where, name, check.what, check.seed, value, check.bounds, said_of, check.passed, tells(section, check),
+        _range(check),
+    )  # fmt: skip
 
 
 def _range(check: Check) -> tuple[float, float, float] | None:
@@ -312,9 +342,8 @@ def _section(board: Board, section: Section, data: Mapping[str, Any], place: int
     ranks = len(section.track.rankings)
     by = any(entry.trainer for entry in section.every)
     table = grid(models[0], folder, facets=facets, entries=entries, spark=ranks + 1 + by) if models else None
-    numbers = [Said("table", table=grid(each, folder, facets=facets, entries=entries)) for each in models[1:]]
     kept = {
-        "numbers": numbers,
+        "numbers": [Said("table", table=grid(each, folder, facets=facets, entries=entries)) for each in models[1:]],
         "emotions": _without_heading(about["emotions"], folder),
         "judges": [*_without_heading(about["panel"], folder), *_without_heading(about["controls"], folder)],
         "faces": list(said(about["guided"], folder)),
@@ -342,8 +371,8 @@ def _section(board: Board, section: Section, data: Mapping[str, Any], place: int
     if folder:
         of_all = {"board": one_line(board.suite), **of_all}
     return SectionPage(
-        place, written(heading(section)), str(data["id"]), answer(verdict(section), folder), of_all, table, numbers,
-        kept, listed, there,
+        place, written(heading(section)), str(data["id"]), answer(verdict(section), folder), of_all, table, kept,
+        listed, there,
     )  # fmt: skip
 
 
