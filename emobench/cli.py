@@ -171,15 +171,27 @@ def bench(
     raise typer.Exit(outcome.exit_code)
 
 
+Board = Annotated[str | None, typer.Argument(help="The board's name, its folder, or the file of its suite.")]
+
+
 @app.command(epilog="Example: emobench report demo")
 def report(
-    board: Annotated[str, typer.Argument(help="The board's name, its folder, or the file of its suite.")],
+    board: Board = None,
+    every: Annotated[bool, typer.Option("--all", help="All boards of the folder, and one page of them.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Write a suite's boards again from its stored results."""
+    """Write a suite's board again from its stored results, and index.html, a page for the browser."""
     from emobench.commands.report import report
 
-    raise typer.Exit(report(board, results))
+    raise typer.Exit(report(board, results, every=every))
+
+
+@app.command(epilog="Example: emobench view demo")
+def view(board: Board = None, results: Results = Path("results")) -> None:
+    """Open a board's page in the browser, or that of all boards; prints its path."""
+    from emobench.commands.view import view
+
+    raise typer.Exit(view(board, results))
 
 
 @app.command(

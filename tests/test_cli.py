@@ -18,7 +18,8 @@ from emobench.metrics.inception import FILE
 
 HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy", "gradio")
 COMMANDS = [
-    "bench", "report", "predict", "generate", "edit", "morph", "stylize", "demo", "history", "models", "datasets",
+    "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "demo", "history",
+    "models", "datasets",
     "new", "data check", "data show", "doctor", "clean",
 ]  # fmt: skip
 

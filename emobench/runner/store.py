@@ -270,6 +270,7 @@ class _OriginFields(BaseModel):
     overrides: list[str] = []
     plugins: list[Text] = []
     budget: Text | None = None
+    real_faces: bool = False
 
 
 @dataclass(frozen=True)
@@ -282,12 +283,14 @@ class Origin:
         overrides: as `--set` takes them, in one order.
         plugins: files of the user's own that it names, relative in the same way.
         budget: of time, as `--budget` takes it; None: its own recipes.
+        real_faces: whether its page may show pictures of real people.
     """
 
     file: str
     overrides: list[str]
     plugins: list[str] = field(default_factory=list)
     budget: str | None = None
+    real_faces: bool = False
 
     @classmethod
     def of(cls, suite: Suite, results: Path) -> Origin:
@@ -298,7 +301,8 @@ class Origin:
             inside = is_file(name) and Path(name).is_relative_to(home)
             return Path(name).relative_to(home).as_posix() if inside else name
 
-        return cls(placed(suite.file), list(suite.overrides), [placed(each) for each in suite.plugins], suite.budget)
+        named = [placed(each) for each in suite.plugins]
+        return cls(placed(suite.file), list(suite.overrides), named, suite.budget, suite.real_faces)
 
     @classmethod
     def recorded(cls, results: Path, board: str) -> Origin:
