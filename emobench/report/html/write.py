@@ -218,7 +218,7 @@ def _asset(name: str) -> str:
 @functools.cache
 def _script() -> str:
     """The files of the page's script as one, in a scope of their own."""
-    return "(() => {\n\"use strict\";\n" + "\n\n".join(map(_asset, SCRIPTS)) + "\n})();"
+    return '(() => {\n"use strict";\n' + "\n\n".join(map(_asset, SCRIPTS)) + "\n})();"
 
 
 def _digest(text: str) -> str:
