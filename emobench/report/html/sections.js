@@ -228,7 +228,7 @@ draw.apart = (section, target, part) => {
 
 function* provenance(apart) {
   if (apart.what !== "test faces") {
-    yield "Right: most judges read what was asked for. ";
+    yield "Right: more than half of the judges read what was asked for. ";
     if (apart.what === "requests") yield "The n-th face of an emotion; noise means nothing outside of one model. ";
   } else if (apart.picture) yield "Faces are drawn again from their numbers; some have no room here. ";
   else yield "Faces of real people are not shown: row numbers are those of the dataset. ";
