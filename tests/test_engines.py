@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import pandas as pd
 import pytest
 from soak import processes_of
 from toys import COSTS, ENGINE
-from watching import until
+from watching import beside, until
 
 import emobench as package
 from emobench.errors import SuiteError
@@ -91,14 +88,12 @@ def test_engines_are_found_by_name_or_by_file(here: Path, tmp_path: Path, monkey
 def test_the_cells_of_a_sweep_that_is_killed_end_with_it(tiny: Path, tmp_path: Path) -> None:
     """And the same command goes on from where they were."""
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results)]
-    command += ["--set", "model.resnet18.epochs=200"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
-    sweep = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    longer = ("--set", "model.resnet18.epochs=200")
+    sweep = beside(tmp_path / "said", "bench", tiny, *longer, "--results", results)
     until(lambda: list(results.glob("cells/*/checkpoints/last-*.ckpt")), 120, "a checkpoint")
     assert processes_of(results)
     sweep.kill()
-    sweep.wait()
+    sweep.join()
     until(lambda: not processes_of(results), 20, "the end of its cells")
     (state,) = {read_record(path).state for path in results.glob("cells/*/fit.json")}
     assert state == "interrupted"

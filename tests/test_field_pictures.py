@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from toys import ENGINE
 
 from emobench.data.datasets.affectnet import AffectNet
 from emobench.data.datasets.folder import Folder
@@ -548,10 +549,13 @@ def test_what_is_published_follows_the_umask(tmp_path: Path, mask: int, file: in
 
 
 @pytest.mark.slow
-def test_weights_and_records_of_a_cell_follow_the_umask(tiny: Path, tmp_path: Path) -> None:
-    one = ["--set", "model.resnet18.epochs=1", "--results", str(tmp_path / "results")]
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), *one]
-    subprocess.run(command, umask=0o002, check=True, stdout=subprocess.DEVNULL)
+def test_weights_and_records_of_a_cell_follow_the_umask(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "here.py").write_text(ENGINE)  # cells run in the process whose mask it is
+    one = ("--set", "model.resnet18.epochs=1", "--engine", f"{tmp_path / 'here.py'}:Here")
+    with umask(0o002):
+        assert emobench("bench", tiny, *one, "--results", tmp_path / "results") == 0
     for path in (tmp_path / "results").rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o775 if path.is_dir() else 0o664), (path, oct(mode))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from watching import beside
 
 from emobench.runner.record import read_record
 from emobench.runner.store import StoredCell, load_board
@@ -160,11 +159,11 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
 @pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_ends_the_sweep_in_order(pausing: Path, tmp_path: Path) -> None:
     pause(pausing)
-    command = [sys.executable, "-m", "emobench", "bench", str(pausing), "--results", str(tmp_path / "results")]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = beside(tmp_path / "said", "bench", pausing, "--results", tmp_path / "results")
     when(lambda: epochs_done(tmp_path / "results") >= 3, lambda: os.killpg(process.pid, signal.SIGTERM))
-    output = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 143, output
+    process.join(timeout=120)
+    output = (tmp_path / "said").read_text()
+    assert process.exitcode == 143, output
     assert [row.state for row in board(tmp_path / "results")] == ["interrupted", "pending"], output
 
 

@@ -8,8 +8,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +16,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from toys import ENGINE
+from watching import beside
 
 from emobench.classifiers.resnet import ResNet18
 from emobench.errors import NotFinite, StoreError
@@ -173,11 +173,11 @@ def test_the_same_seed_and_any_number_of_workers_give_the_same_numbers(
 
 def test_two_sweeps_on_one_folder_run_each_cell_once(emobench: Emobench, tiny: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results)]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    codes = [emobench("bench", tiny, "--results", results)]
-    output, _ = other.communicate(timeout=180)
-    assert [*codes, other.returncode] == [0, 0], output
+    (tmp_path / "here.py").write_text(ENGINE)  # no server of its own, which would be up when all is done
+    other = beside(tmp_path / "said", "bench", tiny, "--results", results, "--engine", f"{tmp_path / 'here.py'}:Here")
+    code = emobench("bench", tiny, "--results", results)
+    other.join(timeout=180)
+    assert (code, other.exitcode) == (0, 0), (tmp_path / "said").read_text()
     assert {row.state for row in load_board(results, "tiny")} == {"done"}
     fits = list(results.glob("cells/*/fit.json"))
     assert len(fits) == 2
@@ -206,24 +206,43 @@ def test_a_corrupt_result_is_named_and_can_run_again(
     assert rows(results)["resnet18"].state == "done"
 
 
+# A network in whose process no file can grow beyond 400 KiB while a file `full` lies beside its own.
+LIMITED = """
+import resource
+from pathlib import Path
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Limited(ResNet18):
+    name = "limited"
+
+    def on_fit_start(self) -> None:
+        if Path(__file__).with_name("full").exists():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400 * 1024, 400 * 1024))
+"""
+
+
 def test_a_full_disk_fails_the_cell_with_its_reason_and_loses_nothing(
     emobench: Emobench, tiny: Path, tmp_path: Path
 ) -> None:
     """A limit on the size of files stands for the full disk: writing a checkpoint fails in its middle."""
-    results = tmp_path / "results"
-    assert emobench("bench", tiny, "--set", "model.resnet18.epochs=1", "--results", results) == 0
+    results, full = tmp_path / "results", tmp_path / "full"
+    (tmp_path / "limited.py").write_text(LIMITED)
+    tiny.write_text(tiny.read_text().replace("[model.resnet18]", '[model.limited]\nclass = "limited.py:Limited"'))
+    assert emobench("bench", tiny, "--set", "model.limited.epochs=1", "--results", results) == 0
     before = {path: path.read_bytes() for path in results.glob("cells/*/*") if path.suffix in (".json", ".safetensors")}
-    wider = "model.resnet18.width=0.125"
-    command = f"ulimit -f 400; exec {sys.executable} -m emobench bench {tiny} --set {wider} --results {results}"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=180)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    row = rows(results, f"tiny+{wider}")["resnet18"]
+    wider = "model.limited.width=0.125"
+    full.touch()
+    assert emobench("bench", tiny, "--set", wider, "--results", results) == 1
+    row = rows(results, f"tiny+{wider}")["limited"]
     assert row.state == "failed"
     assert "file too large" in (row.reason or "")
     folder = results / "cells" / row.fit_key
     assert not list(folder.glob("checkpoints/*.ckpt"))  # nothing half there under a final name
     assert not list(folder.rglob("*.tmp"))
     assert {path: path.read_bytes() for path in before} == before
+    full.unlink()
     assert emobench("bench", tiny, "--set", wider, "--results", results) == 0
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import os
 import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import TINY
 from rich.console import Console
 
-import emobench
+import emobench as package
 from emobench.commands.live import Display
 from emobench.files import print_anything
 from emobench.runner.store import Store
@@ -24,7 +26,7 @@ from emobench.runner.sweep import Sweep
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
-PACKAGE = Path(emobench.__file__).parent
+PACKAGE = Path(package.__file__).parent
 ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 ROW = "größe 表"
 SUITE = TINY.replace("[model.resnet18]", f'[model."{ROW}"]\nclass = "resnet18"').replace("epochs = 4", "epochs = 1")
@@ -109,27 +111,30 @@ def test_the_live_table_on_an_ascii_terminal(tmp_path: Path) -> None:
     raw.getvalue().decode("ascii")
 
 
-@pytest.mark.slow
-def test_a_sweep_on_a_terminal_shows_its_cells_while_they_run(tmp_path: Path) -> None:
+def test_a_sweep_on_a_terminal_shows_its_cells_while_they_run(
+    emobench: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through a real one: whether there is a terminal is asked, and its size, where the command starts."""
     path = tmp_path / "tiny.toml"
-    path.write_text(SUITE.replace("epochs = 1", "epochs = 25"), encoding="utf-8")  # some seconds
+    path.write_text(SUITE.replace("epochs = 1", "epochs = 8"), encoding="utf-8")  # some seconds
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "emobench", "bench", str(path), "--results", str(tmp_path / "results")]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "PYTHONPATH": str(PACKAGE.parent)}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
     shown = bytearray()
-    while True:
-        try:
-            part = os.read(ours, 2**16)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        shown += part
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 2**16):
+                shown.extend(part)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with monkeypatch.context() as patch, open(theirs, "w", encoding="utf-8") as screen:
+        patch.setattr(sys, "stdout", screen)
+        code = emobench("bench", path, "--results", tmp_path / "results")
+    watcher.join()
     os.close(ours)
-    assert process.wait() == 0, shown.decode("utf-8", "replace")
+    assert code == 0, shown.decode("utf-8", "replace")
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode("utf-8"))
     assert re.search(rf"{ROW} on synthetic-plain, seed 0 +│ running +│.*│ +0:0\d:\d\d", text)
     assert re.search(rf"{ROW} on synthetic-plain, seed 0 +│ done ", text)
