@@ -92,6 +92,11 @@ def _figures(board: pd.DataFrame) -> pd.DataFrame:
     return whole.assign(row=variant.where((variant != "") & ~model.str.startswith("control:"), model))
 
 
+def _rows(figures: pd.DataFrame) -> Iterator[Any]:
+    """The figures one by one, with a table's columns as attributes."""
+    return iter(figures.itertuples())
+
+
 def _bounded(figures: pd.DataFrame, bounds: Sequence[Bound]) -> Iterator[str]:
     """For each figure under a bound what is wrong, empty where nothing is."""
     for bound in bounds:
@@ -101,12 +106,13 @@ def _bounded(figures: pd.DataFrame, bounds: Sequence[Bound]) -> Iterator[str]:
         found = of[of["metric"] == bound.metric]
         if found.empty:
             raise SuiteError(f"{bound.row}: {unknown('metric', bound.metric, sorted({*of['metric']}))}")
-        for figure in found.itertuples():
-            value: Any = figure.value
-            if value != value:
+        for figure in _rows(found):
+            if math.isnan(figure.value):
                 yield f"{_place(figure)}: {bound.metric} is n/a ({figure.reason}), and must be {bound}"
+            elif bound.broken_by(figure.value):
+                yield f"{_place(figure)}: {bound.metric} is {figure.value:.4g}, and must be {bound}"
             else:
-                yield f"{_place(figure)}: {bound.metric} is {value:.4g}, and must be {bound}" * bound.broken_by(value)
+                yield ""
 
 
 def _compared(figures: pd.DataFrame, against: Path, drop: float) -> Iterator[str]:
@@ -121,7 +127,7 @@ def _compared(figures: pd.DataFrame, against: Path, drop: float) -> Iterator[str
                 these = (
                     (before["track"] == name) & (before["metric"] == key.metric) & (before["emotion"] == key.emotion)
                 )
-                for figure in before[these & before["value"].notna()].itertuples():
+                for figure in _rows(before[these & before["value"].notna()]):
                     allowed = drop if ranking.better == "higher" else drop * figure.value
                     yield _fell(figures, figure, allowed, 1 if ranking.better == "higher" else -1)
 
@@ -139,8 +145,8 @@ def _fell(figures: pd.DataFrame, before: Any, allowed: float, better: int) -> st
     what = f"{_place(before)}: {before.metric}"
     if found.empty:
         return f"{what} was {before.value:.4g}, and the row is not there any more"
-    now = next(found.itertuples())
-    if now.value != now.value:
+    now = next(_rows(found))
+    if math.isnan(now.value):
         return f"{what} was {before.value:.4g}, and is n/a ({now.reason})"
     fell = better * (before.value - now.value)
     if fell <= allowed:
