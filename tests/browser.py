@@ -33,12 +33,8 @@ class Watched:
 
 
 @contextmanager
-def watched_page(width: int = 1280, height: int = 960) -> Iterator[Watched]:
-    """An empty page of the browser that is installed here; the test is skipped where there is none.
-
-    Args:
-        width, height: of the window, px.
-    """
+def chromium() -> Iterator[Any]:
+    """The browser that is installed here, without a window; the test is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     if program is None:
@@ -46,6 +42,18 @@ def watched_page(width: int = 1280, height: int = 960) -> Iterator[Watched]:
     with playwright.sync_playwright() as started:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which it does not start for root
         browser = started.chromium.launch(executable_path=program, args=sandbox)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def watched_page(width: int = 1280, height: int = 960) -> Iterator[Watched]:
+    """An empty page of that browser.
+
+    Args:
+        width, height: of the window, px.
+    """
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(1000 * _SECONDS)
         watched = Watched(page)
@@ -62,7 +70,6 @@ def watched_page(width: int = 1280, height: int = 960) -> Iterator[Watched]:
 
         page.route("**/*", pass_on)
         yield watched
-        browser.close()
 
 
 def _from_here(address: str) -> bool:

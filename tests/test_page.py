@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from browser import chromium
 from perf.scale import finish, planned
 from PIL import Image
 from test_judged import Board as Judged
@@ -35,7 +36,6 @@ from emobench.runner.store import Origin
 from emobench.runner.sweep import write_suite
 from emobench.suite.file import load
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 RESULTS = Path(__file__).parents[1] / "results"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 QUOTED = "\"' autofocus onfocus=alert(2) x=`${alert(3)}` <!--"
@@ -509,14 +509,9 @@ def test_a_page_without_a_place_costs_the_page_alone(
 
 @pytest.fixture(scope="module")
 def page_browser() -> Iterator[Any]:
-    """Debian's Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    """The browser, started once."""
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -588,7 +583,7 @@ def test_a_link_keeps_filter_order_and_tab(shown: Callable[..., Any], board_page
     assert again.locator("#panel-0-differences table.matrix").is_visible()
     assert again.locator("#part-0 > .scroll th[aria-sort]").count() == 1
     again.locator(".filters button[type=reset]").click()
-    assert again.locator(".filters output").inner_text() == "6 rows"
+    again.locator(".filters output", has_text=re.compile(r"^6 rows$")).wait_for()  # fields are emptied after the event
     page.select_option("select[name=seeds]", label="3")
     page.fill("input[name=q]", "")
     assert page.locator(".none").is_visible()

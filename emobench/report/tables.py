@@ -503,9 +503,13 @@ def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     yield from _few_faces(section)
     yield from _of_another_training(section)
     for column in section.track.columns:
-        left_out = next((entry.without[column.key] for entry in section.measured if column.key in entry.without), None)
-        if left_out is not None and not column.optional:
-            yield (column.heading.capitalize(), ", is without ", Name(left_out), ".")
+        partial = next((entry for entry in section.measured if column.key in entry.without), None)
+        if partial is not None and not column.optional:
+            heading, left_out = f"{column.heading[0].upper()}{column.heading[1:]}", Name(partial.without[column.key])
+            if partial.value(column.key) is None:
+                yield (heading, " of ", Name(partial.name), " is n/a: ", left_out, ".")
+            else:
+                yield (heading, ", is without ", left_out, ".")
     for control in section.controls:
         known = (number for number in control.numbers.values() if number.value is not None and not number.emotion)
         partly = (number.reason for number in known)
