@@ -94,6 +94,19 @@ def test_a_guesser_is_not_checkable() -> None:
     assert not audit(np.zeros(50, np.int64), np.zeros(50, np.int64), ORDER, K).checkable
 
 
+def test_only_the_classes_that_are_exchanged_are_named() -> None:
+    """A network that reads disgust as anger would gain by calling anger so, which says nothing of its labels."""
+    random = np.random.default_rng(0)
+    labels = random.choice(7, 2000, p=[0.17, 0.25, 0.17, 0.11, 0.14, 0.02, 0.14])
+    answers = np.where(random.random(2000) < 0.6, labels, random.integers(0, 7, 2000))
+    answers = np.where(labels == 5, np.where(random.random(2000) < 0.9, 6, 0), answers)
+    exchanged = np.array([0, 1, 3, 2, 4, 5, 6])
+    confusion = np.zeros((7, 7))
+    np.add.at(confusion, (labels, answers), 1)
+    assert (best_names(confusion, exchanged) == [0, 1, 2, 3, 4, 6, 5]).all()
+    assert audit(labels, answers, exchanged, 7).renamed == {2: 2, 3: 3}
+
+
 def test_the_same_answers_give_the_same_audit() -> None:
     labels, answers = drawn(WEAK, 300, np.random.default_rng(5))
     assert audit(labels, answers, ORDER, K) == audit(labels, answers, ORDER, K)

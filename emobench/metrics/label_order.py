@@ -27,7 +27,8 @@ class Audit:
 
     Attributes:
         renamed: class of the model -> the emotion (a place among the K, None: none) that it rather tells; empty: the
-            order that was given is not beaten.
+            order that was given is not beaten. Where the renaming falls into parts that exchange names among
+            themselves, those that are better by themselves.
         gain: of balanced accuracy on the second half by the renaming of the first.
         low: its one-sided 99 % bound.
         power: probability of noticing that two classes are exchanged, a mean over pairs.
@@ -62,8 +63,13 @@ def audit(
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     first = _half(units, labels, random)
     gain, low, renamed = _judged(labels, answers, given, classes, units, first)
-    other = np.flatnonzero(renamed != given).tolist() if low > 0 else []
-    found = {m: None if renamed[m] < 0 else int(renamed[m]) for m in other}
+    found: dict[int, int | None] = {}
+    if low > 0:
+        parts = _parts(given, renamed)
+        alone = [np.where(part, renamed, given) for part in parts]
+        certain = [names for names in alone if _gain(labels, answers, given, names, classes, units, first)[1] > 0]
+        for names in certain or [renamed]:
+            found |= {m: None if names[m] < 0 else int(names[m]) for m in np.flatnonzero(names != given).tolist()}
     return Audit(found, gain, low, _power(labels, answers, given, classes, random), len(labels))
 
 
@@ -83,22 +89,47 @@ def _judged(
     labels: Ints, answers: Ints, given: Ints, classes: int, units: Ints, first: NDArray[np.bool_]
 ) -> tuple[float, float, Ints]:
     """The gain of the first half's best renaming on the second, its bound, and the renaming (M,)."""
-    halves = [np.bincount(labels[half], minlength=classes) for half in (first, ~first)]
-    shown = (halves[0] > 0) & (halves[1] > 0)  # of the others nothing can be said, nor of the classes that tell them
+    shown = _shown(labels, classes, first)
     best = best_names(_confusion(labels[first], answers[first], classes, len(given)), given, shown)
+    return *_gain(labels, answers, given, best, classes, units, first), best
+
+
+def _shown(labels: Ints, classes: int, first: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(K,) emotions of which both halves have faces: of others nothing can be said, nor of classes that tell them."""
+    halves = [np.bincount(labels[half], minlength=classes) for half in (first, ~first)]
+    return (halves[0] > 0) & (halves[1] > 0)
+
+
+def _gain(
+    labels: Ints, answers: Ints, given: Ints, names: Ints, classes: int, units: Ints, first: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """How much better the second half's balanced accuracy is by other names (M,) than by those given, and its bound."""
+    shown = _shown(labels, classes, first)
     rest = ~first & shown[labels]
     mine, said, unit = labels[rest], answers[rest], units[rest]
-    support = halves[1]
-    differs = (best[said] == mine).astype(np.float64) - (given[said] == mine)
+    support = np.bincount(labels[~first], minlength=classes)
+    differs = (names[said] == mine).astype(np.float64) - (given[said] == mine)
     differs /= support[mine] * max(1, int(shown.sum()))
     sums = np.bincount(unit, differs)[np.bincount(unit) > 0]
     gain = float(sums.sum())
     moved = int((sums != 0).sum())
     if moved < 2:
-        return gain, min(gain, 0.0), best
+        return gain, min(gain, 0.0)
     # Against no difference at all: the spread of what moved, by as many units as did.
     half = float(stdtrit(moved - 1, LEVEL) * np.sqrt((sums**2).sum()))
-    return gain, gain - half, best
+    return gain, gain - half
+
+
+def _parts(given: Ints, renamed: Ints) -> list[NDArray[np.bool_]]:
+    """Of a renaming its parts, (M,) each: classes that exchange their emotions' names among themselves alone."""
+    parts: list[tuple[set[int], set[int]]] = []  # emotions, classes
+    for m in np.flatnonzero(renamed != given).tolist():
+        emotions, classes = {int(given[m]), int(renamed[m])} - {-1}, {m}
+        for part in [each for each in parts if each[0] & emotions]:
+            parts.remove(part)
+            emotions, classes = emotions | part[0], classes | part[1]
+        parts.append((emotions, classes))
+    return [np.isin(np.arange(len(given)), sorted(classes)) for _, classes in parts]
 
 
 def best_names(confusion: Floats, given: Ints, shown: NDArray[np.bool_] | None = None) -> Ints:
