@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY_DATA
@@ -54,6 +56,29 @@ def test_what_a_page_links_to_is_there(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_lines_that_score_answers_run(
+    tiny_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the rows of a small board."""
+    lines = printed("README.md", "emobench.score(").replace("results/demo", "results/tiny")
+    shutil.copytree(tiny_results, tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    cell = next(each for each in load_board(tiny_results, "tiny") if each.row == "resnet18")
+    assert cell.folder is not None
+    said = pd.read_parquet(cell.folder / "predictions.parquet")
+    emotions = [name.removeprefix("p_") for name in said if name.startswith("p_")]
+    answers = {"id": said["id"], "label": said["prediction"].map(dict(enumerate(emotions)))}
+    pd.DataFrame(answers).to_csv("answers.csv", index=False)
+    exec(lines, {"__name__": "__main__"})
+    shown = [line for line in capsys.readouterr().out.splitlines() if re.search(r" 0\.\d+$", line)]
+    mine, own = (
+        next(line.split()[-3:] for line in shown if name in line and "control" not in line)
+        for name in ("answers", "resnet18")
+    )
+    assert mine == own  # the same answers: the same macro F1 and interval
+    assert 0 < float(mine[0]) < 1
 
 
 def test_the_file_of_a_classifier_runs_in_a_suite(emobench: Callable[..., int], tmp_path: Path) -> None:
