@@ -98,6 +98,7 @@ epochs = 1
 schedule = "step"
 [model.vit_linear]
 on = ["synthetic-plain"]
+weights = "none"
 size = 32
 dim = 16
 depth = 1

@@ -506,7 +506,7 @@ def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
         partial = next((entry for entry in section.measured if column.key in entry.without), None)
         if partial is not None and not column.optional:
             heading, left_out = f"{column.heading[0].upper()}{column.heading[1:]}", Name(partial.without[column.key])
-            if partial.value(column.key) is None:
+            if not column.key.emotion:  # no mean over emotions, of which some could be left out
                 yield (heading, " of ", Name(partial.name), " is n/a: ", left_out, ".")
             else:
                 yield (heading, ", is without ", left_out, ".")
