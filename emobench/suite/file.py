@@ -249,8 +249,12 @@ def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -
     return path, board
 
 
+# Arguments of outside models that name further files, by the first word of their class.
+_FURTHER = {"timm": ("checkpoint",), "python": ("reads",), "images": ("directories",)}
+
+
 def _anchor(content: dict[str, Any], folder: Path) -> None:
-    """Name the files of `plugins` and of `class = "my_models.py:Small"` by their whole paths."""
+    """Name the files of `plugins`, of `class = "my_models.py:Small"` and of outside models by their whole paths."""
     if isinstance(content.get("plugins"), list):
         content["plugins"] = [os.path.realpath(folder / Path(str(each)).expanduser()) for each in content["plugins"]]
     for kind in ("data", "model"):
@@ -259,6 +263,12 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
             if not isinstance(table, dict) or not isinstance(table.get("class"), str):
                 continue
             prefix, colon, path = table["class"].partition(":")
+            for name in _FURTHER.get(prefix, ()):
+                given = table.get(name)
+                if isinstance(given, str):
+                    table[name] = os.path.realpath(folder / Path(given).expanduser())
+                elif isinstance(given, list) and all(isinstance(each, str) for each in given):
+                    table[name] = [os.path.realpath(folder / Path(each).expanduser()) for each in given]
             if colon and prefix in OUTSIDE:
                 place = folder / Path(path).expanduser()
                 if prefix != "hf" or place.is_dir():  # else a repository
