@@ -175,27 +175,44 @@ def command(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Where a file of each kind is installed, and a broken one."""
+    toys = {**TOYS, "broken": "import os\n\nimport no_such_module\n"}
+    (tmp_path / "toys.toml").write_text(SUITE)
+    files = {f"toy_{name}.py": text for name, text in toys.items()}
+    return installed(tmp_path / "site", files, [f"toy_{name}" for name in toys])
+
+
+def passed_over(site: Path) -> str:
+    return f"passed over {site / 'toy_broken.py'}, line 3: ModuleNotFoundError: No module named 'no_such_module'"
+
+
+@pytest.mark.long
+def test_a_command_that_starts_cold_finds_them(site: Path, tmp_path: Path) -> None:
+    """And so does its fork server."""
+    ran = command(site, "bench", tmp_path / "toys.toml", "--results", tmp_path / "local", "--data", tmp_path / "data")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stderr.count(passed_over(site)) == 1
+    assert {cell.state for cell in load_board(tmp_path / "local", "toys")} == {"done"}
+
+
 def test_a_file_of_each_kind(
+    site: Path,
     emobench: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    toys = {**TOYS, "broken": "import os\n\nimport no_such_module\n"}
-    files = {f"toy_{name}.py": text for name, text in toys.items()}
-    site = installed(tmp_path / "site", files, [f"toy_{name}" for name in toys])
-    (tmp_path / "toys.toml").write_text(SUITE)
-    ran = command(site, "bench", tmp_path / "toys.toml", "--results", tmp_path / "local", "--data", tmp_path / "data")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    passed_over = f"passed over {site / 'toy_broken.py'}, line 3: ModuleNotFoundError: No module named 'no_such_module'"
-    assert ran.stderr.count(passed_over) == 1
-
     monkeypatch.syspath_prepend(str(site))
+    here = ("--results", tmp_path / "local", "--data", tmp_path / "data")
+    assert emobench("bench", tmp_path / "toys.toml", *here) == 0, capsys.readouterr()
+    assert capsys.readouterr().err.count(passed_over(site)) == 1
     for kind, name in {"models": "flat", "datasets": "portrayed"}.items():
         assert emobench(kind) == 0
         shown = capsys.readouterr()
         assert f"\n{name} " in shown.out
-        assert passed_over in shown.err
+        assert passed_over(site) in shown.err
     states = {(cell.row, cell.dataset): cell.state for cell in load_board(tmp_path / "local", "toys")}
     rows = ("flat", "means", "resnet18", "vgg16", "cnn21", "control:permuted")
     assert states == dict.fromkeys(((row, "portrayed") for row in rows), "done")

@@ -36,7 +36,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def data() -> Synthetic:
-    data = Synthetic(size=48, train=64, val=8, test=48)
+    data = Synthetic(size=48, train=64, val=8, test=24)
     data.prepare()
     return data
 
