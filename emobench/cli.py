@@ -171,15 +171,54 @@ def bench(
     raise typer.Exit(outcome.exit_code)
 
 
+Board = Annotated[str | None, typer.Argument(help="The board's name, its folder, or the file of its suite.")]
+
+
 @app.command(epilog="Example: emobench report demo")
 def report(
-    board: Annotated[str, typer.Argument(help="The board's name, its folder, or the file of its suite.")],
+    board: Board = None,
+    every: Annotated[bool, typer.Option("--all", help="All boards of the folder, and one page of them.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Write a suite's boards again from its stored results."""
+    """Write a suite's board again from its stored results, and index.html, a page for the browser."""
     from emobench.commands.report import report
 
-    raise typer.Exit(report(board, results))
+    raise typer.Exit(report(board, results, every=every))
+
+
+@app.command(epilog="Example: emobench view demo")
+def view(board: Board = None, results: Results = Path("results")) -> None:
+    """Open a board's page in the browser, or that of all boards; prints its path."""
+    from emobench.commands.view import view
+
+    raise typer.Exit(view(board, results))
+
+
+@app.command(
+    "check", epilog="Example: emobench check demo --min resnet18.macro_f1=0.9 --against results/demo --drop 0.02"
+)
+def check_board(
+    board: Annotated[str, typer.Argument(help="The board's name, its folder, or the file of its suite.")],
+    least: Annotated[
+        list[str] | None, typer.Option("--min", help="ROW.METRIC=VALUE: no figure of the row may be below it.")
+    ] = None,
+    greatest: Annotated[
+        list[str] | None, typer.Option("--max", help="ROW.METRIC=VALUE: likewise above it, as of a distance.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(callback=_home, help="Folder of another board: no row may rank by a worse figure.")
+    ] = None,
+    drop: Annotated[
+        float, typer.Option(min=0.0, help="By how much it may be worse; of distances, as a share of the former one.")
+    ] = 0.0,
+    results: Results = Path("results"),
+) -> None:
+    """Check that a board's figures are as high as they have to be, for CI: exit code 1 where one is not."""
+    from emobench.commands.check import Bound, check
+
+    bounds = [Bound.of(text, least=True) for text in least or []]
+    bounds += [Bound.of(text, least=False) for text in greatest or []]
+    raise typer.Exit(check(board, results, bounds, against, drop))
 
 
 class Format(StrEnum):
@@ -361,6 +400,29 @@ def stylize(
     from emobench.commands.stylize import stylize
 
     raise typer.Exit(stylize(run, images, emotion or [], longest=longest, out=out, force=force, results=results))
+
+
+@app.command(epilog="Example: emobench demo best:demo/synthetic-plain")
+def demo(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BOARD|RUN]...",
+            help="Boards; best:BOARD/DATASET, BOARD/DATASET/ROW, keys of finished cells; or files that `emobench "
+            "export` wrote. [default: the board demo, else the newest]",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: one that is free.")] = 7860,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the page's address.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Serve a page on this machine: read, draw and edit faces, and compare networks, by those that are finished.
+
+    Nothing leaves the machine, and pictures are not kept. Ctrl-C ends it.
+    """
+    from emobench.commands.demo import demo
+
+    demo(runs or [], results, port=port, browser=not no_browser)
 
 
 class Form(StrEnum):

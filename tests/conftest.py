@@ -25,6 +25,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from browser import Watched, watched_page
 from filelock import FileLock
 from safetensors.torch import load_file
 
@@ -302,6 +303,13 @@ def _made(suite: Path) -> Path:
             assert not stop.value.code, logs
             (folder / "done").touch()
     return folder / "results"
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """A page of a headless Chromium, which asks nobody but this machine; skipped where there is none."""
+    with watched_page() as page:
+        yield page
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ MAY: dict[str, set[str]] = {
         "classifiers", "data", "definitions", "errors", "evaluation", "files", "generators", "metrics", "recipe",
         "suite",
     },
-    "report": {"errors", "evaluation", "files", "metrics", "runner", "suite"},
+    # `data` draws the test faces of a page that emobench has drawn before.
+    "report": {"data", "emotions", "errors", "evaluation", "files", "metrics", "runner", "suite"},
     # `nn` says where weights are looked for, `generators.asking` what an emotion is called, `evaluation` what the
     # numbers of a board are.
     "commands": {

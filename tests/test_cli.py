@@ -16,10 +16,11 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from emobench.metrics.inception import FILE
 
-HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy")
+HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy", "gradio")
 COMMANDS = [
-    "bench", "report", "predict", "generate", "edit", "morph", "stylize", "history", "models", "datasets", "new",
-    "data check", "data show", "doctor", "clean",
+    "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "demo", "history",
+    "models", "datasets",
+    "new", "data check", "data show", "doctor", "clean",
 ]  # fmt: skip
 
 

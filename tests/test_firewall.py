@@ -294,7 +294,7 @@ def test_what_reads_generated_faces_says_its_features() -> None:
         def logits(self, pixels: torch.Tensor) -> torch.Tensor:
             return pixels.mean((2, 3))
 
-    row: Any = SimpleNamespace(row="mine", cls=Logits)
+    row: Any = SimpleNamespace(row="mine", cls=Logits, foreign=False)
     with pytest.raises(SuiteError, match="mine reads generated faces, and its class Logits has no features"):
         check_reads("suite", row)
     row.cls = TimmBackbone

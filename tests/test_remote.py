@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,25 @@ def test_another_machine_goes_on_from_the_checkpoints(
     assert running.execute(running.Job(cell, alone.results, tmp_path)) == 0
     assert sha256_of(alone.weights(cell.fit_key)) == sha256_of(two.weights(cell.fit_key))
     assert not [name for name in Remote(url).names("cells/") if "/running/" in name]
+
+
+def test_a_slow_store_is_given_checkpoints_more_seldom(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a second in which putting them takes 0.05 s, no more than a tenth is spent so."""
+    monkeypatch.setattr(remotes, "EVERY", 0.01)
+    uploads, looked = remotes._Uploads(Remote(url), tmp_path, "running"), []
+
+    def look() -> None:
+        looked.append(time.monotonic())
+        time.sleep(0.05)
+
+    monkeypatch.setattr(uploads, "_look", look)
+    uploads.start()
+    time.sleep(1.2)
+    uploads.finish()
+    assert len(looked) > 2
+    assert all(after - before >= 0.5 for before, after in itertools.pairwise(looked[:-1]))  # the last when it ends
 
 
 @pytest.mark.slow

@@ -7,15 +7,19 @@ import inspect
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from emobench.data.datasets.synthetic import Synthetic
 from emobench.definitions import PACKAGE, Code, Root
 from emobench.definitions.roots import EXEMPT, FIT, JOINT, catalogue, catalogued, current, evaluation_roots
+from emobench.emotions import EMOTIONS
 from emobench.runner import evaluate, fit
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
@@ -93,6 +97,15 @@ head = 16
 batch = 16
 epochs = 1
 schedule = "step"
+[model.vit_linear]
+on = ["synthetic-plain"]
+size = 32
+dim = 16
+depth = 1
+heads = 2
+patch = 8
+batch = 16
+epochs = 1
 [model.timm]
 on = ["synthetic-plain"]
 class = "timm:resnet10t"
@@ -174,6 +187,40 @@ content_layer = "relu1_2"
 style_layers = ["relu1_2"]
 needs = { guide = "vgg16" }
 epochs = 1
+[model.their_callable]
+on = ["synthetic-plain"]
+class = "python:theirs.py:predict"
+labels = ["happy", "sad", "fear"]
+flip = true
+[model.their_onnx]
+on = ["synthetic-plain"]
+class = "onnx:theirs.onnx"
+labels = ["happy", "sad", "other"]
+channels = "gray"
+range = [0, 1]
+[model.their_repository]
+on = ["synthetic-plain"]
+class = "hf:theirs"
+[model.their_checkpoint]
+on = ["synthetic-plain"]
+class = "timm:test_vit"
+checkpoint = "theirs.pth"
+labels = ["happy", "sad", "fear"]
+channels = "bgr"
+range = [0, 1]
+side = 160
+margin = 0.1
+[model.their_answers]
+on = ["synthetic-plain"]
+class = "predictions:theirs.csv"
+[model.their_pictures]
+on = ["synthetic-plain"]
+class = "images:pictures"
+[model.their_edits]
+on = ["synthetic-plain"]
+class = "images:edits"
+[cues]
+each = 1
 [evaluation]
 fidelity = 40
 per_emotion = 2
@@ -235,6 +282,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Cell, Trace]]:
     path = folder / "suite.toml"
     path.write_text(SUITE)
     pictures(folder / "data" / "mine")
+    theirs(folder)
     suite = load(path)
     store = Store(folder / "results")
     traced = []
@@ -246,10 +294,30 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Cell, Trace]]:
     return traced
 
 
-def pictures(folder: Path) -> None:
+def theirs(folder: Path) -> None:
+    """Outside models of every form, whose answers mean nothing."""
+    import timm
+    import torch
+    from test_outside_files import SmallViT, written
+
+    (folder / "theirs.py").write_text("def predict(faces):\n    return faces.reshape(len(faces), -1)[:, :3] / 9\n")
+    written(folder / "theirs.onnx", np.random.default_rng(0).normal(size=(3, 256)), ("N", 1, 16, 16))
+    SmallViT(3).save(folder / "theirs", ("happy", "sad", "fear"))
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), folder / "theirs.pth")
+    data = Synthetic(size=32, variant="plain", train=80, val=24, test=40, cache=folder / "packs")
+    data.prepare()
+    test = data.faces[data.faces["split"] == "test"]
+    pd.DataFrame({"id": test["id"], "label": "happy"}).to_csv(folder / "theirs.csv", index=False)
+    pictures(folder / "pictures", EMOTIONS)
+    pictures(folder / "edits", ("happy",))
+    rows = {"file": [f"happy/{n}.png" for n in range(8)], "source": test["id"].iloc[:8], "emotion": "happy"}
+    pd.DataFrame(rows).to_csv(folder / "edits" / "edits.csv", index=False)
+
+
+def pictures(folder: Path, emotions: Sequence[str] = ("happy", "sad", "anger")) -> None:
     from PIL import Image
 
-    for k, emotion in enumerate(("happy", "sad", "anger")):
+    for k, emotion in enumerate(emotions):
         (folder / emotion).mkdir(parents=True)
         for n in range(30):
             Image.effect_noise((32, 32), 10 + 20 * k + n).save(folder / emotion / f"{n}.png")
@@ -310,8 +378,7 @@ def exempt_lines() -> list[tuple[Path, range]]:
 
 def test_the_trace_sees_every_track_and_kind_of_cell(cells: list[tuple[Cell, Trace]]) -> None:
     ran = {name for _, trace in cells for stage in ("fit", "evaluation") for _, _, name in trace.of_emobench(stage)}
-    ours = {name for name, cls in classes("model").items() if not getattr(cls, "foreign", False)}
-    assert {name_of(cell.fit) for cell, _ in cells} == ours
+    assert {name_of(cell.fit) for cell, _ in cells} == {*classes("model")}
     for name in (
         "fidelity_sample", "control", "intensity", "_grid", "truth_ssim", "_loss.<locals>.<lambda>", "Judge.read",
         "Search.__call__", "Joint.on_after_batch_transfer", "Averaging.__init__.<locals>.average", "predict",

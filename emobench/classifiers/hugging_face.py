@@ -33,6 +33,7 @@ class HuggingFace(OutsideClassifier):
     family = "repository"
     files = ("repository",)
     source = "the repository's own"
+    differentiable = True
 
     def __init__(
         self, *, emotions: Sequence[str], size: int, repository: str, **outside: Unpack[OutsideArguments]
@@ -83,9 +84,13 @@ class HuggingFace(OutsideClassifier):
 
     def own(self, pixels: Tensor) -> Tensor:
         """Faces (N, 3, side, side) to its logits (N, M)."""
+        return cast(Tensor, self.opened(pixels.device)(pixel_values=pixels).logits)
+
+    def opened(self, device: torch.device) -> torch.nn.Module:
+        """Its network, loaded when it is first asked."""
         if self.network is None:
-            self.network = _network(self.hparams["repository"]).to(pixels.device)
-        return cast(Tensor, self.network(pixel_values=pixels).logits)
+            self.network = _network(self.hparams["repository"]).to(device)
+        return cast(torch.nn.Module, self.network)
 
 
 def described(repository: str, name: str) -> dict[str, Any]:
@@ -185,9 +190,10 @@ def _network(repository: str) -> Any:
     from transformers import AutoModelForImageClassification
 
     try:
-        network = AutoModelForImageClassification.from_pretrained(
-            repository, trust_remote_code=False, local_files_only=_here(repository), dtype=torch.float32
-        )
+        with torch.inference_mode(False):  # whoever asks first: a gradient may be asked for later
+            network = AutoModelForImageClassification.from_pretrained(
+                repository, trust_remote_code=False, local_files_only=_here(repository), dtype=torch.float32
+            )
     except Exception as error:  # likewise
         raise WeightsError(f"hf:{repository}: cannot be loaded ({first_line(error)})") from None
     return network.eval().requires_grad_(False)

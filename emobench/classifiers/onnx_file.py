@@ -57,6 +57,7 @@ class OnnxFile(OutsideClassifier):
     Args:
         file: path of the file.
         output: name of the output that tells the emotions, where there are several.
+        features: name of the output, of shape (N, D), in which faces are compared, where it is the reader.
     """
 
     name = "onnx"
@@ -71,21 +72,23 @@ class OnnxFile(OutsideClassifier):
         size: int,
         file: str,
         output: str | None = None,
+        features: str | None = None,
         **outside: Unpack[OutsideArguments],
     ) -> None:
         graph = graph_of(file)
         self.uint8 = graph.dtype is np.uint8  # type: ignore[misc]  # of this file
         super().__init__(emotions=emotions, size=size, **outside)
         self.graph = graph
-        self.output = _output(graph, file, output)
+        self.output = _output(graph, file, output, features)
+        self.features_in = features
 
     @classmethod
     def known(cls, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         graph = graph_of(arguments["file"])
-        output = _output(graph, arguments["file"], arguments.get("output"))
+        output = _output(graph, arguments["file"], arguments.get("output"), arguments.get("features"))
         said: dict[str, Any] = {"side": graph.side, "classes": graph.outputs[output]}
         for name in _FIELDS:
-            if name in graph.metadata:
+            if name in graph.metadata and not (name == "range" and graph.dtype is np.uint8):
                 said[name] = _parsed(arguments["file"], name, graph.metadata[name])
         if "emotions" in graph.metadata:  # as emobench writes them
             said["labels"] = _parsed(arguments["file"], "emotions", graph.metadata["emotions"])
@@ -95,8 +98,20 @@ class OnnxFile(OutsideClassifier):
             said["range"] = (0.0, 255.0)
         return said
 
+    @classmethod
+    def compares(cls, arguments: Mapping[str, Any]) -> bool:
+        return arguments.get("features") is not None
+
     def own(self, pixels: Tensor) -> Tensor:
         """Faces (N, C, side, side) to the output (N, M) that tells the emotions."""
+        return self._run(pixels, self.output)
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Faces (N, C, side, side) to the output (N, D) in which they are compared."""
+        assert self.features_in is not None
+        return self._run(pixels, self.features_in)
+
+    def _run(self, pixels: Tensor, output: str) -> Tensor:
         graph, session = self.graph, _session(*_state(self.hparams["file"]))
         values: np.ndarray = pixels.detach().cpu().numpy().astype(graph.dtype)
         if graph.nhwc:
@@ -108,7 +123,7 @@ class OnnxFile(OutsideClassifier):
             lacking = step - len(part) if graph.batch else 0
             whole = np.concatenate([part, np.repeat(part[-1:], lacking, 0)]) if lacking else part
             try:
-                (answer,) = session.run([self.output], {graph.input: whole})
+                (answer,) = session.run([output], {graph.input: whole})
             except Exception as error:  # onnxruntime raises kinds of its own
                 raise SuiteError(f"{self.hparams['file']}: cannot be run ({first_line(error)})") from None
             found.append(np.asarray(answer, np.float32)[: len(part)])
@@ -165,8 +180,12 @@ def _graph(path: str, stamp: int) -> Graph:
     return Graph(given.name, last, channels, high, shape[0], _TYPES[given.type], outputs, metadata)
 
 
-def _output(graph: Graph, file: str, asked: str | None) -> str:
-    known = graph.outputs
+def _output(graph: Graph, file: str, asked: str | None, features: str | None) -> str:
+    """The output that tells the emotions."""
+    if features is not None and features not in graph.outputs:
+        has = ", ".join(graph.outputs) or "none"
+        raise SuiteError(f"{file}: no output {features} of shape (N, D) for features; it has {has}")
+    known = {name: last for name, last in graph.outputs.items() if name != features}
     if asked is not None and asked not in known:
         raise SuiteError(f"{file}: no output {asked} of shape (N, classes); it has {', '.join(known) or 'none'}")
     if asked is None and len(known) != 1:

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from annotated_types import Ge, Lt
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from emobench.classifiers.classifier import EmotionClassifier
 from emobench.emotions import EMOTIONS, canonical, is_emotion
 from emobench.errors import SuiteError, Unsaid, unknown
+from emobench.nn.provenance import Behind, written_here
 from emobench.recipe import Count
 
 Channels = Literal["rgb", "bgr", "gray"]
@@ -125,6 +126,7 @@ class OutsideClassifier(EmotionClassifier):
     recipe = None
     foreign: ClassVar[bool] = True
     uint8: ClassVar[bool] = False  # whether its network takes pixels as they are
+    differentiable: ClassVar[bool] = False  # whether a gradient flows back through its network
 
     def __init__(self, *, emotions: Sequence[str], size: int, **outside: Unpack[OutsideArguments]) -> None:
         super().__init__(emotions=emotions, size=size)
@@ -229,8 +231,38 @@ class OutsideClassifier(EmotionClassifier):
         return dict(arguments)
 
     @classmethod
+    def exported(cls, arguments: Mapping[str, Any]) -> Behind | None:
+        """The network of emobench's own that its file holds; None: it is somebody else's."""
+        for name in cls.located(arguments):
+            said = written_here(Path(str(arguments[name])).expanduser())
+            if said is not None:
+                return said.lineage.get(said.fit_key)
+        return None
+
+    @classmethod
     def architecture(cls, arguments: Mapping[str, Any]) -> str:
-        return f"{cls.name}:{cls.title(arguments)}"
+        own = cls.exported(arguments)
+        return f"{cls.name}:{cls.title(arguments)}" if own is None or own.architecture is None else own.architecture
+
+    @classmethod
+    def architecture_family(cls, arguments: Mapping[str, Any]) -> str:
+        own = cls.exported(arguments)
+        return cls.architecture(arguments) if own is None or own.family is None else own.family
+
+    @classmethod
+    def compares(cls, arguments: Mapping[str, Any]) -> bool:
+        """Whether it has features beside its outputs, in which a reader compares faces."""
+        return cls.differentiable
+
+    @classmethod
+    def cannot_guide(cls, arguments: Mapping[str, Any], size: int) -> str | None:
+        """Why nothing can be guided by it; None: it can be."""
+        if not cls.differentiable:
+            return "gives no gradient; an hf: or timm: network does"
+        said = cls.settled(arguments, size)
+        if said.channels != "rgb" or said.margin:
+            return "takes faces otherwise than whole and in RGB, which is all that a guide is given"
+        return None
 
     @classmethod
     def title(cls, arguments: Mapping[str, Any]) -> str:
@@ -312,6 +344,36 @@ class OutsideClassifier(EmotionClassifier):
     def forward(self, images: Tensor) -> Tensor:
         """Faces uint8 (N, 3, H, W) to logits (N, K) in the order of `emotions`."""
         return self.told(self.shares(images))
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and features (N, D) of faces uint8 (N, 3, H, W); without features the logits stand for them."""
+        if not self.compares(self.hparams):
+            logits = self(images)
+            return logits, logits
+        seen = self.seen(self.pixels(images))
+        return self(images), seen
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Faces as it takes them, (N, C, side, side), to the features (N, D) that its last linear layer reads.
+
+        Raises:
+            SuiteError: it has no such layer.
+        """
+        network = self.opened(pixels.device)
+        layers = [each for each in network.modules() if isinstance(each, nn.Linear)]
+        if not layers:
+            raise SuiteError(f"{self.title(self.hparams)} has no linear layer, whose features a reader compares")
+        found: list[Tensor] = []
+        hook = layers[-1].register_forward_pre_hook(lambda _, given: found.append(given[0]))
+        try:
+            self.own(pixels)
+        finally:
+            hook.remove()
+        return found[-1].flatten(1)
+
+    def opened(self, device: torch.device) -> nn.Module:
+        """Its network as a module of torch, of those through which a gradient flows."""
+        raise NotImplementedError
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Faces as it takes them to logits (N, K)."""

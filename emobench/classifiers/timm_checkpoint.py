@@ -32,6 +32,7 @@ class TimmCheckpoint(OutsideClassifier):
     family = "backbone"
     files = ("checkpoint",)
     source = "the checkpoint's own"
+    differentiable = True
 
     def __init__(
         self,
@@ -71,11 +72,15 @@ class TimmCheckpoint(OutsideClassifier):
 
     def own(self, pixels: Tensor) -> Tensor:
         """Faces (N, C, side, side) to its logits (N, M)."""
+        return cast(Tensor, self.opened(pixels.device)(pixels))
+
+    def opened(self, device: torch.device) -> torch.nn.Module:
+        """Its network, built when it is first asked."""
         if self.network is None:
             channels = 1 if self.said.channels == "gray" else 3
             arguments = self.hparams["backbone"], self.hparams["checkpoint"], len(self.said.labels), channels
-            self.network = _network(*arguments).to(pixels.device)
-        return cast(Tensor, self.network(pixels))
+            self.network = _network(*arguments).to(device)
+        return cast(torch.nn.Module, self.network)
 
 
 def weights_of(checkpoint: str) -> Path:
@@ -140,9 +145,10 @@ def _value(text: str) -> Any:
 def _network(backbone: str, checkpoint: str, classes: int, channels: int) -> Any:
     import timm
 
-    network = timm.create_model(backbone, pretrained=False, num_classes=classes, in_chans=channels)
     try:
-        network.load_state_dict(read_weights(weights_of(checkpoint)))
+        with torch.inference_mode(False):  # whoever asks first: a gradient may be asked for later
+            network = timm.create_model(backbone, pretrained=False, num_classes=classes, in_chans=channels)
+            network.load_state_dict(read_weights(weights_of(checkpoint)))
     except RuntimeError as error:
         raise WeightsError(
             f"{checkpoint}: is no timm:{backbone} with {classes} classes ({first_line(error)})"

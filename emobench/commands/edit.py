@@ -78,10 +78,10 @@ def edit(
                 except RowError as error:
                     errors.append(error)
                     continue
-                if max(picture.shape[1:]) > _SQUARE * min(picture.shape[1:]):
+                if not is_square(picture):
                     squeezed.append(file)
                 faces.append((file, resized(picture, network.size)))
-            for file, face, edits in _edited(model, device, faces, wanted, seed):
+            for file, face, edits in edited(model, device, faces, wanted, seed):
                 sheet.add(Path(named(file)).name, "as given", face)
                 for request, made in zip(wanted, edits, strict=True):
                     name = made_of[file, request.name]
@@ -101,7 +101,12 @@ def edit(
     return 1 if errors else 0
 
 
-def _edited(
+def is_square(picture: np.ndarray) -> bool:
+    """Whether a picture uint8 (C, h, w) is nearly so: others look squeezed as the square that an editor is given."""
+    return bool(max(picture.shape[1:]) <= _SQUARE * min(picture.shape[1:]))
+
+
+def edited(
     model: Any, device: torch.device, faces: Sequence[tuple[Path, np.ndarray]], wanted: Sequence[Request], seed: int
 ) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
     """Each file, its face uint8 (3, S, S), and its edits, one for each request."""

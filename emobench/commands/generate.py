@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,10 +67,7 @@ def generate(
     with progress(len(wanted) * n, "faces") as done:
         for request in wanted:
             for part in batches(seeds):
-                weights = torch.from_numpy(request.weights).expand(len(part), -1).to(device)
-                with torch.no_grad():
-                    faces = model.sample(weights, torch.tensor(part, device=device)).cpu().numpy()
-                for each, face in zip(part, faces, strict=True):
+                for each, face in zip(part, drawn(model, device, request.weights, part), strict=True):
                     save(out / _name(request, each), face)
                     sheet.add(request.caption, f"seed {each}", face)
                     rows.append([_name(request, each), each, *request.weights.tolist(), request.intensity])
@@ -79,6 +77,13 @@ def generate(
     print(f"{len(rows):,} faces of {model.size} x {model.size} px are in {out}, with {SHEET} and {TABLE}")
     if sheet.left_out:
         print(f"{SHEET} shows the first {len(rows) - sheet.left_out:,}")
+
+
+def drawn(model: Any, device: torch.device, weights: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    """A face for each of n seeds, uint8 (n, 3, S, S), all of the emotion weights float32 (K,)."""
+    asked = torch.from_numpy(weights).expand(len(seeds), -1).to(device)
+    with torch.no_grad():
+        return np.asarray(model.sample(asked, torch.tensor(seeds, device=device)).cpu().numpy())
 
 
 def _name(request: Request, seed: int) -> str:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from emobench.commands.inputs import coloured, named, read_picture
-from emobench.commands.pictures import Sheet, batches, check_new, larger, note, progress, row
+from emobench.commands.pictures import Sheet, as_image, batches, check_new, larger, note, progress, row
 from emobench.commands.runs import chosen
 from emobench.data.readers.images import resized
 from emobench.errors import EmobenchError, StoreError
@@ -113,7 +113,7 @@ def _write_strip(path: Path, film: Sequence[np.ndarray], shares: Sequence[float]
 def _write_gif(path: Path, film: Sequence[np.ndarray], fps: float) -> str:
     """A GIF that begins again at its end; says how it plays. A picture that stays is one frame that is shown longer."""
     hundredths = max(2, round(100 / fps))  # of a second, the unit of the format; players take below 2 for 10
-    images = [Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0))) for frame in film]
+    images = [as_image(frame) for frame in film]
     # Without dithering, whose dots would change from frame to frame.
     images = [each.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for each in images]
     with replacing(path) as temporary:

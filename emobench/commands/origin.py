@@ -15,7 +15,7 @@ from emobench.report.written import read_board
 from emobench.runner.record import Evaluation, Record, read_record
 from emobench.runner.store import Store, StoredCell, load_board, sha256_of
 from emobench.suite.catalog import tracks
-from emobench.suite.keys import datasets_in, name_of
+from emobench.suite.keys import datasets_in, name_of, settings_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +250,9 @@ def _behind(store: Store, fit_key: str) -> Behind:
     if record.trains and not weights.exists():
         raise StoreError(f"{weights}: the weights are gone. Run the suite again with --on-existing redo")
     stored = None if record.fit is None else record.fit.weights
-    began = [each for each in model_class(record.planned).weight_files(made_of["arguments"])] if record.trains else []
+    cls = model_class(record.planned)
+    began = list(cls.weight_files(made_of["arguments"])) if record.trains else []
+    reads = hasattr(cls, "logits")
     files = made_of.get("files", {})
     return Behind.model_validate(
         {
@@ -261,6 +263,9 @@ def _behind(store: Store, fit_key: str) -> Behind:
             "data": [each["fingerprint"] for each in datasets_in(made_of)],
             "files": files if isinstance(files, dict) else {},
             "weights": _file_name(began[0].name) if began else None,
+            "settings": settings_key(made_of) if record.trains else None,
+            "architecture": one_line(cls.architecture(made_of["arguments"])) if reads else None,
+            "family": one_line(cls.architecture_family(made_of["arguments"])) if reads else None,
             "needs": cell.needs,
         }
     )

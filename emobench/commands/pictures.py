@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -20,6 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from emobench.errors import EmobenchError, StoreError, printable_name
 from emobench.generators.asking import emotion_rows
 from emobench.report.markdown import csv_cell, one_line
+
+if TYPE_CHECKING:
+    from emobench.cues.reader import Cue
 
 SHEET = "sheet.png"
 BATCH = 64  # faces that a network makes at a time
@@ -108,16 +111,22 @@ def told(texts: Sequence[str], known: Sequence[str], model: str | None = None) -
     found = []
     for number, text in enumerate(texts, 1):
         cue = reader.read(text)
-        weights = weights_of(cue, known).astype(np.float32)
-        felt = sorted(((share, name) for name, share in cue.weights.items() if share >= 0.05), reverse=True)
-        said = ", ".join(f"{name} {share:.2f}" for share, name in felt)
-        cues = "; ".join(f"'{each.words}' {each.emotion}" for each in cue.found[:6])
-        why = "no cue of an emotion, so neutral" if cue.says_nothing else f"by {cues}" if cues else "by the network"
-        note(f"{text!r}: {said}, intensity {cue.intensity:.2f} ({why})")
-        if cue.emotion not in known and not cue.says_nothing:
-            note(f"this network knows no {cue.emotion}")
-        found.append(Request(f"text{number}", text, weights, 1.0))
+        for line in understood(text, cue, known):
+            note(line)
+        found.append(Request(f"text{number}", text, weights_of(cue, known).astype(np.float32), 1.0))
     return found
+
+
+def understood(text: str, cue: Cue, known: Sequence[str]) -> list[str]:
+    """What a sentence was read as, and by what, in words; and that a network of the emotions `known` cannot show it."""
+    felt = sorted(((share, name) for name, share in cue.weights.items() if share >= 0.05), reverse=True)
+    said = ", ".join(f"{name} {share:.2f}" for share, name in felt)
+    cues = "; ".join(f"'{each.words}' {each.emotion}" for each in cue.found[:6])
+    why = "no cue of an emotion, so neutral" if cue.says_nothing else f"by {cues}" if cues else "by the network"
+    lines = [f"{text!r}: {said}, intensity {cue.intensity:.2f} ({why})"]
+    if cue.emotion not in known and not cue.says_nothing:
+        lines.append(f"this network knows no {cue.emotion}")
+    return lines
 
 
 def at_intensity(weights: np.ndarray, intensity: float, known: Sequence[str]) -> np.ndarray:
@@ -226,7 +235,12 @@ def save(path: Path, picture: np.ndarray) -> None:
     from emobench.files import replacing
 
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))).save(temporary, "PNG")
+        as_image(picture).save(temporary, "PNG")
+
+
+def as_image(picture: np.ndarray) -> Image.Image:
+    """A picture uint8 (3, h, w) as Pillow's."""
+    return Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
 
 
 def save_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -270,7 +284,11 @@ class Sheet:
         self.lines[-1][1].append((caption, shown(picture)))
 
     def write(self, path: Path) -> None:
-        """Write it as PNG: a line of many pictures goes on below."""
+        """Write it as PNG."""
+        save(path, self.drawn())
+
+    def drawn(self) -> np.ndarray:
+        """It as one picture, uint8 (3, h, w): a line of many pictures goes on below."""
         rows = []
         for caption, pictures in self.lines:
             across = math.ceil(len(pictures) / math.ceil(len(pictures) / _ACROSS))  # of two rows, both are as long
@@ -291,10 +309,10 @@ class Sheet:
             for place, (below, picture) in enumerate(line):
                 middle = left + place * wide + (wide - _GAP) // 2
                 corner = middle - picture.shape[2] // 2, top + tall - picture.shape[1]
-                canvas.paste(Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))), corner)
+                canvas.paste(as_image(picture), corner)
                 pen.text((middle, top + tall + 3), _cut(below), "#374151", _font(), anchor="ma")
             top += height
-        save(path, np.asarray(canvas).transpose(2, 0, 1))
+        return np.asarray(canvas).transpose(2, 0, 1)
 
 
 def shown(picture: np.ndarray) -> np.ndarray:
@@ -304,8 +322,8 @@ def shown(picture: np.ndarray) -> np.ndarray:
     if longest <= large:
         return larger(picture, max(1, round(small / longest)))
     height, width = (max(1, round(side * large / longest)) for side in picture.shape[1:])
-    image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    reduced = as_image(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(reduced).transpose(2, 0, 1)
 
 
 def larger(picture: np.ndarray, times: int) -> np.ndarray:

@@ -48,7 +48,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Face:
+class Face:
     """A face, or a picture in which none was found.
 
     Attributes:
@@ -58,6 +58,52 @@ class _Face:
 
     cells: dict[str, Any]
     pixels: np.ndarray | None
+
+
+def cut_out(
+    path: Path, picture: np.ndarray, find: Detector | None, margin: float = 0.0
+) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
+    """The faces in a picture, the largest first, each with what its row says of it; else None, for there is none.
+
+    Args:
+        path: of the picture, for messages.
+        picture: uint8 (C, h, w).
+        find: None: the whole picture is the face.
+        margin: around a face that is found, a share of its box.
+    """
+    if find is None:
+        yield {}, picture
+        return
+    picture = coloured(picture)
+    boxes = find(picture)
+    for number, box in enumerate(boxes, 1):
+        place = square(box, margin, *picture.shape[1:])
+        yield {"face": number, **box._asdict(), "detector": find.name}, crop(path, picture, *place)
+    if not boxes:
+        yield {"detector": find.name}, None
+
+
+def read_faces(model: Any, device: torch.device, faces: Sequence[Face]) -> list[dict[str, Any]]:
+    """What a classifier says of faces.
+
+    Returns:
+        A row a face, in their order: its cells, and if there is a face its emotion and the probability of each.
+    """
+    pixels = [face.pixels for face in faces if face.pixels is not None]
+    shares: Iterator[list[float]] = iter(())
+    if pixels:
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(np.stack(pixels)).to(device))
+        shares = iter(logits.double().softmax(1).cpu().tolist())
+    rows = []
+    for face in faces:
+        row = dict(face.cells)
+        if face.pixels is not None:
+            each = next(shares)
+            row["emotion"] = model.emotions[int(np.argmax(each))]
+            row |= zip(model.emotions, each, strict=True)
+        rows.append(row)
+    return rows
 
 
 def predict(
@@ -114,7 +160,6 @@ def predict(
     elif videos:
         note("each frame is read as a face, whole: --detect finds the faces in it")
     columns = ["file", *(["time"] if videos else []), *(_BOX if find else ()), "emotion", *model.emotions]
-    answers = _Answers(model, device)
     reader = _Reader(find, finding, network.size)
     curve = _Curve(model.emotions)
     quiet = out is None and sys.stdout.isatty()  # the rows themselves show how far it is
@@ -123,7 +168,7 @@ def predict(
         reader.done = done
         rows = _Rows(stream, form, columns)
         for part in _parts(face for path in _and(first, files) for face in reader.faces(path)):
-            said = answers(part)
+            said = read_faces(model, device, part)
             rows.write(said)
             if chart is not None:
                 curve.add(said)
@@ -161,9 +206,9 @@ def _total(images: Sequence[Path]) -> int | None:
     return total
 
 
-def _parts(faces: Iterator[_Face]) -> Iterator[list[_Face]]:
+def _parts(faces: Iterator[Face]) -> Iterator[list[Face]]:
     """Rows in their order, with at most `BATCH` faces at a time."""
-    part: list[_Face] = []
+    part: list[Face] = []
     n = 0
     for face in faces:
         part.append(face)
@@ -190,7 +235,7 @@ class _Reader:
     failed: int = 0
     done: Callable[[int], None] = field(default=lambda _: None)
 
-    def faces(self, path: Path) -> Iterator[_Face]:
+    def faces(self, path: Path) -> Iterator[Face]:
         """Those of a picture or of all frames of a video."""
         try:
             if not is_video(path):
@@ -210,44 +255,10 @@ class _Reader:
         self.failed += 1
         note(f"emobench: {error}")
 
-    def _of(self, path: Path, picture: np.ndarray, cells: dict[str, Any]) -> Iterator[_Face]:
-        """The faces in a picture uint8 (C, h, w), the largest first; else a row that says that there is none."""
-        if self.find is None:
-            yield _Face(cells, coloured(resized(picture, self.size)))
-            return
-        picture = coloured(picture)
-        boxes = self.find(picture)
-        for number, box in enumerate(boxes, 1):
-            place = square(box, self.finding.margin, *picture.shape[1:])
-            pixels = resized(crop(path, picture, *place), self.size)
-            yield _Face({**cells, "face": number, **box._asdict(), "detector": self.find.name}, pixels)
-        if not boxes:
-            yield _Face({**cells, "detector": self.find.name}, None)
-
-
-class _Answers:
-    """What a classifier says of faces."""
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.model, self.device = model, device
-
-    def __call__(self, faces: Sequence[_Face]) -> list[dict[str, Any]]:
-        """A row a face, in their order: its cells, and if there is a face its emotion and the probability of each."""
-        pixels = [face.pixels for face in faces if face.pixels is not None]
-        shares: Iterator[list[float]] = iter(())
-        if pixels:
-            with torch.inference_mode():
-                logits = self.model(torch.from_numpy(np.stack(pixels)).to(self.device))
-            shares = iter(logits.double().softmax(1).cpu().tolist())
-        rows = []
-        for face in faces:
-            row = dict(face.cells)
-            if face.pixels is not None:
-                each = next(shares)
-                row["emotion"] = self.model.emotions[int(np.argmax(each))]
-                row |= zip(self.model.emotions, each, strict=True)
-            rows.append(row)
-        return rows
+    def _of(self, path: Path, picture: np.ndarray, cells: dict[str, Any]) -> Iterator[Face]:
+        """The faces in a picture uint8 (C, h, w), with what is known of all of them."""
+        for found, face in cut_out(path, picture, self.find, self.finding.margin):
+            yield Face({**cells, **found}, None if face is None else coloured(resized(face, self.size)))
 
 
 # What is written

@@ -1,35 +1,88 @@
-"""`emobench report`: write a suite's board again from its stored results."""
+"""`emobench report`: write a suite's board again from its stored results, and its page; or all boards of a folder."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from emobench.errors import StoreError
+from emobench.report.board import Board
+from emobench.report.html.write import FILE, OF_ALL, PICTURES, Pages, write_all, write_page
 from emobench.report.write import write
-from emobench.report.written import mark_unwritten
+from emobench.report.written import mark_unwritten, why
 from emobench.runner.store import load_board
 from emobench.suite.file import stem
 
 
-def report(board: str, results: Path) -> int:
-    """Write a board and print where it is; one that cannot be written says so itself.
+def report(board: str | None, results: Path, *, every: bool = False) -> int:
+    """Write a board and its page, and print where they are; one that cannot be written says so itself.
 
     Args:
-        board: its name, its folder, or the file of its suite.
+        board: its name, its folder, or the file of its suite; None: see `every`.
+        every: all boards of the folder, and one page of them.
 
     Returns:
-        The exit code: 1 where it could not be written, or a cell of it failed.
+        The exit code: 1 where one could not be written, or a cell of it failed.
 
     Raises:
-        StoreError: there is no such board.
+        StoreError: there is no such board, or not one is named.
     """
-    name = stem(board)
+    if every == (board is not None):
+        raise StoreError("name a board, such as `emobench report demo`, or all of them by --all")
+    if board is None:
+        return _report_all(results)
+    written = _written(results, stem(board))
+    if written is None or _paged(results / written.suite / FILE, lambda: write_page(written, results)) is None:
+        return 1
+    return 1 if written.failed else 0
+
+
+def _report_all(results: Path) -> int:
+    names = boards(results)
+    pages, whole = Pages(apart=True), True
+    share = min(PICTURES, OF_ALL // len(names))
+    for name in names:
+        written = _written(results, name)
+        whole = whole and written is not None and not written.failed
+        if written is not None:
+            page = _paged(results / name / FILE, lambda written=written: write_page(written, results))  # type: ignore[misc]
+            whole = whole and page is not None
+            pages.add(written, results, share)
+    joint = _paged(results / FILE, lambda: write_all(pages, results))
+    return 0 if whole and joint is not None else 1
+
+
+def boards(results: Path) -> list[str]:
+    """The names of the boards of a folder of results.
+
+    Raises:
+        StoreError: there is none.
+    """
+    names = sorted(path.parent.name for path in results.glob("*/suite.json"))
+    if not names:
+        raise StoreError(f"{results}: no board is here. `emobench bench` makes one")
+    return names
+
+
+def _written(results: Path, name: str) -> Board | None:
+    """The board, written and said; None: it could not be."""
     load_board(results, name)
     try:
-        written = write(results, name)
+        board = write(results, name)
     except Exception as error:
         reason = mark_unwritten(results, name, error)
         print(f"emobench: the board {results / name} could not be written: {reason}", file=sys.stderr)
-        return 1
-    print(written.path)
-    return 1 if written.failed else 0
+        return None
+    print(board.path)
+    return board
+
+
+def _paged(path: Path, page: Callable[[], Path]) -> Path | None:
+    """The page, written and said; None: it could not be, and the board stays as it is."""
+    try:
+        print(page())
+    except Exception as error:
+        print(f"emobench: {path} could not be written: {why(error, path)}", file=sys.stderr)
+        return None
+    return path

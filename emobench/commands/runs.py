@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ class Run:
     Attributes:
         label: what it is, in words.
         size: side of the faces that it was evaluated on, px.
+        emotions: that it knows, in its order.
         board, row: where it stands; "": it was named by its key, or as a file.
         evaluation: folder of the record and raw files of the evaluation that is meant; None: it was named by its key.
         by: the score by which it was chosen, in words; "": it was named.
@@ -62,6 +64,7 @@ class Run:
     fit_key: str
     size: int
     dataset: str
+    emotions: tuple[str, ...]
     results: Path
     board: str = ""
     row: str = ""
@@ -146,7 +149,8 @@ def chosen(results: Path, run: str, asked: str) -> Run:
     cell = record.cell
     if not _does(record.planned, asked):
         raise StoreError(f"{cell.row}: {_does_not(cell.track, asked)}")
-    return Run(f"{cell.row} on {cell.dataset}, seed {cell.seed}", keys[0], cell.size, cell.dataset, results)
+    label = f"{cell.row} on {cell.dataset}, seed {cell.seed}"
+    return Run(label, keys[0], cell.size, cell.dataset, tuple(cell.emotions), results)
 
 
 def _of_file(path: Path, results: Path, asked: str) -> Run:
@@ -161,7 +165,7 @@ def _of_file(path: Path, results: Path, asked: str) -> Run:
         raise StoreError(f"{path}: {said.label} {does}. Name one that {ASKED[asked].who}")
     if path.suffix == ONNX and said.does != ["read"]:
         raise StoreError(f"{path}: emobench reads classifiers from ONNX. Export {said.label} --to safetensors")
-    return Run(said.label, said.fit_key, said.size, said.dataset, results, file=path)
+    return Run(said.label, said.fit_key, said.size, said.dataset, tuple(said.emotions), results, file=path)
 
 
 def _best_of_any(results: Path, run: str) -> Run:
@@ -261,6 +265,31 @@ def best_by_control(results: Path, board: str, dataset: str, asked: str) -> tupl
     return cell, _best(len(here), "calibrated control", f"{number.value:.3f}{interval}")
 
 
+def offers(results: Path, board: str, asked: str) -> list[Run]:
+    """The networks of a board that do what is asked and whose weights are here: a row's first seed, and before all of
+    them the best of each dataset, as `best:` chooses it.
+
+    Raises:
+        StoreError: there is no such board, or it cannot be read.
+    """
+    rows: dict[tuple[str, str], Run] = {}
+    for cell in load_board(results, board):
+        place = cell.dataset, cell.row
+        mine = cell.state == "done" and cell.control is None and cell.part is None
+        if mine and place not in rows and _is_here(results, cell) and _can(cell, asked):
+            rows[place] = _of(results, board, cell)
+    for dataset in dict.fromkeys(dataset for dataset, _ in rows):
+        with suppress(StoreError):  # the best is not here, or the board does not say which it is
+            best = chosen(results, f"best:{board}/{dataset}", asked)
+            rows[dataset, best.row] = best
+    return sorted(rows.values(), key=lambda run: not run.by)
+
+
+def _is_here(results: Path, cell: StoredCell) -> bool:
+    """Whether a network was trained here: those of most rows of a committed board were not."""
+    return finished(Store(results).fit_folder(cell.fit_key) / "fit.json")
+
+
 def _best(rows: int, metric: str, value: str) -> str:
     return f"the best of {rows} by {metric}, {value}" if rows > 1 else f"the only candidate, {metric} {value}"
 
@@ -272,10 +301,11 @@ def _of(results: Path, board: str, cell: StoredCell, by: str = "") -> Run:
         StoreError: its weights are not here, as those of most rows of a committed board are not; says the command that
             trains it.
     """
-    if not finished(Store(results).fit_folder(cell.fit_key) / "fit.json"):
+    if not _is_here(results, cell):
         cost = None if cell.record is None or cell.record.fit is None else cell.record.fit.cost
         took = "" if cost is None else f"; it was trained in {duration(cost.fit_seconds)}"
         command = Origin.recorded(results, board).command(board)
         raise StoreError(f"{cell.row}: its weights are not in {results}{took}. To train it here: `{command}`")
     label = f"{cell.row} on {cell.dataset}, seed {cell.seed}"
-    return Run(label, cell.fit_key, cell.size, cell.dataset, results, board, cell.row, cell.folder, by)
+    emotions = () if cell.record is None else tuple(cell.record.cell.emotions)
+    return Run(label, cell.fit_key, cell.size, cell.dataset, emotions, results, board, cell.row, cell.folder, by)

@@ -11,7 +11,18 @@ import torch
 from PIL import Image
 
 from emobench.commands.inputs import coloured, listed, named, read_picture
-from emobench.commands.pictures import SHEET, Sheet, check_new, note, progress, requests, save, save_table, stems
+from emobench.commands.pictures import (
+    SHEET,
+    Sheet,
+    as_image,
+    check_new,
+    note,
+    progress,
+    requests,
+    save,
+    save_table,
+    stems,
+)
 from emobench.commands.runs import chosen
 from emobench.errors import RowError, SizeError, StoreError, shown
 
@@ -105,6 +116,5 @@ def _at_most(picture: np.ndarray, longest: int) -> np.ndarray:
     if side <= longest:
         return picture
     height, width = (max(1, round(each * longest / side)) for each in picture.shape[1:])
-    image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-    small = image.resize((width, height), Image.Resampling.LANCZOS)
+    small = as_image(picture).resize((width, height), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))

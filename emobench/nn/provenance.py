@@ -64,6 +64,8 @@ class Behind(Part):
         data: fingerprints of the datasets that it was trained on.
         files: argument -> digest of the file or folder that it names.
         weights: the published weights that it began with, by name or file name; None: from scratch.
+        settings: key of all that it was fitted with, but for seed, data and needs; None: nothing of it is trained.
+        architecture, family: of one that reads emotions, as the panel tells networks apart; None: it reads none.
         needs: role -> the fit_keys of the networks that it was made with.
     """
 
@@ -74,6 +76,9 @@ class Behind(Part):
     data: list[Word] = []
     files: dict[Word, Word] = {}
     weights: Word | None = None
+    settings: Word | None = None
+    architecture: Word | None = None
+    family: Word | None = None
     needs: dict[Word, list[Word]] = {}
 
 
@@ -170,6 +175,16 @@ _TEXTS = (  # the fields of words
     "emobench", "row", "model", "layout", "channels", "range", "outputs", "fit_key", "dataset", "dataset_fingerprint",
     "licence",
 )  # fmt: skip
+
+
+def written_here(path: Path) -> Provenance | None:
+    """As `provenance`, of any file or folder; None also where it is of a form that emobench does not write.
+
+    Raises:
+        WeightsError: it cannot be read, or what it says does not fit.
+    """
+    holds = (path / HF_WEIGHTS).is_file() if path.is_dir() else path.is_file() and path.suffix in FORMS
+    return provenance(path) if holds else None
 
 
 def provenance(path: Path) -> Provenance | None:

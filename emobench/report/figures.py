@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobench.errors import RawError
+from emobench.evaluation.protocol import INTENSITIES
 from emobench.files import replacing
 from emobench.runner.store import WEBP
 
@@ -351,6 +352,15 @@ def grid(path: Path, file: Path, lines: Sequence[str], columns: Sequence[str] = 
     for spine in axes.spines.values():
         spine.set_visible(False)
     _save(figure, path, {"quality": 65, "method": 6})
+
+
+def names(emotions: Sequence[str], kind: str) -> tuple[Sequence[str], ...] | None:
+    """What the lines, and the columns, of a grid of faces of a kind are called; None: not known here."""
+    if kind in ("samples", "text"):
+        return (emotions,)
+    if kind == "intensity":
+        return [each for each in emotions if each != "neutral"], [f"{level:g}" for level in INTENSITIES]
+    return None
 
 
 def check(path: Path, columns: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
-from urllib.parse import quote
 
 from emobench.evaluation.tracks.track import Name
 from emobench.metrics.intervals import Comparison
@@ -27,7 +26,7 @@ from emobench.report.page import (
     Text,
     Warning,
 )
-from emobench.report.readable import cost, gap, score
+from emobench.report.readable import address, cost, gap, rank, score
 
 # A backslash before these makes them text in every Markdown; the underscore inside a word is text already.
 _ACTIVE = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -117,9 +116,9 @@ def _block(block: Block) -> Iterator[str]:
         case Picture(path, shows, caption):
             if caption:
                 yield from (written(caption), "")
-            yield f"![{written(shows)}]({_address(path)})"
+            yield f"![{written(shows)}]({address(path)})"
         case Gallery(pictures, across):
-            shown = [f"![{written(each.shows)}]({_address(each.path)})" for each in pictures]
+            shown = [f"![{written(each.shows)}]({address(each.path)})" for each in pictures]
             width = min(across, len(shown))
             lines = [shown[start : start + across] for start in range(0, len(shown), across)]
             yield from table([" "] * width, [[*line, *[""] * (width - len(line))] for line in lines], range(width))
@@ -145,7 +144,7 @@ def _part(part: Part) -> str:
         case Code(text):
             return code(text)
         case Link(path, text):
-            return f"[{code(path) if text is None else escape(text)}]({_address(path)})"
+            return f"[{code(path) if text is None else escape(text)}]({address(path)})"
         case Strong(inner):
             return f"**{_part(inner)}**"
         case Score(number, bare):
@@ -154,20 +153,7 @@ def _part(part: Part) -> str:
         case Cost(number):
             return cost(number, escape)
         case Rank(places, order_only):
-            return _rank(places, order_only)
+            return rank(places, order_only)
         case Comparison():
             return gap(part)
     raise TypeError(f"no way to write {part!r}")
-
-
-def _address(path: str) -> str:
-    """A path as the target of a link, which no name of a file can end."""
-    return quote(path, safe="/+,=@~", errors="surrogateescape")
-
-
-def _rank(places: tuple[int, int] | None, order_only: bool) -> str:
-    if places is None:
-        return "–"
-    best, worst = places
-    shown = str(best) if best == worst else f"{best}–{worst}"
-    return f"({shown})" if order_only else shown

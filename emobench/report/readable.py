@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 from emobench.metrics.intervals import Comparison
 from emobench.report.board import Number
@@ -18,10 +19,17 @@ def score(number: Number | None, escape: Escape = str) -> str:
         return "n/a"
     if number.value is None:
         return f"n/a ({escape(number.reason)})"
-    shown = significant if number.metric in _BY_DIGITS else signed
     if number.low is None or number.high is None:
-        return shown(number.value)
-    return f"{shown(number.value)} ({shown(number.low)}–{shown(number.high)})"
+        return shown_value(number)
+    return f"{shown_value(number)} ({shown_value(number, number.low)}–{shown_value(number, number.high)})"
+
+
+def shown_value(number: Number, value: float | None = None) -> str:
+    """A value of a metric alone; None: that of the number itself, which has one."""
+    shown = significant if number.metric in _BY_DIGITS else signed
+    found = number.value if value is None else value
+    assert found is not None
+    return shown(found)
 
 
 def cost(number: Number, escape: Escape = str) -> str:
@@ -55,3 +63,17 @@ def gap(pair: Comparison) -> str:
     if pair.low is None or pair.high is None:
         return f"{signed(pair.difference)} (no interval: too few faces to resample)"
     return f"{signed(pair.difference)} ({signed(pair.low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{signed(pair.high)})"
+
+
+def rank(places: tuple[int, int] | None, order_only: bool) -> str:
+    """1–3; in brackets: a place that is no rank."""
+    if places is None:
+        return "–"
+    best, worst = places
+    shown = str(best) if best == worst else f"{best}–{worst}"
+    return f"({shown})" if order_only else shown
+
+
+def address(path: str) -> str:
+    """A path as the target of a link, which no name of a file can end."""
+    return quote(path, safe="/+,=@~", errors="surrogateescape")

@@ -11,7 +11,7 @@ import numpy as np
 from emobench.evaluation.tracks.recognition import cannot_fail
 from emobench.evaluation.tracks.track import Check, Column, Key, Name, Ranking
 from emobench.metrics import intervals
-from emobench.report import outside, unranked
+from emobench.report import outside, power, unranked
 from emobench.report.board import AT_CHANCE, MFU, Board, Entry, Number, Section
 from emobench.report.page import (
     Block,
@@ -45,25 +45,28 @@ _COSTS = {"params": "params", "flops": "FLOPs/face", "fit_seconds": "training"}
 
 def page(board: Board, pictures: Pictures) -> list[Block]:
     """All of leaderboard.md: the verdict, the state, a section for each track and dataset, and what it all means."""
-    shown = [section for section in board.sections if _any_wanted(section)]
+    shown = [section for section in board.sections if any_wanted(section)]
     verdicts = [verdict(section) for section in shown]
-    blocks: list[Block] = [Heading(1, ("Leaderboard: ", Name(board.suite))), *_failures(board)]
+    blocks: list[Block] = [Heading(1, ("Leaderboard: ", Name(board.suite))), *failures(board)]
     blocks += [Paragraph(verdicts[0])] if len(verdicts) == 1 else [Bullets(verdicts)]
-    blocks += _state(board)
-    blocks += _overviews(shown)
+    blocks += state(board)
+    blocks += overviews(shown)
     panels: set[tuple[str, ...]] = set()
     for section in shown:
         blocks += _section(section, pictures, panels)
-    skipped = {(cell.row, cell.dataset): cell.reason for cell in board.cells if cell.state == "skipped"}
-    if skipped:
-        blocks.append(Heading(2, ("Skipped",)))
-        blocks.append(
-            Bullets([(Name(row), " on ", Name(data), ": ", Name(why)) for (row, data), why in skipped.items()])
-        )
-    return [*blocks, *_meaning(board)]
+    return [*blocks, *skipped(board), *meaning(board)]
 
 
-def _any_wanted(section: Section) -> bool:
+def skipped(board: Board) -> list[Block]:
+    """The optional rows that cannot run here, and why."""
+    found = {(cell.row, cell.dataset): cell.reason for cell in board.cells if cell.state == "skipped"}
+    if not found:
+        return []
+    items: list[Text] = [(Name(row), " on ", Name(data), ": ", Name(why)) for (row, data), why in found.items()]
+    return [Heading(2, ("Skipped",)), Bullets(items)]
+
+
+def any_wanted(section: Section) -> bool:
     return any(cell.state != "skipped" for entry in (*section.entries, *section.controls) for cell in entry.cells)
 
 
@@ -238,7 +241,7 @@ def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
 # The state of the board
 
 
-def _failures(board: Board) -> list[Block]:
+def failures(board: Board) -> list[Block]:
     """Before anything else is said: who cannot be ranked because nobody can read the faces, and controls that fail."""
     blind: dict[tuple[str, str], list[str]] = {}  # dataset and reason -> by what nobody is ranked there
     for section in board.sections:
@@ -267,7 +270,7 @@ _CAUSES = (
 )
 
 
-def _state(board: Board) -> list[Block]:
+def state(board: Board) -> list[Block]:
     """Whether the board is whole; every cell without numbers, with its reason."""
     done = len(board.wanted) - len(board.missing)
     whole = "Complete" if done == len(board.wanted) else "**Incomplete**"
@@ -287,7 +290,7 @@ def _row_name(number: Number) -> str:
     return f"{name} (trainer {number.trainer})" if number.trainer else name
 
 
-def _overviews(shown: Sequence[Section]) -> list[Block]:
+def overviews(shown: Sequence[Section]) -> list[Block]:
     """The first ranking of each model on each dataset, of tracks that are run on several."""
     blocks: list[Block] = []
     for track in dict.fromkeys(section.track for section in shown):
@@ -320,30 +323,43 @@ def _texts(row: Sequence[Part | Text]) -> list[Text]:
 
 
 def _section(section: Section, pictures: Pictures, panels: set[tuple[str, ...]]) -> list[Block]:
-    track, place = section.track, (section.track.name, section.dataset)
-    title, _, rest = track.title.partition(":")
-    blocks: list[Block] = [Heading(2, (f"{title} on ", Name(section.dataset), f", {section.size} px"))]
-    blocks += [Paragraph((f"{rest.strip().capitalize()}.",))] if rest else []
+    rest = section.track.title.partition(":")[2].strip()
+    blocks: list[Block] = [Heading(2, heading(section))]
+    blocks += [Paragraph((f"{rest.capitalize()}.",))] if rest else []
+    return blocks + [block for about in topics(section, pictures, panels).values() for block in about]
+
+
+def heading(section: Section) -> Text:
+    """What is measured, on which faces."""
+    return (f"{section.track.title.partition(':')[0]} on ", Name(section.dataset), f", {section.size} px")
+
+
+def topics(section: Section, pictures: Pictures, panels: set[tuple[str, ...]]) -> dict[str, list[Block]]:
+    """What is said of a section, by what it is about, in the order of leaderboard.md.
+
+    Args:
+        panels: those that were shown before, and so are not again; this section's is put to them.
+    """
+    place = (section.track.name, section.dataset)
     machines = {number.hardware: "" for entry in section.measured for number in [entry.costs["params"]]}
     machines = {machine: chr(ord("A") + k % 26) for k, machine in enumerate(machines)}
-    blocks += _models(section, machines)
-    if (*place, "ranking") in pictures:
-        blocks.append(Picture(pictures[*place, "ranking"], ("each model with its interval",)))
-    if section.usable:
-        blocks.append(Bullets(list(_notes(section, machines))))
-    for choice in section.choices:
-        blocks += _settings(section, choice)
-    blocks += trainers(section)
     named = [(entry.name, entry.cells) for entry in section.measured]
-    blocks += outside.blocks(named)
-    blocks += outside.claims([(entry.name, entry.cells, dict(entry.numbers)) for entry in section.measured])
-    if section.usable:
-        blocks += _by_emotion(section)
-        blocks += _guided(section)
-    blocks += _shown(section, pictures)
-    blocks += _training(section, pictures)
-    blocks += _controls(section, panels)
-    return blocks
+    ranking = pictures.get((*place, "ranking"))
+    drawn = [] if ranking is None else [Picture(ranking, ("each model with its interval",))]
+    return {
+        "models": [*_models(section, machines), *drawn],
+        "notes": [Bullets(list(_notes(section, machines)))] if section.usable else [],
+        "settings": [block for choice in section.choices for block in _settings(section, choice)],
+        "trainers": trainers(section),
+        "outside": outside.blocks(named),
+        "claims": outside.claims([(entry.name, entry.cells, dict(entry.numbers)) for entry in section.measured]),
+        "emotions": _by_emotion(section) if section.usable else [],
+        "guided": _guided(section) if section.usable else [],
+        "shown": _shown(section, pictures),
+        "training": _training(section, pictures),
+        "panel": _panel_of(section, panels),
+        "controls": _controls(section),
+    }
 
 
 def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
@@ -576,8 +592,8 @@ def _settings(section: Section, choice: Choice) -> list[Block]:
     rows: list[list[Text]] = []
     for setting in choice.settings:
         seeds = f"{len(setting.scores)} of {setting.seeds}" if len(setting.scores) < setting.seeds else setting.seeds
-        outcome: Text = _of_setting(section, choice, setting)
-        rows.append([(Name(setting.row),), (_signed(setting.mean),), (str(seeds),), outcome])
+        came: Text = _of_setting(section, choice, setting)
+        rows.append([(Name(setting.row),), (_signed(setting.mean),), (str(seeds),), came])
     said = "Macro F1 on validation faces at the best epoch, mean over seeds. "
     if choice.pending:
         said += "A setting is chosen when all are fitted; until then none is measured on test faces."
@@ -613,7 +629,6 @@ def _faces(section: Section) -> str:
 
 
 FEW = 200  # test faces below which a board says how little it can tell
-_FOUND = 1.96 + 0.84  # standard errors of a difference that is found with 80 % power at 5 %, two-sided
 
 
 def _few_faces(section: Section) -> Iterator[Text]:
@@ -628,7 +643,7 @@ def _few_faces(section: Section) -> Iterator[Text]:
     widths = [of_one * (high - low) for low, high in given if low is not None and high is not None]
     if not widths:
         return
-    least = _FOUND * float(np.median(widths)) / (2 * 1.96)
+    least = power.FOUND * power.standard_error(float(np.median(widths)))
     drawn = any(note.startswith("no official split") for record in section.records for note in _data_notes(record))
     offer: Text = ("; ", Code("cross_validate = 5"), " in the dataset's table makes every face a test face")
     said = f"Few test faces: a difference of macro F1 below about {least:.2f} could hardly have been found (80 % power"
@@ -755,17 +770,20 @@ def _training(section: Section, pictures: Pictures) -> list[Block]:
 # Panel and controls
 
 
-def _controls(section: Section, panels: set[tuple[str, ...]]) -> list[Block]:
-    blocks: list[Block] = []
-    records = section.records
-    evaluation = records[0].evaluation if records else None
-    if evaluation is not None and evaluation.panel and evaluation.reader is not None:
-        panel = (section.dataset, *(judge.sha256 for judge in evaluation.panel))
-        if panel not in panels:
-            panels.add(panel)
-            blocks += [Heading(3, ("Panel",)), *_panel(section, evaluation.panel, evaluation.reader)]
+def _panel_of(section: Section, panels: set[tuple[str, ...]]) -> list[Block]:
+    evaluation = next((record.evaluation for record in section.records), None)
+    if evaluation is None or not evaluation.panel or evaluation.reader is None:
+        return []
+    panel = (section.dataset, *(judge.sha256 for judge in evaluation.panel))
+    if panel in panels:
+        return []
+    panels.add(panel)
+    return [Heading(3, ("Panel",)), *_panel(section, evaluation.panel, evaluation.reader)]
+
+
+def _controls(section: Section) -> list[Block]:
     checks: list[list[Text]] = [
-        [(Name(check.name),), (check.what,), (_signed(check.value),), (check.bounds,), _outcome(section, check)]
+        [(Name(check.name),), (check.what,), (_signed(check.value),), (check.bounds,), outcome(section, check)]
         for check in section.checks
     ]
     majority = next((entry for entry in section.controls if entry.name == "control:majority"), None)
@@ -776,23 +794,33 @@ def _controls(section: Section, panels: set[tuple[str, ...]]) -> list[Block]:
         why = "not measured: nothing shows that no label leaks"
         checks.append([("control:permuted",), ("balanced accuracy",), ("n/a",), ("–",), (why,)])
     header: list[Text] = [("control",), ("what",), ("value",), ("must be",), ("outcome",)]
-    if checks:
-        blocks += [Heading(3, ("Controls",)), Table(header, checks, left=(0, 1, -1))]
-    return blocks
+    return [Heading(3, ("Controls",)), Table(header, checks, left=(0, 1, -1))] if checks else []
 
 
 def _signed(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}".replace("-", "−")
 
 
-def _outcome(section: Section, check: Check) -> Text:
+def outcome(section: Section, check: Check) -> Text:
+    """What came of a control."""
     if check.value is None:
         return ("**FAILS**: " if check.possible else "n/a ", "(", Name(check.reason), ")")
     if not check.passed:
         return ("**FAILS**",)
-    if check.what == "balanced accuracy" and cannot_fail(len(section.emotions)):
+    if not tells(section, check):
         return (f"cannot fail: {len(section.emotions)} emotions have too few names to tell",)
     return ("as it should be",)
+
+
+def tells(section: Section, check: Check) -> bool:
+    """Whether a control that does not fail speaks for the board: it has a value, and could have had another."""
+    return check.value is not None and not (check.what == "balanced accuracy" and cannot_fail(len(section.emotions)))
+
+
+_OUTSIDE = (
+    " Outside networks were not trained by emobench: what they saw is what their author says, and that they had no "
+    "part in making the faces is known by their files and their answers alone."
+)
 
 
 def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block]:
@@ -805,14 +833,17 @@ def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block
         worst = int(np.nanargmin(recall))
         read: list[Text] = [(f"{np.nanmean(recall):.3f}",), (Name(section.emotions[worst]), f" {recall[worst]:.3f}")]
         card: list[Text] = [(Name(judge.architecture),), (str(judge.seed),), (Code(judge.sha256[:12]),)]
-        rows.append([(Name(judge.row),), *read, _confused(confusion, section.emotions), *card])
+        by_others = (" (outside)",) if judge.outside else ()
+        rows.append([(Name(judge.row), *by_others), *read, _confused(confusion, section.emotions), *card])
     header = ("judge", "recall on real faces", "worst emotion", "most often misread", "architecture", "seed", "weights")
     said: Text = (
         "FED and ES are measured by the reader ",
         Name(reader.row),
+        *((" (outside)",) if reader.outside else ()),
         ", weights ",
         Code(reader.sha256[:12]),
         ".",
+        *((_OUTSIDE,) if reader.outside or any(judge.outside for judge in judges) else ()),
         *((" All of them were fitted with the suite's first trainer, ", Name(by), ".") if by else ()),
     )
     blocks: list[Block] = [Table([(each,) for each in header], rows, left=(0, 3, 4, 6)), Paragraph(said)]
@@ -822,7 +853,7 @@ def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block
 # What it all means
 
 
-def _meaning(board: Board) -> list[Block]:
+def meaning(board: Board) -> list[Block]:
     """How the numbers are made, and how to make them again."""
     seeds = sorted({cell.seed for cell in board.wanted})
     tracks = dict.fromkeys(section.track for section in board.sections)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from emobench.errors import EmobenchError, RawError
-from emobench.evaluation.protocol import INTENSITIES
 from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
 from emobench.report.board import Board, Entry, Number, Section, content, sections
@@ -111,7 +110,7 @@ def _without_weights(results: Path, suite: str, section: Section, cells: Sequenc
     return [
         card
         for sha256, card in cards.items()
-        if committed_judge(results, places.get(card.fit_key, results / suite), sha256) is None
+        if not card.outside and committed_judge(results, places.get(card.fit_key, results / suite), sha256) is None
     ]
 
 
@@ -174,7 +173,7 @@ def _raw_pictures(section: Section, folder: Path) -> dict[tuple[str, ...], str]:
             if kind in raw and (*place, kind, cell.row) not in pictures:
                 pictures[*place, kind, cell.row] = f"cells/{cell.eval_key}/{raw[kind]}"
     for (*_, kind, row), path in list(pictures.items()):
-        if (named := _named(section, kind)) is not None:
+        if (named := figures.names(section.emotions, kind)) is not None:
             drawn = f"figures/{kind}-of-{_file_name(row)}-{_file_name(section.dataset)}.webp"
             try:
                 figures.grid(folder / drawn, folder / path, *named)
@@ -187,15 +186,6 @@ def _raw_pictures(section: Section, folder: Path) -> dict[tuple[str, ...], str]:
         figures.edits(folder / joint, edited, section.emotions)
         return {(*place, "edits"): joint}
     return pictures
-
-
-def _named(section: Section, kind: str) -> tuple[Sequence[str], ...] | None:
-    """What the lines, and the columns, of a grid of faces are called; None: not known here."""
-    if kind in ("samples", "text"):
-        return (section.emotions,)
-    if kind == "intensity":
-        return [each for each in section.emotions if each != "neutral"], [f"{level:g}" for level in INTENSITIES]
-    return None
 
 
 def _file_name(name: str) -> str:

@@ -61,17 +61,22 @@ def read_board(folder: Path) -> pd.DataFrame:
         raise StoreError(f"{path}: cannot be read ({reason}). `emobench report` writes it again") from error
 
 
+def why(error: Exception, path: Path) -> str:
+    """Why a file could not be written, as people are told."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "emobench" in Path(frame.filename).parts]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    known = isinstance(error, EmobenchError | OSError) and str(error)
+    if isinstance(error, OSError) and error.errno in WRITE_REMEDIES:
+        return f"{Path(error.filename or path).parent}: {error.strerror}. {WRITE_REMEDIES[error.errno]}"
+    return str(error) if known else f"{type(error).__name__}: {error}{place}"
+
+
 def mark_unwritten(results: Path, suite: str, error: Exception) -> str:
     """Say at the top of a board's page that it could not be written, above the last one that could; returns why."""
     from emobench.report.markdown import escape  # it loads all that pages are made of
 
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "emobench" in Path(frame.filename).parts]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    known = isinstance(error, EmobenchError | OSError) and str(error)
-    reason = str(error) if known else f"{type(error).__name__}: {error}{place}"
     path = results / suite / PAGE
-    if isinstance(error, OSError) and error.errno in WRITE_REMEDIES:
-        reason = f"{Path(error.filename or path).parent}: {error.strerror}. {WRITE_REMEDIES[error.errno]}"
+    reason = why(error, path)
     lines = [f"# Leaderboard: {escape(suite)}", "", f"> **This board could not be written**: {escape(reason)}.", ">"]
     lines += ["> What was measured is kept; the board is tried again after the next cell and by `emobench report`.", ""]
     try:

@@ -23,7 +23,7 @@ from emobench.runner.record import Card, Record, finished, read_record
 from emobench.runner.store import JUDGE, Store, intact, is_current, sha256_of
 from emobench.suite.catalog import Kind, checked, classes, parameters, resolve
 from emobench.suite.cell import Cell
-from emobench.suite.keys import batch_of_one, datasets_in, name_of
+from emobench.suite.keys import batch_of_one, datasets_in, key, name_of
 from emobench.suite.plugins import callable_of, class_of
 from emobench.suite.rows import dataset_folder
 
@@ -131,6 +131,8 @@ def _load_judge(store: Store, fit_key: str, device: torch.device) -> Judge:
     if not finished(path):
         raise StoreError(f"{path}: the judge {fit_key} is not finished here. Run its suite first")
     record, weights = read_record(path), store.fit_folder(fit_key) / JUDGE
+    if getattr(model_class(record.planned), "foreign", False):
+        return _outside_judge(record, load_model(store, fit_key), device)
     if not is_current(weights, store.weights(fit_key)):
         _write_judge(store, fit_key, weights)
     state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()}
@@ -139,6 +141,12 @@ def _load_judge(store: Store, fit_key: str, device: torch.device) -> Judge:
     network.load_state_dict(state)
     card = _card(record, sha256_of(weights), network.architecture(record.made_of.fit["arguments"]))
     return Judge(record.cell.row, network.to(device).eval().requires_grad_(False), card)
+
+
+def _outside_judge(record: Record, network: Any, device: torch.device) -> Judge:
+    """A network that emobench did not train, which is told by its files."""
+    card = _card(record, key(record.made_of.fit["files"]), network.architecture(network.hparams))
+    return Judge(record.cell.row, network.to(device), card.model_copy(update={"data": None, "outside": True}))
 
 
 def _card(record: Record, sha256: str, architecture: str) -> Card:

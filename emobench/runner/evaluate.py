@@ -19,6 +19,7 @@ from emobench.data.datamodule import EmotionDataModule
 from emobench.errors import StoreError, WeightsError
 from emobench.evaluation.fidelity import Fidelity
 from emobench.evaluation.given import is_given, side
+from emobench.evaluation.independence import check_answers
 from emobench.evaluation.outside import Answers, answers, label_order, renamed
 from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.reference import RealFaces
@@ -180,8 +181,10 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
     model, device = loaded(cell, store)
     settings = {**cell.evaluation["faces"], "cues": cell.evaluation.get("cues")}
     judges, (reader,) = (load_judges(store, cell.panel[role], device) for role in ("judges", "reader"))
-    guides = load_judges(store, _classifiers(store, cell.needs), device)
+    behind = {judge.card.fit_key: judge for judge in load_judges(store, _behind(store, cell.needs), device)}
+    guides = [behind[fit_key] for fit_key in _classifiers(store, cell.needs)]
     real = RealFaces.of(data, settings["fidelity"])
+    check_answers([*judges, reader], [*behind.values()], real)
     fidelity = _fidelity(cell, real, reader, data.cache, device)
     known = tracks()
     measured = {name: known[name] for name in cell.evaluation["tracks"]}
@@ -251,6 +254,14 @@ def _classifiers(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
     keys = [key for keys in needs.values() for key in keys]
     cells = {key: read_record(store.fit_folder(key) / "fit.json").planned for key in keys}
     return [key for key in keys if issubclass(model_class(cells[key]), EmotionClassifier)]
+
+
+def _behind(store: Store, needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """The classifiers among the needs, and among what these need, at any depth."""
+    found = _classifiers(store, needs)
+    for key in dict.fromkeys(key for keys in needs.values() for key in keys):
+        found += _behind(store, read_record(store.fit_folder(key) / "fit.json").planned.needs)
+    return list(dict.fromkeys(found))
 
 
 def _fidelity(cell: Cell, real: RealFaces, reader: Any, cache: Path, device: torch.device) -> Fidelity:

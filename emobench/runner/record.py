@@ -163,11 +163,12 @@ class Card(Part):
 
     row: Text
     fit_key: PlainName
-    sha256: PlainName  # of its weights in float16
+    sha256: PlainName  # of its weights in float16; of an outside network, of its files
     architecture: Text
     seed: Count
-    data: Text  # fingerprint of its training data
+    data: Text | None  # fingerprint of its training data; None: not known to emobench
     needs: dict[str, list[PlainName]]
+    outside: bool = False  # whether somebody else trained it
 
 
 def _once_each(names: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from emobench.suite.cell import Cell
 
 SCHEMES = ("file", "s3", "gs")
 EVERY = 10.0  # seconds between two looks for new checkpoints
+SHARE = 0.1  # of a fit's time, at most, in which checkpoints are put: they come more seldom where the store is slow
 _RUNNING = "running"
 _SET = "set.json"  # the files of a fit that runs, written when all of them are there
 
@@ -329,8 +331,11 @@ class _Uploads(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        while not self.done.wait(EVERY):
+        took = 0.0
+        while not self.done.wait(max(EVERY, took / SHARE)):
+            started = time.monotonic()
             self._look()
+            took = time.monotonic() - started
 
     def finish(self) -> None:
         """Stop; put what is newest."""

@@ -270,6 +270,7 @@ class _OriginFields(BaseModel):
     overrides: list[str] = []
     plugins: list[Text] = []
     budget: Text | None = None
+    real_faces: bool = False
 
 
 @dataclass(frozen=True)
@@ -282,12 +283,14 @@ class Origin:
         overrides: as `--set` takes them, in one order.
         plugins: files of the user's own that it names, relative in the same way.
         budget: of time, as `--budget` takes it; None: its own recipes.
+        real_faces: whether its page may show pictures of real people.
     """
 
     file: str
     overrides: list[str]
     plugins: list[str] = field(default_factory=list)
     budget: str | None = None
+    real_faces: bool = False
 
     @classmethod
     def of(cls, suite: Suite, results: Path) -> Origin:
@@ -298,7 +301,8 @@ class Origin:
             inside = is_file(name) and Path(name).is_relative_to(home)
             return Path(name).relative_to(home).as_posix() if inside else name
 
-        return cls(placed(suite.file), list(suite.overrides), [placed(each) for each in suite.plugins], suite.budget)
+        named = [placed(each) for each in suite.plugins]
+        return cls(placed(suite.file), list(suite.overrides), named, suite.budget, suite.real_faces)
 
     @classmethod
     def recorded(cls, results: Path, board: str) -> Origin:
@@ -666,7 +670,8 @@ def commit_judges(results: Path, records: Sequence[Record]) -> None:
     judged = [record.evaluation for record in records if record.evaluation is not None and record.evaluation.reader]
     panels = [[*of.panel, of.reader] for of in judged if of.reader is not None]
     for group in [*panels, *([guide] for of in judged for guide in of.guides)]:
-        files = {card.sha256: _weights(results, card) for card in group if card.sha256 not in kept}
+        trained = [card for card in group if not card.outside]  # the files of others are not ours to pass on
+        files = {card.sha256: _weights(results, card) for card in trained if card.sha256 not in kept}
         found = {sha256: path for sha256, path in files.items() if path is not None}
         size = sum(path.stat().st_size for path in found.values())
         if len(found) < len(files) or total + size > JUDGES_BYTES:

@@ -253,7 +253,7 @@ def write_suite(results: Path, plan: Plan, origin: Origin) -> None:
     folder = results / plan.suite
     folder.mkdir(parents=True, exist_ok=True)
     head = {"schema_version": SCHEMA_VERSION, "protocol": PROTOCOL, "suite": plan.suite, "commit": versions().commit}
-    of = {name: value for name, value in asdict(origin).items() if value is not None}
+    of = {name: value for name, value in asdict(origin).items() if value not in (None, False)}
     write_json(folder / "suite.json", {**head, **of, "rows": _rows(plan)})
 
 

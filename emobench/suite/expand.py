@@ -308,12 +308,20 @@ class _Builder:
         """The fit_keys of the cells that fill a row's needs, at its own seed."""
         for role, names in row.needs.items():
             for name in names:
-                if (dataset, name, seed) not in self.made:
+                if (dataset, name, self._seed_of(name, seed)) not in self.made:
                     raise SuiteError(
                         f"{self.where}, [model.{row.row}]: its {role} {name} is not run on {dataset} with seed {seed}; "
                         f"change the seeds or the datasets of one of them"
                     )
-        return {role: [self.made[dataset, name, seed].fit_key for name in names] for role, names in row.needs.items()}
+        return {
+            role: [self.made[dataset, name, self._seed_of(name, seed)].fit_key for name in names]
+            for role, names in row.needs.items()
+        }
+
+    def _seed_of(self, name: str, seed: int) -> int:
+        """The seed of the cell that fills a need at `seed`: a network that nobody trains here has one for all."""
+        row = self.rows[name]
+        return row.seeds[0] if row.foreign else seed
 
     def _cell(
         self,

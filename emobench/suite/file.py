@@ -35,6 +35,7 @@ _EXAMPLES = {
     "cues": "[cues], which may be empty",
     "wandb": '[wandb] with mode = "offline"',
     "plugins": 'plugins = ["my_track.py"]',
+    "real_faces": "real_faces = true",
 }
 
 
@@ -110,6 +111,7 @@ class Suite(BaseModel):
     plugins: Annotated[
         list[str], AfterValidator(_once)
     ] = []  # files of the user's own that define tracks, metrics, models and datasets
+    real_faces: bool = False  # whether the board's index.html may show pictures of real people
 
 
 def packaged() -> list[str]:

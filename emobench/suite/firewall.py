@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from emobench.data.content import contents, listing
 from emobench.errors import SuiteError, WeightsError
 from emobench.suite.file import Suite
-from emobench.suite.keys import key
+from emobench.suite.keys import contents_of_files, key, settings_key
 
 if TYPE_CHECKING:
+    from emobench.nn.provenance import Behind
     from emobench.nn.weights import WeightFile
 
 _LARGE = 1024  # values from which a tensor tells one file from another
@@ -37,6 +38,10 @@ class Row(Protocol):
     def generates(self) -> bool:
         """Whether it makes faces, instead of reading them."""
 
+    @property
+    def foreign(self) -> bool:
+        """Whether emobench did not train it."""
+
 
 def panel_of(suite: Suite) -> list[str]:
     """The rows that judge, and the one that reads for FED and ES."""
@@ -44,16 +49,22 @@ def panel_of(suite: Suite) -> list[str]:
 
 
 def check_panel(where: str, suite: Suite, rows: Sequence[Row]) -> None:
-    """Judges are trained classifiers of at least two architectures, and none of them is the reader.
+    """Judges are classifiers, trained here or outside ones, of at least two architectures; none of them is the reader.
 
     Raises:
         SuiteError: they are not.
     """
     by_name = {row.row: row for row in rows}
     for name in panel_of(suite):
-        if by_name[name].generates or by_name[name].recipe is None:
+        row = by_name[name]
+        if row.generates or (row.recipe is None and not row.foreign):
             raise SuiteError(f"{where}: panel and reader must be trained classifiers, and {name} is none")
-        check_reads(where, by_name[name])
+        check_reads(where, row)
+        if name == suite.reader and row.foreign and not row.cls.compares(row.arguments):
+            raise SuiteError(
+                f"{where}: the reader compares faces in features, and {name} gives none. Name another reader, or, of "
+                "an ONNX file, the output that holds them: features = ..."
+            )
     if suite.reader in suite.panel:
         raise SuiteError(f"{where}: {suite.reader} is a judge and the reader; name another reader")
     architectures = {_architecture(by_name[name]) for name in suite.panel}
@@ -67,6 +78,8 @@ def check_reads(where: str, row: Row) -> None:
     Raises:
         SuiteError: it is a classifier by its `logits` alone.
     """
+    if row.foreign and not row.cls.has_features():
+        raise SuiteError(f"{where}: {row.row} reads generated faces, and predictions are of a dataset's faces alone")
     if not row.cls.has_features():
         raise SuiteError(
             f"{where}: {row.row} reads generated faces, and its class {row.cls.__name__} has no features: define "
@@ -89,16 +102,24 @@ class Networks:
     Attributes:
         keys: of each row, its network's key at each evaluation size, the seed left out: of equal settings, equal keys.
         files: of each row, the files that its own network begins with or is measured with, published ones too.
+        settings: of each row that is trained here, `settings_key` of what it is fitted with.
+        exported: of each row, the networks of emobench's behind the files that it names, which say so.
     """
 
     def __init__(self, rows: Iterable[Any], settings: Callable[[Any], dict[str, Any]], sizes: Iterable[int]) -> None:
         self.rows: dict[str, Row] = {}
         self.keys: dict[str, list[str]] = {}
         self.files: dict[str, list[WeightFile]] = {}
+        self.settings: dict[str, str] = {}
+        self.exported: dict[str, list[Behind]] = {}
         for row in rows:
             self.rows[row.row] = row
             self.keys[row.row] = [self._key(row, settings(row), place, size) for place, size in enumerate(sizes)]
             self.files[row.row] = _files(row)
+            self.exported[row.row] = _exported(self.files[row.row])
+            if row.recipe is not None:
+                files = contents_of_files(row.cls, row.arguments)
+                self.settings[row.row] = settings_key({**settings(row), **({"files": files} if files else {})})
 
     def lineage(self, name: str) -> list[str]:
         """A row and all that it needs, directly or not, itself first."""
@@ -106,6 +127,18 @@ class Networks:
         for each in found:  # which grows meanwhile
             found += [other for names in self.rows[each].needs.values() for other in names if other not in found]
         return list(dict.fromkeys(found))
+
+    def same(self, name: str, other: str) -> str | None:
+        """How two rows are of one network, by their settings or by what the files say that they name; None: not."""
+        if any(one == its for one, its in zip(self.keys[name], self.keys[other], strict=True)):
+            return f"{name} and {other} have equal settings, so that one network stands on both sides"
+        for one, its in ((name, other), (other, name)):
+            known = {self.settings.get(its), *(behind.settings for behind in self.exported[its])} - {None}
+            for behind in self.exported[one]:
+                if behind.settings in known:
+                    file = self.files[one][-1].name
+                    return f"{one} ({file}) is an export of {behind.row}, which has the settings of {its}"
+        return None
 
     def _key(self, row: Row, settings: dict[str, Any], place: int, size: int) -> str:
         recipe = settings["recipe"]
@@ -146,10 +179,19 @@ def _files(row: Row) -> list[WeightFile]:
     return found
 
 
+def _exported(files: Iterable[WeightFile]) -> list[Behind]:
+    """The networks of emobench's that are behind files, as its exports say."""
+    from emobench.nn.provenance import written_here
+
+    said = [written_here(file.path) for file in files if file.path is not None]
+    return [behind for each in said if each is not None for behind in each.lineage.values()]
+
+
 def check_firewall(where: str, suite: Suite, networks: Networks) -> None:
     """No judge, and not the reader, has helped to make what it judges; no guide is of a judge's architecture family.
 
-    Networks are compared by their rows' names, by their keys without the seed, and by the weights that they begin with.
+    Networks are compared by their rows' names, by their keys without the seed, by the weights that they begin with, and
+    by what exported files say of their origin; what outside networks answer is compared where they are first asked.
     The family is the judges' matter alone: the reader, which ranks nobody by what was asked for, may be a guide's kin.
 
     Raises:
@@ -158,7 +200,7 @@ def check_firewall(where: str, suite: Suite, networks: Networks) -> None:
     panel = panel_of(suite)
     for place, name in enumerate(panel):
         for other in panel[:place]:
-            if _same(networks.keys[name], networks.keys[other]):
+            if networks.same(name, other) is not None:
                 what = "the reader" if name == suite.reader else "a judge"
                 raise SuiteError(f"{where}: {name} is {what}, and the same network as the judge {other}; name another")
     for row in (row for row in networks.rows.values() if row.generates):
@@ -176,6 +218,16 @@ def check_firewall(where: str, suite: Suite, networks: Networks) -> None:
                     f"{networks.described(own)}. {judge} comes of {networks.described(theirs)}. Choose another guide "
                     f"or {role}"
                 )
+        for name in row.needs.get("guide", ()):
+            _check_guides(where, row, [networks.rows[each] for each in networks.lineage(name)])
+
+
+def _check_guides(where: str, row: Row, guides: Sequence[Row]) -> None:
+    """Raise a SuiteError unless a gradient flows back through a guide and all that it needs."""
+    for guide in guides:
+        reason = guide.cls.cannot_guide(guide.arguments, 1) if guide.foreign else None
+        if reason is not None:
+            raise SuiteError(f"{where}: {row.row} is guided by {guide.row}, which {reason}. Choose another guide")
 
 
 def _met(networks: Networks, own: list[str], theirs: list[str], judges: bool) -> str | None:
@@ -185,8 +237,8 @@ def _met(networks: Networks, own: list[str], theirs: list[str], judges: bool) ->
         for other in theirs:
             if one == other:
                 return f"{one} stands on both sides"
-            if _same(networks.keys[one], networks.keys[other]):
-                return f"{one} and {other} have equal settings, so that one network stands on both sides"
+            if (alike := networks.same(one, other)) is not None:
+                return alike
             for file in networks.files[one]:
                 for its in networks.files[other]:
                     if _share(file, its):
@@ -206,11 +258,6 @@ def _guides(networks: Networks, name: str) -> list[str]:
     row = networks.rows[name]
     found = [file.guides for file in networks.files[name] if file.guides is not None]
     return found if row.generates else [row.cls.architecture_family(row.arguments)]
-
-
-def _same(some: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether keys agree at one evaluation size at least."""
-    return any(one == other for one, other in zip(some, others, strict=True))
 
 
 def _share(one: WeightFile, other: WeightFile) -> bool:

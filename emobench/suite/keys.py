@@ -83,6 +83,12 @@ def apart(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: trainer[name] for name, value in usual.items() if trainer.get(name, value) != value}
 
 
+def settings_key(fit: Mapping[str, Any]) -> str:
+    """Of what a network is fitted with, but for seed, data and the networks that it needs: equal of equal settings."""
+    apart_from = ("code", "data", "needs", "permuted", "seed")
+    return key({name: value for name, value in fit.items() if name not in apart_from})
+
+
 def batch_of_one(fit: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Faces a step and process of a fit, from what its key is made of and the options of its trainer."""
     batch: int = fit["recipe"]["batch"]
