@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import emobench as package
+from emobench.cli import main
 from emobench.commands.new import TEMPLATES, new
 from emobench.errors import SuiteError
 from emobench.suite.catalog import resolve
@@ -41,9 +44,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
     place = tmp_path_factory.mktemp("written")
     said = {}
     for kind in KINDS:
-        made = elsewhere(place, "emobench", "new", kind, "my-own_one", "--out", f"{kind}/my_{kind}.py")
-        assert made.returncode == 0, made.stderr
-        said[kind] = made.stdout
+        shown = io.StringIO()
+        with contextlib.chdir(place), contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as stop:
+            main(["new", kind, "my-own_one", "--out", f"{kind}/my_{kind}.py"])
+        assert not stop.value.code
+        said[kind] = shown.getvalue()
     files = [f"{kind}/test_my_{kind}.py" for kind in KINDS]
     tested = elsewhere(place, "pytest", "-v", "-p", "no:cacheprovider", *files)
     return place, said, tested.stdout + tested.stderr

@@ -447,7 +447,7 @@ def pictures(folder: Path, n: int) -> Path:
 
 def test_a_large_folder_needs_the_memory_of_a_small_one(emobench: Emobench, tiny_results: Path, tmp_path: Path) -> None:
     peaks = []
-    for n in (20, 300):
+    for n in (20, 150):
         folder = pictures(tmp_path / str(n), n)
         for form in ("csv", "table"):
             run = ["predict", RUN, folder, "--format", form, "--out", tmp_path / f"{n}.{form}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -14,9 +15,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY
 from safetensors.torch import load_file
 from watching import beside
 
+from emobench.cli import main
 from emobench.runner.record import read_record
 from emobench.runner.store import StoredCell, load_board
 
@@ -37,6 +40,7 @@ class Paused(ResNet18):
             time.sleep(0.01)
 """
 EPOCHS = 6
+Outcome = tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]
 SCHEDULES = ["step", "warmup-plateau", "onecycle"]
 
 
@@ -56,13 +60,36 @@ def when(condition: Callable[[], bool], act: Callable[[], Any]) -> threading.Thr
     return thread
 
 
-@pytest.fixture
-def pausing(tiny: Path) -> Path:
+def written(folder: Path) -> Path:
     """The tiny suite with a network that can be made to stand still: by a file `pause` in the suite's folder."""
-    (tiny.parent / "paused.py").write_text(PAUSED)
-    text = tiny.read_text().replace("[model.resnet18]", '[model.paused]\nclass = "paused.py:Paused"')
-    tiny.write_text(text.replace("epochs = 4", f"epochs = {EPOCHS}"))
-    return tiny
+    (folder / "paused.py").write_text(PAUSED)
+    text = TINY.replace("[model.resnet18]", '[model.paused]\nclass = "paused.py:Paused"')
+    (folder / "tiny.toml").write_text(text.replace("epochs = 4", f"epochs = {EPOCHS}"))
+    return folder / "tiny.toml"
+
+
+@pytest.fixture
+def pausing(tmp_path: Path) -> Path:
+    return written(tmp_path)
+
+
+def scheduled(schedule: str) -> tuple[str, str]:
+    return "--set", f"model.paused.schedule={schedule}"
+
+
+@pytest.fixture(scope="module")
+def through(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
+    """`through(schedule)`: what comes of an uninterrupted run, which is made once."""
+
+    @functools.cache
+    def run(schedule: str) -> Outcome:
+        folder = tmp_path_factory.mktemp("through")
+        with pytest.raises(SystemExit) as stop:
+            main(["bench", str(written(folder)), *scheduled(schedule), "--results", str(folder / "results")])
+        assert not stop.value.code
+        return outcome(folder / "results")
+
+    return run
 
 
 def pause(suite: Path) -> Path:
@@ -88,7 +115,7 @@ def board(results: Path) -> list[StoredCell]:
     return load_board(results, path.parent.name)
 
 
-def outcome(results: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]:
+def outcome(results: Path) -> Outcome:
     """Weights, predictions and history of the first row of the tiny suite."""
     row = board(results)[0]
     folder = results / "cells" / row.fit_key
@@ -105,12 +132,9 @@ def assert_same(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_sigterm_then_resume_equals_uninterrupted(
-    emobench: Callable[..., int], pausing: Path, tmp_path: Path, schedule: str
+    emobench: Callable[..., int], pausing: Path, tmp_path: Path, schedule: str, through: Callable[[str], Outcome]
 ) -> None:
-    options = ["--set", f"model.paused.schedule={schedule}"]
-    through, stopped = tmp_path / "through", tmp_path / "stopped"
-    assert emobench("bench", pausing, *options, "--results", through) == 0
-
+    options, stopped = scheduled(schedule), tmp_path / "stopped"
     waiting = pause(pausing)
     watcher = when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert emobench("bench", pausing, *options, "--results", stopped) == 143
@@ -124,14 +148,13 @@ def test_sigterm_then_resume_equals_uninterrupted(
 
     assert emobench("bench", pausing, *options, "--results", stopped) == 0
     assert "going on from last-" in (stopped / "cells" / row.fit_key / "log.txt").read_text()
-    assert_same(outcome(through), outcome(stopped))
+    assert_same(through(schedule), outcome(stopped))
 
 
 def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
-    emobench: Callable[..., int], pausing: Path, tmp_path: Path
+    emobench: Callable[..., int], pausing: Path, tmp_path: Path, through: Callable[[str], Outcome]
 ) -> None:
-    through, killed = tmp_path / "through", tmp_path / "killed"
-    assert emobench("bench", pausing, "--results", through) == 0
+    options, killed = scheduled("step"), tmp_path / "killed"
     waiting = pause(pausing)
 
     def kill() -> None:
@@ -140,7 +163,7 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
         waiting.unlink()
 
     when(lambda: epochs_done(killed) >= 3, kill)
-    assert emobench("bench", pausing, "--results", killed) == 1
+    assert emobench("bench", pausing, *options, "--results", killed) == 1
     rows = board(killed)
     assert rows[0].state == "failed"
     assert "SIGKILL" in (rows[0].reason or "")
@@ -150,10 +173,10 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
 
     log = killed / "cells" / rows[0].fit_key / "log.txt"
     log.write_text("")
-    assert emobench("bench", pausing, "--results", killed) == 0
+    assert emobench("bench", pausing, *options, "--results", killed) == 0
     assert "going on from last-" in log.read_text()
     assert not list(killed.rglob("*.tmp"))
-    assert_same(outcome(through), outcome(killed))
+    assert_same(through("step"), outcome(killed))
 
 
 @pytest.mark.slow
@@ -168,13 +191,12 @@ def test_a_signal_to_the_whole_process_group_ends_the_sweep_in_order(pausing: Pa
 
 
 def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
-    emobench: Callable[..., int], pausing: Path, tmp_path: Path
+    emobench: Callable[..., int], pausing: Path, tmp_path: Path, through: Callable[[str], Outcome]
 ) -> None:
-    through, stopped = tmp_path / "through", tmp_path / "stopped"
-    assert emobench("bench", pausing, "--results", through) == 0
+    options, stopped = scheduled("step"), tmp_path / "stopped"
     waiting = pause(pausing)
     watcher = when(lambda: epochs_done(stopped) >= 3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert emobench("bench", pausing, "--results", stopped) == 130
+    assert emobench("bench", pausing, *options, "--results", stopped) == 130
     watcher.join()
     waiting.unlink()
 
@@ -185,11 +207,11 @@ def test_unreadable_newest_checkpoint_falls_back_to_the_one_before(
     newest = folder / "checkpoints" / f"last-step={steps[-1]}.ckpt"
     newest.write_bytes(newest.read_bytes()[:1000])
     (folder / "log.txt").write_text("")
-    assert emobench("bench", pausing, "--results", stopped) == 0
+    assert emobench("bench", pausing, *options, "--results", stopped) == 0
     log = (folder / "log.txt").read_text()
     assert f"last-step={steps[-1]}.ckpt cannot be read" in log
     assert f"going on from last-step={steps[0]}.ckpt" in log
-    assert_same(outcome(through), outcome(stopped))
+    assert_same(through("step"), outcome(stopped))
     assert read_record(folder / "fit.json").state == "done"
 
 

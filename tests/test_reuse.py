@@ -295,7 +295,8 @@ def test_a_fit_does_not_go_on_from_checkpoints_of_another_guide(
     from emobench.runner import fit as fitting
     from emobench.runner.build import build_data
 
-    cells = {cell.row: cell for cell in expand(load(made_suite, ["model.cvae.epochs=2"]), tmp_path).cells}
+    settings = ["model.cvae.epochs=2", "data.synthetic-plain.train=160"]
+    cells = {cell.row: cell for cell in expand(load(made_suite, settings), tmp_path).cells}
     cell, guide, store = cells["cvae"], cells["vgg16"], Store(tmp_path / "results")
     for each in (cell, guide):
         store.fit_folder(each.fit_key).mkdir(parents=True)

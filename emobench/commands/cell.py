@@ -11,6 +11,7 @@ from emobench.runner.threads import wait_gently
 def cell(job: Path) -> None:
     """Run the job of a file that an engine wrote, and exit with its code."""
     wait_gently()
+    content = read_json(job)
     from emobench.runner.run import Job, start  # it loads torch
 
-    start(Job.of(read_json(job)))
+    start(Job.of(content))
