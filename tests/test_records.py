@@ -42,10 +42,10 @@ def places(value: Any, at: Place = ()) -> Iterator[Place]:
 
 def put(record: Any, at: Place, value: Any) -> Any:
     """A copy of a record with another value in one place."""
-    if not at:
-        return value
-    changed = copy.copy(record)
-    changed[at[0]] = put(record[at[0]], at[1:], value)
+    changed = table = copy.deepcopy(record)
+    for name in at[:-1]:
+        table = table[name]
+    table[at[-1]] = value
     return changed
 
 
@@ -79,7 +79,6 @@ def ways(record: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
 
 def refuses(path: Path, record: Any) -> bool:
     """Whether a record is refused, and if so by its name and with what to do."""
-    path.unlink(missing_ok=True)  # a file system may wait for the disk where the same file is written again
     path.write_text(json.dumps(record))
     try:
         read_record(path)
