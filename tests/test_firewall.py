@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import GENERATORS_SUITE
 from safetensors.torch import save_file
 
 from emobench.classifiers.classifier import EmotionClassifier
@@ -27,18 +28,9 @@ from emobench.suite.file import Suite, load
 from emobench.suite.firewall import check_reads
 
 SUITES = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.toml"))
-READER = """
-class = "cnn21"
-padding = true
-size = 32
-dense = [64, 16]
-batch = 32
-epochs = 8
-patience = "none"
-oversample = 1.0
-undersample = "none"
-augment = "none"
-"""
+READER = (
+    '\nclass = "cnn21"\n' + GENERATORS_SUITE.partition("[model.cnn21]\n")[2].partition("\n\n")[0] + "\n"
+)  # its twin
 
 
 @pytest.fixture
@@ -70,7 +62,7 @@ def test_a_guide_of_the_readers_settings_is_the_reader(planned: Any) -> None:
         "cnn21 comes of cnn21 (cnn21)",
     ):
         assert part in str(refused.value)
-    assert planned(f"[model.other]{READER.replace('epochs = 8', 'epochs = 7')}", guided_by("other"))
+    assert planned(f"[model.other]{READER.replace('epochs = 6', 'epochs = 7')}", guided_by("other"))
 
 
 @pytest.mark.parametrize(
