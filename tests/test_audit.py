@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from reading import pages
 from scipy.ndimage import rotate
 from scipy.sparse.csgraph import connected_components
 
@@ -142,7 +143,7 @@ def test_a_dataset_with_an_unreadable_face_trains_and_says_so(emobench: Callable
     assert evaluation.dataset.audit["test_faces_seen_in_training"] == 2
     assert evaluation.tracks["recognition"].values["accuracy_unleaked"].n == 28
     assert "3 of 180 faces cannot be read and are left out" in evaluation.dataset.notes[0]
-    board = (tmp_path / "results/s/leaderboard.md").read_text()
+    board = pages(tmp_path / "results/s")
     assert "3 of 180 faces cannot be read" in board
     suite.write_text(suite.read_text().replace("max_bad = 0.05\n", ""))
     assert emobench("bench", suite, "--data", tmp_path, "--results", tmp_path / "results") == 2

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pandas as pd
 import pytest
+from reading import pages
 
 from emobench.evaluation.tracks import recognition
 from emobench.report.written import mark_unwritten
@@ -74,7 +75,7 @@ def test_who_may_not_write_a_board_hears_whom_to_ask(tiny_results: Path, tmp_pat
     path = str(tmp_path / "tiny" / "figures" / ".a.webp.tmp")
     said = mark_unwritten(tmp_path, "tiny", PermissionError(errno.EACCES, "Permission denied", path))
     assert said.startswith(f"{tmp_path / 'tiny' / 'figures'}: Permission denied. Ask its owner for the right")
-    page = html.unescape((tmp_path / "tiny" / "leaderboard.md").read_text()).replace("\\", "")
+    page = html.unescape(pages(tmp_path / "tiny")).replace("\\", "")
     assert "Ask its owner for the right to write there (`chmod -R g+w` for a group)" in page
 
 
@@ -103,7 +104,7 @@ def test_a_board_that_has_no_place_is_tried_after_every_cell(
     assert "done; the board" not in shown.out
     blocked.unlink() if obstacle == "folder" else shutil.rmtree(blocked)
     assert emobench("bench", tiny, "--results", results) == 0
-    assert "Complete: 2 of 2 cells done." in (results / "tiny" / "leaderboard.md").read_text()
+    assert "Complete: 2 of 2 cells done." in pages(results / "tiny")
 
 
 def test_a_board_older_than_its_results_is_no_board(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import GENERATORS_SUITE, TINY
+from reading import pages
 from safetensors.torch import load_file
 from toys import ENGINE
 
@@ -324,7 +325,7 @@ def test_a_board_is_fitted_once_and_every_later_run_reads_that(
     capsys.readouterr()
     assert emobench(*command) == 0
     assert "2 of 2 cells are done" in capsys.readouterr().out
-    assert "emobench bench tiny.toml --budget 10s`" in (board / "leaderboard.md").read_text()
+    assert "emobench bench tiny.toml --budget 10s`" in pages(board)
 
     text = (board / "plan.toml").read_text()
     (board / "plan.toml").write_text(text.replace("epochs = 2", "epochs = 3"))

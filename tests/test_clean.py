@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY, TINY_DATA
+from reading import pages
 from test_cross_validation import faces
 from test_report import Results
 
@@ -133,9 +134,9 @@ def test_what_is_listed_goes_and_the_rest_stays(
         good.name, cell_of(results, "bad").name, damaged.name, notes.name, "plans",
     }  # fmt: skip
     assert not other.exists()
-    page = (results.folder / "demo" / "leaderboard.md").read_text()
+    page = pages(results.folder / "demo")
     assert emobench("report", "demo", "--results", results.folder) == 0
-    assert (results.folder / "demo" / "leaderboard.md").read_text() == page
+    assert pages(results.folder / "demo") == page
     capsys.readouterr()
     assert emobench("clean", "--results", results.folder) == 0  # nothing to ask
     assert capsys.readouterr().out.startswith("Nothing is unused.")
@@ -356,9 +357,9 @@ def test_no_pack_goes_while_a_dataset_in_use_is_not_known(packed: tuple[Path, se
 def test_a_board_works_after_it(tiny_results: Path, tmp_path: Path, emobench: Emobench) -> None:
     results = tmp_path / "results"
     shutil.copytree(tiny_results, results)
-    page, cells = (results / "tiny" / "leaderboard.md").read_text(), {*(results / "cells").iterdir()}
+    page, cells = pages(results / "tiny"), {*(results / "cells").iterdir()}
     assert emobench("clean", "--yes", "--results", results) == 0
     assert {*(results / "cells").iterdir()} == cells
     assert emobench("report", "tiny", "--results", results) == 0
-    assert (results / "tiny" / "leaderboard.md").read_text() == page
+    assert pages(results / "tiny") == page
     assert package.load(results, "tiny", "resnet18").emotions

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from reading import pages
 from safetensors.torch import load_file
 
 from emobench.runner.build import build_model
@@ -80,7 +81,7 @@ def test_each_committed_judge_is_the_network_of_a_record() -> None:
 def test_each_board_has_its_judges_or_names_those_that_it_has_not() -> None:
     assert {suite.name for suite in boards()} >= set(KEPT)
     for suite in boards():
-        page = (suite / "leaderboard.md").read_text()
+        page = pages(suite)
         found = re.search(r"Weights that are not committed, so that a clone is small: (.*)", page)
         absent = set(re.findall(r"`([0-9a-f]{12})`", found[1])) if found else set()
         for record in records(suite):
@@ -94,7 +95,12 @@ def test_each_board_has_its_judges_or_names_those_that_it_has_not() -> None:
 
 @needs_results
 def test_what_pages_show_and_records_name_is_there() -> None:
-    pages = [RESULTS.parent / "README.md", RESULTS / "README.md", *sorted(RESULTS.glob("*/leaderboard.md"))]
+    pages = [
+        RESULTS.parent / "README.md",
+        RESULTS / "README.md",
+        *sorted(RESULTS.glob("*/leaderboard.md")),
+        *sorted(RESULTS.glob("*/details-*.md")),
+    ]
     for page in pages:
         for shown in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
             assert (page.parent / shown).exists(), f"{page}: {shown}"

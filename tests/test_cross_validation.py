@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from reading import pages
 
 import emobench as package
 from emobench.data.datasets.folder import Folder
@@ -245,7 +246,7 @@ def test_answers_are_pooled_out_of_fold(
 
 def _says_so(results: Path, whole: Any, cells: list[Any]) -> None:
     """The board has one row a model, with what all fits cost, and says what was done."""
-    page = (results / "crossed" / "leaderboard.md").read_text()
+    page = pages(results / "crossed")
     assert "n = 24 faces" in page
     assert "fold cross-validation, stratified: each face is read by the one of 2 networks" in page
     assert "Complete: 9 of 9 cells done" in page

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from reading import pages
 from toys import COSTS, ENGINE, installed
 
 import emobench as package
@@ -224,7 +225,7 @@ def test_a_file_of_each_kind(
     assert of_faces.value.between(0.05, 0.95).all()
     control = whole[(whole.track == "portraits") & (whole.model == "means") & (whole.metric == "control")]
     assert control[control.judge == ""].n.item() == 32
-    page = (tmp_path / "local" / "toys" / "leaderboard.md").read_text()
+    page = pages(tmp_path / "local" / "toys")
     assert "## Portraits on portrayed, 32 px" in page
 
     there = ("--results", tmp_path / "toy", "--data", tmp_path / "data", "--engine", "here")

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from reading import pages
 from toys import ENGINE
 
 from emobench.data.datasets.affectnet import AffectNet
@@ -278,7 +279,7 @@ def test_a_suite_on_latin1_names_has_a_board(emobench: Callable[..., int], tmp_p
     suite = tmp_path / "s.toml"
     suite.write_text('[data."folder:faces"]\nsize = 32\n[model.resnet18]\nwidth = 0.0625\nbatch = 8\nepochs = 1\n')
     assert emobench("bench", suite, "--data", root, "--results", tmp_path / "results") == 0
-    assert "resnet18" in (tmp_path / "results/s/leaderboard.md").read_text()
+    assert "resnet18" in pages(tmp_path / "results/s")
     table = pd.read_parquet(next((tmp_path / "results/s/cells").glob("*/predictions.parquet")))
     assert len(table) > 0
 

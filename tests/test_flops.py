@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from reading import pages
 from test_generators import GENERATORS, small
 from test_report import Results, numbers, one, results
 
@@ -88,7 +89,7 @@ def test_the_board_shows_it_where_a_gpu_is_known(results: Results) -> None:
     row = one(table, model="resnet18", metric="mfu", seed="")
     assert float(row["value"]) == pytest.approx(3 * 1e9 * 50_000 / 989e12, rel=1e-4)
     assert row["hardware"] == "NVIDIA H100 80GB HBM3"
-    page = (results.folder / "demo" / "leaderboard.md").read_text()
+    page = pages(results.folder / "demo")
     assert "| faces/s trained | MFU |" in " ".join(page.split())
     assert "50,000 | 0.152" in " ".join(page.split())
 
@@ -97,7 +98,7 @@ def test_elsewhere_it_has_a_reason_and_no_column(results: Results) -> None:
     table = of_gpu(results, None, 1e9)
     row = one(table, model="resnet18", metric="mfu", seed="")
     assert (row["value"], row["reason"]) == ("n/a", "no peak is known of a CPU")
-    assert "MFU" not in (results.folder / "demo" / "leaderboard.md").read_text()
+    assert "MFU" not in pages(results.folder / "demo")
 
 
 def test_records_that_do_not_say_it_have_no_row(results: Results) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from made_records import hand_over
 from PIL import Image
+from reading import pages
 from safetensors.torch import load_file, save_file
 from torchvision.models import vgg16
 
@@ -116,7 +117,7 @@ def test_every_control_is_as_it_should_be_and_the_board_shows_the_faces(generate
     names = {(check["name"], check["what"]) for check in board["controls"]}
     assert ("control:copies", "memorisation") in names
     assert {name for name, _ in names} >= {"control:real", "control:shuffled", "control:one_emotion", "control:source"}
-    text = (generated / "made" / "leaderboard.md").read_text()
+    text = pages(generated / "made")
     assert "cannot draw a face" in text  # stargan edits validation faces
     assert "orders only" in text
     shown = [part.split(")")[0] for part in text.split("](")[1:]]
@@ -296,7 +297,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit(emobench: Emobench, made_suite: 
     options = [word for setting in settings for word in ("--set", setting)]
     assert emobench("bench", made_suite, *options, "--name", "wild", "--results", tmp_path / "results") == 1
     found = rows(tmp_path / "results", "wild")
-    board = (tmp_path / "results" / "wild" / "leaderboard.md").read_text()
+    board = pages(tmp_path / "results" / "wild")
     for name in GENERATORS:
         assert found[name].state == "diverged", found[name].reason
         assert "NaN" in (found[name].reason or "")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from reading import pages
 
 from emobench.cli import main
 from emobench.errors import RawError
@@ -102,7 +103,7 @@ def test_a_board_shows_the_named_pictures(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["report", "reference-style", "--results", str(tmp_path)])
     assert not stop.value.code
-    page = (board / "leaderboard.md").read_text(encoding="utf-8")
+    page = pages(board)
     named = sorted(path.name for path in (board / "figures").glob("*-of-*.webp"))
     assert {name.partition("-of-")[0] for name in named} == {"samples", "intensity"}
     assert all(f"(figures/{name})" in page for name in named)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from reading import pages
 
 from emobench.errors import StoreError
 from emobench.files import write_json
@@ -41,7 +42,7 @@ def row(results: Path, name: str = "resnet18") -> StoredCell:
 
 def page(results: Path) -> str:
     (path,) = results.glob("*/leaderboard.md")
-    return path.read_text(encoding="utf-8")
+    return pages(path.parent)
 
 
 def committed(results: Path) -> Path:

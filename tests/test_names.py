@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 from PIL import Image
+from reading import pages
 
 import emobench as package
 from emobench.cli import main
@@ -124,8 +125,8 @@ def test_overrides_never_touch_the_board_without(
     assert (record["suite"], record["file"]) == (name, "tiny.toml")
     assert record["overrides"] == ["data.synthetic-plain.test=160", 'model.resnet18.schedule="onecycle"']
 
-    page = (home / "results" / name / "leaderboard.md").read_text()
-    (line,) = (line for line in page.splitlines() if line.startswith("- To repeat: "))
+    page = pages(home / "results" / name)
+    (line,) = {line for line in page.splitlines() if line.startswith("- To repeat: ")}
     repeat, again = line.split("`")[1::2]
     assert shlex.split(again) == ["emobench", "report", name]
     capsys.readouterr()
@@ -181,7 +182,7 @@ def test_a_second_file_of_one_name_is_refused(
     assert emobench("bench", second, "--name", "tiny-2", "--results", results) == 0
     assert contents(results / "tiny") == before
     assert Origin.recorded(results, "tiny-2") == Origin("other/tiny.toml", [])
-    assert "`emobench bench other/tiny.toml --name tiny-2`" in (results / "tiny-2" / "leaderboard.md").read_text()
+    assert "`emobench bench other/tiny.toml --name tiny-2`" in pages(results / "tiny-2")
     assert emobench("bench", home / "tiny.toml", "--name", "tiny-2", "--results", results) == 2
     changed = ["--set", "model.resnet18.lr=0.01", "--dry-run"]
     assert emobench("bench", second, *changed, "--name", "tiny-2", "--results", results) == 2

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from reading import pages
 
 from emobench.classifiers.outside import OutsideClassifier
 from emobench.classifiers.python_file import modules
@@ -175,7 +176,7 @@ def test_an_exchanged_order_is_named_and_takes_no_rank_until_it_is_confirmed(boa
     assert found.outside.order is not None
     assert found.outside.order.renamed == {"fear": "sad", "sad": "fear"}
     assert (found.outside.order.split, found.outside.order.faces) == ("val", 320)
-    page = (board / "results" / "s" / "leaderboard.md").read_text()
+    page = pages(board / "results" / "s")
     lines = {line.split(" | ")[1]: line for line in page.splitlines() if line.startswith("| ") and " | " in line}
     assert lines["exchanged"].startswith("| would be 4th |")
     assert "labels exchanged?" in lines["exchanged"]
@@ -224,9 +225,9 @@ def test_an_order_that_is_changed_after_an_audit_is_printed_as_such(board: Path,
     assert found is not None
     assert found.outside is not None
     assert found.outside.earlier == [json.loads(swapped)]
-    page = (board / "results" / "later" / "leaderboard.md").read_text()
+    page = pages(board / "results" / "later")
     assert "**changed after an audit** did not believe neutral, happy, fear, surprise, sad" in page
-    assert "no row takes a rank; mended: macro f1" in page
+    assert "no row takes a rank; mended: macro F1" in page
 
 
 # ---- what is done to faces -------------------------------------------------------------------------------------------

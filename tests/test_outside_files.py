@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from reading import pages
 
 from emobench.data.datasets.synthetic import Synthetic
 from emobench.emotions import EMOTIONS
@@ -245,7 +246,7 @@ def test_an_exchanged_order_is_found_in_every_form(board: Path, form: str) -> No
 
 
 def test_the_page_names_the_exchange(board: Path) -> None:
-    page = (board / "forms" / "leaderboard.md").read_text()
+    page = pages(board / "forms")
     for row in ("onnx_exchanged", "hf_exchanged", "csv_exchanged"):
         line = next(line for line in page.splitlines() if line.startswith(f"| {row} ") and "seem exchanged" in line)
         assert "sad rather tells fear" in line

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from reading import pages
 
 from emobench.emotions import EMOTIONS
 from emobench.errors import SuiteError
@@ -184,7 +185,7 @@ def test_an_outside_judge_reads_and_the_board_says_that_it_is_outside(judged: Pa
     assert (own.outside, theirs.outside, theirs.data, theirs.architecture) == (
         False, True, None, "python:theirs.py:predict",
     )  # fmt: skip
-    board = (judged / "one" / "leaderboard.md").read_text()
+    board = pages(judged / "one")
     assert "| theirs (outside) |" in board
     assert "Outside networks were not trained by emobench" in board
     assert cell.folder is not None
@@ -195,7 +196,7 @@ def test_an_outside_judge_reads_and_the_board_says_that_it_is_outside(judged: Pa
 def test_two_judges_that_answer_alike_are_one(judged: Path) -> None:
     cell = next(cell for cell in load_board(judged, "two") if cell.row == "vit_cvae")
     assert cell.state == "failed"
-    board = (judged / "two" / "leaderboard.md").read_text()
+    board = pages(judged / "two")
     assert "again and theirs answer alike: on 80 validation faces" in board
 
 

@@ -22,6 +22,7 @@ import pytest
 from browser import chromium
 from perf.scale import finish, planned
 from PIL import Image
+from reading import pages
 from test_judged import Board as Judged
 from test_report import Results, numbers, one
 
@@ -107,7 +108,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 def test_sentences_and_numbers_are_those_of_the_board(three: tuple[Any, Path]) -> None:
     board, results = three
     page = paged(board, results)
-    lines = board.path.read_text().splitlines()
+    lines = (board.path.parent / "details-recognition.md").read_text().splitlines()
     assert plain(re.sub("[*`]", "", lines[2])) in page.text
     said = [line for line in lines if line.startswith("- ") and not set("`*") & set(line)]
     assert len(said) > 5
@@ -501,7 +502,7 @@ def test_a_page_without_a_place_costs_the_page_alone(
     (results / "tiny" / FILE / "kept").mkdir(parents=True)
     assert emobench("report", "tiny", "--results", results) == 1
     assert f"{results / 'tiny' / FILE} could not be written: " in capsys.readouterr().err
-    assert "could not be written" not in (results / "tiny" / "leaderboard.md").read_text()
+    assert "could not be written" not in pages(results / "tiny")
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------

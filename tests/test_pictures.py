@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from reading import pages
 
 from emobench.cues.reader import Cue, CueReader
 from emobench.cues.request import weights_of
@@ -127,7 +128,7 @@ def test_faces_as_scored_are_scored_the_same_to_the_last_digit(
     assert (theirs - ours[theirs.index]).abs().max() <= 1e-6
     for metric in ("fed", "memorisation", "control_calibrated", "control"):
         assert metric in theirs.index.get_level_values(0)
-    page = (results / "made+scored" / "leaderboard.md").read_text()
+    page = pages(results / "made+scored")
     assert "scored is pictures of 32 px that somebody made: fidelity 640 of 640; control 64 of 64 faces" in page
     assert str(tmp_path) not in page
 
@@ -145,7 +146,7 @@ def test_few_pictures_have_figures_and_take_no_rank(emobench: Run, generated: Pa
     assert record.evaluation.outside is not None
     assert record.evaluation.outside.pictures == {"fidelity": (35, 640), "control": (35, 64)}
     assert record.evaluation.own_size == 20
-    page = (results / "made+few" / "leaderboard.md").read_text()
+    page = pages(results / "made+few")
     line = next(line for line in page.splitlines() if "| few |" in line)
     assert line.startswith("| would be ")
     assert "few pictures" in line
@@ -192,7 +193,7 @@ def test_a_suite_with_cues_measures_generators_by_sentences(
     assert whole.loc[("cvae", "understood", ""), "n"] == 32
     for metric in ("control_named", "control_names_only", "control_shuffled", "control_calibrated"):
         assert np.isfinite(whole.loc[("cvae", metric, "macro"), "value"])
-    page = (board / "leaderboard.md").read_text()
+    page = pages(board)
     assert "## Text on synthetic-plain" in page
     assert "| control:shuffled_sentences | calibrated control |" in page
     assert "over 32 sentences" in page

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from reading import pages
 from toys import installed
 
 import emobench as package
@@ -136,7 +137,7 @@ def test_classes_found_in_three_ways_run_as_any_other(
     )
     assert all(row.stale is None for row in board.values())
     assert (board["small"].model, board["small"].variant) == ("small", "")  # no path on the board
-    assert str(tmp_path) not in (results / "mine" / "leaderboard.md").read_text()
+    assert str(tmp_path) not in pages(results / "mine")
     fit = read_record(Store(results).fit_folder(board["small"].fit_key) / "fit.json")
     assert list(fit.cell.sources) == ["models.py:Small", "data.py:Drawn"]
     assert fit.made_of.fit["model"] == "small"
@@ -213,7 +214,7 @@ def test_a_board_runs_no_file_that_it_alone_names(
     (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     (results / "tiny" / "suite.json").write_text(json.dumps({**suite, "plugins": ["theirs.py"]}))
     assert emobench("report", "tiny", "--results", results) == 0
-    page = (results / "tiny" / "leaderboard.md").read_text()
+    page = pages(results / "tiny")
     assert "a record names this file of code" in page
     assert not (tmp_path / "ran").exists()
 

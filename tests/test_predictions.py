@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from reading import pages
 
 from emobench.classifiers.predictions import Predictions
 from emobench.data.datasets.synthetic import Synthetic
@@ -198,4 +199,4 @@ def test_a_file_in_the_listed_form_is_scored(
     right = (listed["emotion"] == pd.read_csv(tmp_path / "faces.csv")["emotion"]).mean()
     assert f"{right:.3f} (" in shown
     assert f"The page is {tmp_path / 'r' / 'score-mine' / 'leaderboard.md'}" in shown
-    assert "training data not known" in (tmp_path / "r" / "score-mine" / "leaderboard.md").read_text()
+    assert "training data not known" in pages(tmp_path / "r" / "score-mine")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from reading import pages
 
 import emobench
 from emobench.errors import StoreError, SuiteError
@@ -30,7 +31,7 @@ def test_a_suite_from_python(tiny: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(board, emobench.read_board(results / "mine"))
     pd.testing.assert_frame_equal(board, emobench.bench(suite, results=str(results), data=str(tmp_path / "data")))
     assert (results / "mine" / "suite.toml").exists()
-    assert "suite.toml --name mine" in (results / "mine" / "leaderboard.md").read_text()
+    assert "suite.toml --name mine" in pages(results / "mine")
     emotions = board.emotion[~board.emotion.isin(["", "macro"])].unique().tolist()
     assert list(emobench.load(results, "mine", "resnet18").emotions) == emotions
 

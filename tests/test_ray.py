@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY
+from reading import pages
 from soak import processes_of, raw_files
 from watching import until
 
@@ -155,7 +156,7 @@ def test_a_killed_worker_and_a_killed_cell(cluster: Any, tmp_path: Path) -> None
     (cell, *_) = set(processes_of(results)) - before
     os.kill(cell, signal.SIGKILL)
     assert process.wait(timeout=240) == 1, said(results)
-    assert "killed by SIGKILL: out of memory, or by hand" in (results / "long" / "leaderboard.md").read_text()
+    assert "killed by SIGKILL: out of memory, or by hand" in pages(results / "long")
     assert driver(suite, results, cluster.address).wait(timeout=240) == 0, said(results)
 
 
@@ -224,7 +225,7 @@ def test_a_cell_that_memory_does_not_suffice_for_has_failed_for_that_reason(tmp_
         os.environ.clear()
         os.environ.update(before)
     assert "hungry on synthetic-plain, seed 0: failed" in said(results)
-    assert "out of memory on " in (results / "long" / "leaderboard.md").read_text()
+    assert "out of memory on " in pages(results / "long")
     assert not processes_of(results)
 
 

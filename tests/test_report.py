@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_records import made_evaluation, made_fit, made_record, with_keys
+from reading import pages
 from sklearn.metrics import f1_score
 
 from emobench.report.markdown import code, escape, markdown
-from emobench.report.tables import page
+from emobench.report.tables import details
 from emobench.report.write import write
 from emobench.runner import store
 
@@ -145,12 +146,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def test_verdict_state_and_ranks(whole: Results) -> None:
-    page = (whole.folder / "demo" / "leaderboard.md").read_text().splitlines()
-    assert page[0] == "# Leaderboard: demo"
+    page = (whole.folder / "demo" / "details-recognition.md").read_text().splitlines()
+    assert page[0] == "# Recognition in detail: demo"
     assert page[2].startswith("Recognition on `faces`: **")
     assert "not certain" in page[2]
     assert "cannot be told apart from" in page[2]
-    assert "Complete: 10 of 10 cells done." in page
+    assert "Complete: 10 of 10 cells done." in pages(whole.folder / "demo").splitlines()
     rows = [line.split(" | ") for line in page if line.startswith("| 1–2 ") or line.startswith("| 3 ")]
     assert [row[0] for row in rows] == ["| 1–2", "| 1–2", "| 3"]
     assert rows[2][1] == "vit"
@@ -189,7 +190,7 @@ def test_a_row_that_has_learned_nothing_or_little_wins_nothing(
     for row, (quality, share) in rows.items():
         results.cell(row, 0, quality, recipe_share=share)
     results.write()
-    page = (results.folder / "demo" / "leaderboard.md").read_text()
+    page = pages(results.folder / "demo")
     verdict = page.splitlines()[2]
     assert said in verdict, verdict
     flagged = {row: f"| {row} |" in page and "no better than the majority" in line(page, row) for row in rows}
@@ -250,7 +251,7 @@ def test_json_is_strict_and_holds_what_the_table_cannot(whole: Results) -> None:
 
 
 def test_controls(whole: Results) -> None:
-    page = (whole.folder / "demo" / "leaderboard.md").read_text()
+    page = pages(whole.folder / "demo")
     table = numbers(whole.folder)
     majority = one(table, model="control:majority", metric="accuracy", emotion="")
     assert float(majority["value"]) == pytest.approx(0.25)  # happy and fear tie in training: the first of them
@@ -268,7 +269,7 @@ def test_controls(whole: Results) -> None:
 
 def test_pictures_and_committed_cells(whole: Results) -> None:
     folder = whole.folder / "demo"
-    page = (folder / "leaderboard.md").read_text()
+    page = pages(folder)
     for name in ("confusion-resnet18-faces.webp", "confusion-vit-faces.webp", "ranking-faces.webp"):
         assert (folder / "figures" / name).read_bytes()[8:16] == b"WEBPVP8L"  # the lossless kind
         assert f"(figures/{name})" in page
@@ -290,10 +291,10 @@ def test_committed_cells_alone_give_the_same_page(whole: Results, tmp_path: Path
     subprocess.run(["cp", "-r", str(whole.folder / "demo"), str(tmp_path / "demo")], check=True)
     clone.mkdir()
     (tmp_path / "demo").rename(clone / "demo")
-    page = (clone / "demo" / "leaderboard.md").read_text()
+    page = pages(clone / "demo")
     (clone / "demo" / "leaderboard.md").unlink()
     write(clone, "demo")
-    assert (clone / "demo" / "leaderboard.md").read_text() == page
+    assert pages(clone / "demo") == page
 
 
 def test_certain_winner(results: Results) -> None:
@@ -301,7 +302,7 @@ def test_certain_winner(results: Results) -> None:
         results.cell("good", seed, 3.5)
         results.cell("bad", seed, 1.0)
     board = results.write()
-    verdict = board.path.read_text().splitlines()[2]
+    verdict = pages(board.path.parent).splitlines()[2]
     assert verdict.startswith("Recognition on `faces`: **good** is best, macro F1 0.")
     assert "above bad; **certain** (3 seeds, corrected p < 0.001)" in verdict
 
@@ -313,7 +314,7 @@ def test_borderline_pairs_are_named(results: Results) -> None:
     (section,) = board.sections
     near = dataclasses.replace(section.comparisons["macro_f1"][0], borderline=True)
     section.comparisons["macro_f1"][0] = section.entries[1].behind = near
-    said = markdown(page(board, {}))
+    said = markdown(details(board, board.sections[0].track, {}))
     assert "**not certain**: it cannot be told apart from bad" in said.splitlines()[2]
     assert "(bad: borderline, p too near 5 % for the resamples to tell its side)" in said.splitlines()[2]
     assert "- *Borderline*: 1 pair of models, whose p lies so near 5 %" in said
@@ -338,7 +339,7 @@ def test_a_perfect_emotion_has_an_interval_of_its_own_faces(results: Results) ->
 def test_one_seed_is_certain_of_its_networks_only(results: Results) -> None:
     results.cell("good", 0, 3.5)
     results.cell("bad", 0, 1.0)
-    verdict = results.write().path.read_text().splitlines()[2]
+    verdict = pages(results.write().path.parent).splitlines()[2]
     assert "**certain for these trained networks only**: one seed cannot say what other seeds would give" in verdict
 
 
@@ -348,7 +349,7 @@ def test_failing_control_marks_the_whole_board(results: Results) -> None:
     table = predictions(2.0, 0, emotions=seven)  # it knows the labels, which it cannot have learned
     results.cell("control:permuted", 0, table=table, model="good", control="permuted")
     board = results.write()
-    page = board.path.read_text()
+    page = pages(board.path.parent)
     failing = page.splitlines()[2]  # before any verdict
     assert failing.startswith(
         "> **A control fails: trust no number of this board**: control:permuted, seed 0: balanced"
@@ -366,7 +367,7 @@ def test_failing_control_marks_the_whole_board(results: Results) -> None:
 def test_board_without_a_permuted_run_says_so(results: Results) -> None:
     results.cell("good", 0, 3.5)
     said = "| control:permuted | balanced accuracy | n/a | – | not measured: nothing shows that no label leaks |"
-    assert said in results.write().path.read_text()
+    assert said in pages(results.write().path.parent)
 
 
 def test_states_stay_visible(results: Results) -> None:
@@ -378,7 +379,7 @@ def test_states_stay_visible(results: Results) -> None:
     results.cell("later", 0)
     results.cell("absent", 0, skipped="no weights; put them there")
     board = results.write()
-    page = board.path.read_text()
+    page = pages(board.path.parent)
     assert "**Incomplete**: 4 of 7 cells done." in page
     assert "- torn on faces, seed 1: diverged: loss is NaN in step 12" in page
     assert "- gone on faces, seed 0: failed: out of memory" in page
@@ -400,7 +401,7 @@ def test_states_stay_visible(results: Results) -> None:
 
 def test_nothing_done_yet(results: Results) -> None:
     results.cell("later", 0)
-    page = results.write().path.read_text()
+    page = pages(results.write().path.parent)
     assert page.splitlines()[2] == "Recognition on `faces`: nothing is measured yet."
     assert "**Incomplete**: 0 of 1 cells done." in page
 
@@ -442,7 +443,7 @@ def test_broken_files_are_named_and_left_out(results: Results, how: str, said: s
     results.cell("good", 0, 3.0)
     damage(results.cell("broken", 0, 2.0), how)
     board = results.write()
-    page = board.path.read_text()
+    page = pages(board.path.parent)
     assert "**Incomplete**: 1 of 2 cells done." in page
     (reason,) = (number.reason for number in board.failed)
     assert said in reason
@@ -463,7 +464,7 @@ def test_other_test_faces_are_not_compared(results: Results) -> None:
 def test_leaked_faces_have_their_own_accuracy(results: Results) -> None:
     raw = predictions(2.0, 0, leaked=80)
     results.cell("good", 0, table=raw)
-    page = results.write().path.read_text()
+    page = pages(results.write().path.parent)
     found = one(numbers(results.folder), model="good", metric="accuracy_unleaked", seed="0")
     rest = raw[~raw["leaked"]]
     assert float(found["value"]) == pytest.approx((rest["prediction"] == rest["label"]).mean(), abs=1e-6)
@@ -475,7 +476,7 @@ def test_leaked_faces_have_their_own_accuracy(results: Results) -> None:
 def test_copied_faces_have_their_own_accuracy(results: Results) -> None:
     raw = predictions(2.0, 0, leaked=80).assign(copied=lambda table: np.arange(len(table)) < 120)
     results.cell("good", 0, table=raw)
-    page = results.write().path.read_text()
+    page = pages(results.write().path.parent)
     found = one(numbers(results.folder), model="good", metric="accuracy_distinct", seed="0")
     rest = raw[~raw["copied"]]
     assert float(found["value"]) == pytest.approx((rest["prediction"] == rest["label"]).mean(), abs=1e-6)
@@ -489,7 +490,7 @@ def test_flags(results: Results) -> None:
     results.cell("full", 0, 3.0)
     results.cell("short", 0, 2.0, recipe_share=0.3)
     results.cell("old", 0, 2.0, code="of another day")
-    page = results.write().path.read_text()
+    page = pages(results.write().path.parent)
     table = numbers(results.folder)
     assert one(table, model="short", metric="accuracy", emotion="", seed="")["flags"] == "under-trained"
     assert one(table, model="old", metric="accuracy", emotion="", seed="")["flags"] == "stale"
@@ -504,7 +505,7 @@ def test_several_datasets_are_ranked_apart(results: Results) -> None:
     for dataset, best in (("plain", 3.0), ("hard", 1.0)):
         results.cell("one", 0, best, dataset=dataset)
         results.cell("two", 0, 2.0, dataset=dataset)
-    page = results.write().path.read_text()
+    page = pages(results.write().path.parent)
     assert "- Recognition on `plain`: **one** is best" in page
     assert "- Recognition on `hard`: **two** is best" in page
     (line,) = (line for line in page.splitlines() if line.startswith("| one |") and "rank" in line)
@@ -519,7 +520,7 @@ def test_hostile_names_are_inert(results: Results) -> None:
         results.cell(name, 0, 2.0, model="vit", dataset="=data|<b>")
     results.cell("-1+1|<i>", 0, state="failed", reason="[see](javascript:x)\n# Heading <iframe> |")
     results.cell("@sum", 0, skipped="<script>")
-    page = results.write().path.read_text()
+    page = pages(results.write().path.parent)
     for active in ("<script", "<img", "<b>", "<i>", "<iframe", "](javascript:", "\n# Heading"):
         assert active not in page
     header, *_ = (line for line in page.splitlines() if line.startswith("| rank: macro F1 |"))
@@ -577,11 +578,11 @@ def test_the_report_needs_no_torch(whole: Results) -> None:
 def test_the_first_table_has_seven_columns_and_unbroken_intervals(results: Results) -> None:
     for seed in range(3):
         results.cell("good", seed, 3.0)
-    page = results.write().path.read_text()
+    page = pages(results.write().path.parent)
     lines = page.splitlines()
     start = next(k for k, line in enumerate(lines) if line.startswith("| rank: macro F1 |"))
     assert lines[start] == "| rank: macro F1 | model | macro F1 | behind the first | accuracy | weighted F1 | flags |"
-    (good,) = (line for line in lines[start:] if line.startswith("| 1 | good |"))
+    good = next(line for line in lines[start:] if line.startswith("| 1 | good |"))
     assert re.search(r"\| 0\.\d{3}\u00a0\(0\.\d{3}–\u2060\d", good)
     further = next(line for line in lines[start:] if line.startswith("| model | ECE |"))
     assert further.endswith("| of the recipe | seeds | hardware |")
@@ -602,4 +603,4 @@ def test_settings_are_chosen_among_once_a_board(results: Results, monkeypatch: p
     board = results.write()
     assert asked == [["net[lr=1]", "net[lr=2]"]]
     assert [each.sweep for section in board.sections for each in section.choices] == ["net"]
-    assert "### Settings of net" in board.path.read_text()
+    assert "### Settings of net" in pages(board.path.parent)

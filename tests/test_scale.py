@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from perf.scale import finish, mixed, planned
+from reading import pages
 from rich.console import Console
 
 from emobench.commands import bench, live
@@ -219,7 +220,7 @@ def test_a_board_brought_up_to_date_is_the_one_made_anew(
     assert compared() <= 1
     (folder / "predictions.parquet").write_bytes(b"damaged")
     assert compared() < len(plan.cells) / 2  # others may be too near each other by now, and are resampled more often
-    assert "predictions.parquet" in (results / plan.suite / "leaderboard.md").read_text()
+    assert "predictions.parquet" in pages(results / plan.suite)
 
 
 def test_many_models_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY
+from reading import pages
 
 from emobench.errors import SuiteError
 from emobench.files import read_json, write_json
@@ -104,7 +105,7 @@ def read_the_test(results: Path, cell: StoredCell) -> bool:
 
 
 def page(results: Path, suite: str = "s") -> str:
-    return (results / suite / "leaderboard.md").read_text()
+    return pages(results / suite)
 
 
 # Names and keys

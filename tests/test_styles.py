@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from reading import pages
 
 import emobench as package
 from emobench.runner.store import StoredCell, load_board
@@ -119,7 +120,7 @@ def test_searches_are_on_the_boards_with_their_start_and_what_their_guide_believ
         assert len(of[(of.model == model) & (of.track == "editing") & (of.metric == "truth_ssim")]) == 1
     assert not len(macro[(macro.model == "stylegan2") & (macro.metric == "control_start")])
     assert set(of[of.model == "stylegan2"].track) == {"generation"}
-    text = (styled / "styled" / "leaderboard.md").read_text()
+    text = pages(styled / "styled")
     assert "raw, at the start" in text
     assert "adversarial gain" in text
     cost = of[(of.model == "latent_search") & (of.metric == "fit_seconds")]
@@ -137,7 +138,7 @@ def test_stylization_has_its_own_table(styled: Path) -> None:
         float(value["content_loss"]) + 400_000 * float(value["style_loss"]), rel=1e-4
     )
     assert float(value["control_start"]) > 0.5  # before, the panel reads what the face shows
-    text = (styled / "styled" / "leaderboard.md").read_text()
+    text = pages(styled / "styled")
     assert "## Stylization on synthetic-plain, 32 px" in text
     assert "Losses: style_transfer in the features of vgg16, an emotion classifier of this suite and not VGG16" in text
     assert f"| {float(value['style_loss']):.3g}" in text  # small as it is: no 0.000

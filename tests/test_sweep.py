@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from reading import pages
 from toys import ENGINE
 from watching import beside
 
@@ -75,7 +76,7 @@ def test_a_sweep_writes_results_and_board_and_is_skipped_when_done(
     predictions = pd.read_parquet(row.folder / "predictions.parquet")  # type: ignore[operator]
     assert (predictions["label"] == predictions["prediction"]).mean() == accuracy(row).value
     assert not (results / "cells" / row.fit_key / "checkpoints").exists()  # a finished cell keeps its weights only
-    board = (results / "tiny" / "leaderboard.md").read_text()
+    board = pages(results / "tiny")
     assert "resnet18" in board
     assert (results / "tiny" / "metrics.csv").exists()
 
@@ -150,7 +151,7 @@ def test_one_failing_cell_costs_only_itself(
     assert "out of memory" in (board["huge"].reason or "")
     assert "became NaN or infinite in epoch 1. Lower lr" in (board["wild"].reason or "")
     assert board["mean"].reason == "needs wild, which did not finish"
-    text = (results / only_board(results) / "leaderboard.md").read_text()
+    text = pages(results / only_board(results))
     for name in ("huge", "wild", "mean"):
         assert name in text
     assert accuracy(board["pair"]).value == accuracy(board["resnet18"]).value  # a mean of equals
@@ -199,7 +200,7 @@ def test_a_corrupt_result_is_named_and_can_run_again(
     record = results / "cells" / row.fit_key / row.eval_key / "result.json"
     record.write_text(record.read_text()[:100])
     assert emobench("report", name, "--results", results) == 1
-    board = (results / name / "leaderboard.md").read_text()
+    board = pages(results / name)
     assert "Incomplete" in board
     assert "not a whole result file" in board
     assert emobench("bench", tiny, *short, "--results", results) == 0

@@ -89,7 +89,7 @@ def test_the_commands_in_the_c_locale(tmp_path: Path) -> None:
     assert "gr\\xf6\\xdfe \\u8868 on synthetic-plain, seed 0: done" in shown["bench tiny.toml"]
     assert "gr\\xf6\\xdfe" in shown["bench tiny.toml --dry-run"]
     page = (tmp_path / "results" / "tiny" / "leaderboard.md").read_text("utf-8")
-    assert f"{ROW} leads with" in page
+    assert f"{ROW} leads, which" in page
     assert page == (tmp_path / "first.md").read_text("utf-8")
 
 

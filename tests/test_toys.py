@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reading import pages
 
 import emobench as package
 from emobench.errors import SuiteError
@@ -80,7 +81,7 @@ def test_a_track_and_a_metric_in_a_file_of_ones_own(generated: Path, suite: dict
     assert portraits[portraits.metric == "brightness"].value.between(0.05, 0.95).all()
     control = portraits[(portraits.metric == "control") & (portraits.emotion == "macro") & (portraits.judge == "")]
     assert control.n.item() == 32
-    page = (results / "toys" / "leaderboard.md").read_text()
+    page = pages(results / "toys")
     assert "## Portraits on synthetic-plain, 32 px" in page
     assert "Portraits on `synthetic-plain`: cvae leads with" in page
     assert "earlier commits" not in page

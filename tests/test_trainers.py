@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import TINY, TINY_DATA
+from reading import pages
 
 import emobench as package
 from emobench.errors import SuiteError
@@ -316,7 +317,7 @@ def test_tables_have_the_trainer(pair_once: Path) -> None:
     majority = table[table.model == "control:majority"]
     assert len(majority) > 0
     assert set(majority.trainer) == {""}
-    page = (pair_once / "axis" / "leaderboard.md").read_text()
+    page = pages(pair_once / "axis")
     (header,) = [line for line in page.splitlines() if line.startswith("| rank: macro F1 |")]
     assert header.startswith("| rank: macro F1 | model | trainer | macro F1 |")
     for name, row in (("fp32", "resnet18"), ("amp", "resnet18@amp"), ("two", "resnet18@two")):
@@ -356,7 +357,7 @@ def test_the_difference_is_that_of_the_comparison_that_ranks(pair_once: Path) ->
     scores = table[(table.metric == "macro_f1") & table.seed.isna() & (table.model == "resnet18")]
     of = scores.set_index("trainer")["value"]
     pairs = json.loads((pair_once / "axis" / "metrics.json").read_text())["comparisons"]
-    lines = (pair_once / "axis" / "leaderboard.md").read_text().split("### Trainers")[1].split("###")[0].splitlines()
+    lines = pages(pair_once / "axis").split("### Trainers")[1].split("###")[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| resnet18")]
     assert [line[1] for line in cells] == list(TRAINERS)
     assert cells[0][4] == "–"
@@ -392,7 +393,7 @@ Emobench = Callable[..., int]
 
 
 def test_no_other_board_speaks_of_trainers(tiny_results: Path) -> None:
-    page: Any = (tiny_results / "tiny" / "leaderboard.md").read_text()
+    page: Any = pages(tiny_results / "tiny")
     assert "trainer" not in page.lower()
     assert "trainers" not in json.loads((tiny_results / "tiny" / "metrics.json").read_text())
     assert set(package.read_board(tiny_results / "tiny").trainer) == {""}

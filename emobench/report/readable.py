@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -30,6 +31,36 @@ def shown_value(number: Number, value: float | None = None) -> str:
     found = number.value if value is None else value
     assert found is not None
     return shown(found)
+
+
+_SHARES = ("accuracy", "control", "macro_f1", "weighted_f1", "ece", "memorisation", "understood")
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is read in percent: a share of faces, or what is measured on the same scale."""
+    return metric.startswith(_SHARES)
+
+
+def brief(number: Number | None) -> str:
+    """97.3 (95.3–99.4): a share in percent, with as many digits as its interval bears."""
+    if number is None or number.value is None:
+        return "n/a"
+    share = is_share(number.metric)
+    if number.low is None or number.high is None:
+        return _briefly(number.value, share, 1)
+    digits = 1 if number.high - number.low < 0.1 else 0
+    value, low, high = (_briefly(each, share, digits) for each in (number.value, number.low, number.high))
+    return f"{value} ({low}–{high})"
+
+
+def _briefly(value: float, share: bool, digits: int) -> str:
+    if share:
+        shown = f"{100 * value:.{digits}f}"
+    elif abs(value) >= 100:
+        shown = f"{value:,.0f}"
+    else:
+        shown = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    return re.sub(r"^-(?=0(\.0+)?$)", "", shown).replace("-", "−")
 
 
 def cost(number: Number, escape: Escape = str) -> str:

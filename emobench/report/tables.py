@@ -1,4 +1,4 @@
-"""What a board says: the verdict, whether it can be trusted, and for each track and dataset its tables and pictures."""
+"""The details of a board: for each track and dataset all its tables and pictures, and what they mean."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from emobench.evaluation.tracks.recognition import cannot_fail
-from emobench.evaluation.tracks.track import Check, Column, Key, Name, Ranking
+from emobench.evaluation.tracks.track import Column, Key, Name, Ranking, Track
 from emobench.metrics import intervals
 from emobench.report import outside, power, unranked
 from emobench.report.board import AT_CHANCE, MFU, Board, Entry, Number, Section
@@ -29,11 +28,12 @@ from emobench.report.page import (
     Strong,
     Table,
     Text,
-    Warning,
     joined,
 )
-from emobench.report.spread import Held, few_seeds, held, moved
+from emobench.report.readable import brief, is_share
+from emobench.report.spread import few_seeds, moved
 from emobench.report.trainers import first_trainer, trainers
+from emobench.report.verdict import any_wanted, failures, outcome, verdict
 from emobench.runner.choice import NOT_CHOSEN, READ_EARLIER, Choice, Setting, is_candidate
 from emobench.runner.record import Card, Record
 from emobench.suite.keys import PROTOCOL
@@ -43,255 +43,25 @@ Pictures = Mapping[tuple[str, ...], str]  # (track, dataset, what, …) -> path 
 _COSTS = {"params": "params", "flops": "FLOPs/face", "fit_seconds": "training"}
 
 
-def page(board: Board, pictures: Pictures) -> list[Block]:
-    """All of leaderboard.md: the verdict, the state, a section for each track and dataset, and what it all means."""
-    shown = [section for section in board.sections if any_wanted(section)]
+def details(board: Board, track: Track, pictures: Pictures) -> list[Block]:
+    """All of a track's details: the verdicts, a section for each dataset, and what it all means."""
+    shown = [section for section in board.sections if section.track is track and any_wanted(section)]
     verdicts = [verdict(section) for section in shown]
-    blocks: list[Block] = [Heading(1, ("Leaderboard: ", Name(board.suite))), *failures(board)]
+    blocks: list[Block] = [Heading(1, (f"{track.name.capitalize()} in detail: ", Name(board.suite))), *failures(board)]
     blocks += [Paragraph(verdicts[0])] if len(verdicts) == 1 else [Bullets(verdicts)]
-    blocks += state(board)
-    blocks += overviews(shown)
+    blocks.append(Paragraph(("The short form: ", Link(board.path.name), ".")))
     panels: set[tuple[str, ...]] = set()
     for section in shown:
         blocks += _section(section, pictures, panels)
-    return [*blocks, *skipped(board), *meaning(board)]
+    return [*blocks, *meaning(board, shown)]
 
 
-def skipped(board: Board) -> list[Block]:
-    """The optional rows that cannot run here, and why."""
-    found = {(cell.row, cell.dataset): cell.reason for cell in board.cells if cell.state == "skipped"}
-    if not found:
-        return []
-    items: list[Text] = [(Name(row), " on ", Name(data), ": ", Name(why)) for (row, data), why in found.items()]
-    return [Heading(2, ("Skipped",)), Bullets(items)]
+_ACROSS = 6  # datasets of a brief overview's table
 
 
-def any_wanted(section: Section) -> bool:
-    return any(cell.state != "skipped" for entry in (*section.entries, *section.controls) for cell in entry.cells)
-
-
-# The verdict
-
-
-def verdict(section: Section) -> Text:
-    """Which model is best, by how much, and whether that is certain: one sentence a track and dataset."""
-    where: Text = (f"{section.track.name.capitalize()} on ", Code(section.dataset))
-    parts: list[Text] = []
-    for place, ranking in enumerate(section.track.rankings):
-        if section.compared.get(ranking.name):
-            parts.append(_best(section, ranking) if place == 0 else _nearest(section, ranking))
-        elif _blind(section, ranking) is not None:
-            parts.append((Strong(f"nobody is ranked by {ranking.heading}"), ", as said above"))
-    if not parts:
-        return (*where, *_nobody(section))
-    first = section.compared.get(section.track.rankings[0].name, [])
-    short = [entry for entry in first[1:] if _short(entry)]
-    if short:
-        are = "is" if len(short) == 1 else "are"
-        parts.append((*joined(Name(entry.name) for entry in short), f" {are} under-trained"))
-    said = [part for text in parts for part in ("; ", *text)]
-    return (*where, ": ", *said[1:], ".")
-
-
-def _nobody(section: Section) -> Text:
-    """What is said where no row takes a rank."""
-    key = section.track.headline
-    shown = [entry for entry in section.measured if key in entry.numbers]
-    if not shown:
-        return (": nothing is measured yet.",)
-    said: Text = (": no row takes a rank",)
-    for entry in shown:
-        why = f" ({', '.join(entry.unranked)})" if entry.unranked else ""
-        said = (*said, "; ", Name(entry.name), f": {_words(key)} ", Score(entry.numbers[key]), why)
-    return (*said, ".")
-
-
-def _words(key: Key) -> str:
-    return key.metric.replace("_", " ")
-
-
-def _blind(section: Section, ranking: Ranking) -> str | None:
-    """Why nobody is ranked by it: nobody can read the faces; None: somebody is, or nothing is measured."""
-    if section.compared.get(ranking.name) or not section.measured:
-        return None
-    return next((section.blind[key.metric] for key in ranking.metrics if key.metric in section.blind), None)
-
-
-def _short(entry: Entry) -> bool:
-    return "under-trained" in entry.flags
-
-
-def _judged(entry: Entry) -> bool:
-    """Whether a row can win: it had half of its recipe, and has learned something."""
-    return not _short(entry) and AT_CHANCE not in entry.flags
-
-
-def _unfit(entry: Entry) -> str:
-    """Why a row that leads a table wins nothing."""
-    if AT_CHANCE in entry.flags:
-        also = f", and had {_had(entry)}" if _short(entry) else ""
-        return f", which is {AT_CHANCE} class by its interval{also}"
-    return f", though it had {_had(entry)}"
-
-
-def _had(entry: Entry) -> str:
-    """How little of its recipe an under-trained row had."""
-    share = entry.share
-    if share is None:
-        return "less than its recipe"
-    whose = "its recipe" if entry.costs["recipe_share"].value is not None else "a recipe that it is made of"
-    return f"{100 * share:.2g} % of {whose}"
-
-
-def _nearest(section: Section, ranking: Ranking) -> Text:
-    """The first of a ranking by one number a seed."""
-    best, key = section.compared[ranking.name][0], section.ranked_by[ranking.name]
-    said: Text = (Strong(Name(best.name)), f" {ranking.says} {key.metric.upper()} ", Score(best.numbers[key]))
-    said = (*said, *((" (order only)",) if ranking.name in section.order_only else ()))
-    said = (*said, *((f", though it had {_had(best)}",) if _short(best) else ()))
-    ranked = section.compared[ranking.name]
-    if ranking.name not in section.order_only or len(ranked) < 2:
-        return said
-    return (*said, "; ", *_again(ranked, held(section, ranking, ranked)))
-
-
-def _again(entries: Sequence[Entry], found: Held) -> Text:
-    """How far another training moves the figures of some rows, and whether their first would be the first again."""
-    unknown = [Name(entry.name) for entry, each in zip(entries, found.spreads, strict=True) if each is None]
-    if unknown:
-        which = ("such a figure",) if len(unknown) == len(entries) else joined(unknown)
-        return ("how far another training moves ", *which, " is not known")
-    shown = [0, *(found.rivals or [1])]
-    moves = [(Name(entries[place].name), f" by about {each.said}") for place in shown if (each := found.spreads[place])]
-    said: Text = ("another training moves ", *moves[0])
-    for place, text in enumerate(moves[1:], 2):
-        said = (*said, " and " if place == len(moves) else ", ", *text)
-    if not found.rivals:
-        return (*said, ", too little to put another first")
-    return (*said, ", so that ", *joined(Name(entries[place].name) for place in found.rivals), " could be first")
-
-
-def _best(section: Section, ranking: Ranking) -> Text:
-    """The first row, and the winner among those that are not under-trained, where that is another."""
-    ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
-    whole = [place for place, entry in enumerate(ranked) if _judged(entry)]
-    if whole[:1] == [0]:
-        return _winner(section, ranking, whole)
-    first = ranked[0]
-    leads: Text = (Name(first.name), " leads with ", *_scored(ranking, first, key), _unfit(first))
-    if whole:
-        among = "that had at least half of their recipe" if _short(first) else "that are better"
-        return (*leads, f"; of the rows {among} ", *_winner(section, ranking, whole))
-    if all(AT_CHANCE in entry.flags for entry in ranked):
-        return (*leads, "; nor is any other row, so there is no winner" if len(ranked) > 1 else "; there is no winner")
-    which = "no row" if all(_short(entry) for entry in ranked) else "no row that is better"
-    return (*leads, f"; {which} had half of its recipe, so there is no winner")
-
-
-def _scored(ranking: Ranking, entry: Entry, key: Key) -> Text:
-    """The number that a row is ranked by, and its scale where that does not go without saying."""
-    scale = ranking.scale.get(key.metric)
-    return (Score(entry.numbers[key]), *(() if scale is None else (f" where {scale}",)))
-
-
-def _only(others: Sequence[Entry]) -> str:
-    """What a row alone is, where none of the others can win."""
-    had, better = "that had half of its recipe", "better than the majority class"
-    if not others:
-        return "measured"
-    if all(_short(entry) for entry in others):
-        return had
-    return better if not any(_short(entry) for entry in others) else f"{better} {had}"
-
-
-def _winner(section: Section, ranking: Ranking, places: Sequence[int]) -> Text:
-    """The first of some rows, how far above the next it is, and whether that is certain."""
-    ranked, key = section.compared[ranking.name], section.ranked_by[ranking.name]
-    first = ranked[places[0]]
-    best: Text = (Strong(Name(first.name)), f" {ranking.says} ", *_scored(ranking, first, key))
-    compared = section.comparisons.get(ranking.name, [])
-    pairs = [pair for pair in compared if pair.first == places[0] and pair.second in places]
-    if not pairs:
-        return (*best, f" (the only one {_only([entry for entry in ranked if entry is not first])})")
-    nearest = next(pair for pair in pairs if pair.second == places[1])
-    said: Text = (*best, ", ", nearest, " above ", Name(ranked[places[1]].name))
-    known = all(pair.seeds_known for pair in pairs)
-    seeds = min(len(ranked[place].seeds) for place in places)
-    doubt = f"{'one seed' if seeds == 1 else f'{seeds} seeds'} cannot say what other seeds would give"
-    tied = [Name(ranked[pair.second].name) for pair in pairs if not pair.certain]
-    if tied:
-        more = "" if known else f", and {doubt}"
-        near = [Name(ranked[pair.second].name) for pair in pairs if pair.borderline]
-        close: Text = (
-            (" (", *joined(near), ": borderline, p too near 5 % for the resamples to tell its side)") if near else ()
-        )
-        return (*said, "; **not certain**: it cannot be told apart from ", *joined(tied), more, *close)
-    if not known:
-        rows = [ranked[place] for place in places]
-        found = held(section, ranking, rows)
-        if found.known and not found.rivals:
-            return (*said, "; **certain**, also of other seeds: ", *_again(rows, found))
-        why: Text = () if found.known else (doubt, ", and ")
-        return (*said, "; **certain for these trained networks only**: ", *why, *_again(rows, found))
-    p = max(pair.p for pair in pairs)
-    chance = "corrected p < 0.001" if p < 0.001 else f"corrected p = {p:.3f}"
-    return (*said, f"; **certain** ({seeds} seeds, {chance})")
-
-
-# The state of the board
-
-
-def failures(board: Board) -> list[Block]:
-    """Before anything else is said: who cannot be ranked because nobody can read the faces, and controls that fail."""
-    blind: dict[tuple[str, str], list[str]] = {}  # dataset and reason -> by what nobody is ranked there
-    for section in board.sections:
-        for ranking in section.track.rankings:
-            if (reason := _blind(section, ranking)) is not None:
-                by = blind.setdefault((section.dataset, reason), [])
-                by += [ranking.heading] if ranking.heading not in by else []
-    said: list[Block] = [
-        Warning((f"**Nobody is ranked by {' and '.join(by)}** on ", Code(dataset), ": ", Name(reason), "."))
-        for (dataset, reason), by in blind.items()
-    ]
-    failing = [check for check in board.checks if not check.passed and not check.follows]
-    by_finding: dict[tuple[int, str], list[Part]] = {}
-    for check in failing:
-        by_finding.setdefault((check.seed, check.found), []).append(Name(check.name))
-    return said + [
-        Warning((_FAILS, ": ", *joined(names), f", seed {seed}: ", Name(found), ". ", _CAUSES))
-        for (seed, found), names in by_finding.items()
-    ]
-
-
-_FAILS = "**A control fails: trust no number of this board**"
-_CAUSES = (
-    "What usually causes it: labels in the names of files, test faces among the training faces, one network on both "
-    "sides, or too few faces to train what measures."
-)
-
-
-def state(board: Board) -> list[Block]:
-    """Whether the board is whole; every cell without numbers, with its reason."""
-    done = len(board.wanted) - len(board.missing)
-    whole = "Complete" if done == len(board.wanted) else "**Incomplete**"
-    missing = [
-        (Name(_row_name(number)), " on ", Name(number.dataset), f", seed {number.seed}: ", Name(number.reason))
-        for number in board.missing
-    ]
-    return [
-        *(Warning(("**Part of the suite cannot be used**: ", Name(each), ".")) for each in board.trouble),
-        Paragraph((f"{whole}: {done} of {len(board.wanted)} cells done.",)),
-        *([Bullets(missing)] if missing else []),
-    ]
-
-
-def _row_name(number: Number) -> str:
-    name = number.variant if number.variant and not number.model.startswith("control:") else number.model
-    return f"{name} (trainer {number.trainer})" if number.trainer else name
-
-
-def overviews(shown: Sequence[Section]) -> list[Block]:
-    """The first ranking of each model on each dataset, of tracks that are run on several."""
+def overviews(shown: Sequence[Section], *, short: bool = False) -> list[Block]:
+    """The first ranking of each model on each dataset, of tracks that are run on several; `short`: figures as on a
+    leaderboard, in tables that fit a screen."""
     blocks: list[Block] = []
     for track in dict.fromkeys(section.track for section in shown):
         mine = [section for section in shown if section.track is track]
@@ -300,19 +70,29 @@ def overviews(shown: Sequence[Section]) -> list[Block]:
         ranking = track.rankings[0]
         every = (entry for section in mine for entry in section.entries)
         names = dict.fromkeys(entry.name for entry in every if any(cell.state != NOT_CHOSEN for cell in entry.cells))
-        rows = [(Name(name), *(_placed(section, name, ranking) for section in mine)) for name in names]
-        header: list[Text] = [(f"{track.name}: {ranking.heading}",), *((Name(section.dataset),) for section in mine)]
-        blocks += [Heading(2, (f"Overview of {track.name}",)), Table(header, [_texts(row) for row in rows])]
+        blocks.append(Heading(2, (f"Overview of {track.name}",)))
+        across = _ACROSS if short else len(mine)
+        for part in (mine[start : start + across] for start in range(0, len(mine), across)):
+            rows = [(Name(name), *(_placed(section, name, ranking, short) for section in part)) for name in names]
+            of = f", {_percent(ranking)}" if short else ""
+            header: list[Text] = [(f"{track.name}: {ranking.heading}{of}",)]
+            header += [(Name(section.dataset),) for section in part]
+            blocks.append(Table(header, [_texts(row) for row in rows]))
     return blocks
 
 
-def _placed(section: Section, name: str, ranking: Ranking) -> Part | Text:
+def _percent(ranking: Ranking) -> str:
+    return "%" if is_share(ranking.metrics[0].metric) else "as measured"
+
+
+def _placed(section: Section, name: str, ranking: Ranking, short: bool) -> Part | Text:
     entry = next((entry for entry in section.entries if entry.name == name), None)
     key = section.ranked_by.get(ranking.name, ranking.metrics[0])
     if entry is None:
-        return "n/a (not in the suite)"
+        return "–" if short else "n/a (not in the suite)"
     rank = entry.ranks.get(ranking.name)
-    return (Score(entry.numbers.get(key)), *((" · rank ", Rank(rank)) if rank else ()))
+    number = entry.numbers.get(key)
+    return (brief(number) if short else Score(number), *((" · rank ", Rank(rank)) if rank else ()))
 
 
 def _texts(row: Sequence[Part | Text]) -> list[Text]:
@@ -499,7 +279,7 @@ def _trained(entry: Entry) -> tuple[Text, Text]:
 
 def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
     """What the table leaves to be said."""
-    yield (f"n = {_faces(section)}. {_intervals(section)}",)
+    yield (f"n = {test_faces(section)}. {_intervals(section)}",)
     yield from _few_faces(section)
     yield from _of_another_training(section)
     for column in section.track.columns:
@@ -623,7 +403,7 @@ def _of_setting(section: Section, choice: Choice, setting: Setting) -> Text:
     return (NOT_CHOSEN, READ_EARLIER if earlier else "")
 
 
-def _faces(section: Section) -> str:
+def test_faces(section: Section) -> str:
     """How many faces the ranking number was measured on, and what is known of them."""
     key = next(iter(section.ranked_by.values()), None)
     counts = {entry.numbers[key].n or 0 for entry in section.measured if key in entry.numbers} if key else set()
@@ -805,22 +585,6 @@ def _signed(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}".replace("-", "−")
 
 
-def outcome(section: Section, check: Check) -> Text:
-    """What came of a control."""
-    if check.value is None:
-        return ("**FAILS**: " if check.possible else "n/a ", "(", Name(check.reason), ")")
-    if not check.passed:
-        return ("**FAILS**",)
-    if not tells(section, check):
-        return (f"cannot fail: {len(section.emotions)} emotions have too few names to tell",)
-    return ("as it should be",)
-
-
-def tells(section: Section, check: Check) -> bool:
-    """Whether a control that does not fail speaks for the board: it has a value, and could have had another."""
-    return check.value is not None and not (check.what == "balanced accuracy" and cannot_fail(len(section.emotions)))
-
-
 _OUTSIDE = (
     " Outside networks were not trained by emobench: what they saw is what their author says, and that they had no "
     "part in making the faces is known by their files and their answers alone."
@@ -857,43 +621,53 @@ def _panel(section: Section, judges: Sequence[Card], reader: Card) -> list[Block
 # What it all means
 
 
-def meaning(board: Board) -> list[Block]:
-    """How the numbers are made, and how to make them again."""
+FLAGS: dict[str, Text] = {
+    "under-trained": ("less than half of the recipe's faces were seen, which says nothing against the model.",),
+    "memorised": ("more than 5 % of its faces are much nearer to one training face than real faces are: copies.",),
+    "incomplete": ("seeds are missing; the numbers are those of the others.",),
+    AT_CHANCE: ("its balanced accuracy is not above that of naming one class for every face, by its interval.",),
+    "diverged": ("a seed diverged, so the model is not ranked; the numbers are those of the other seeds.",),
+    **unranked.MEANINGS,
+}
+
+
+def meaning(board: Board, sections: Sequence[Section]) -> list[Block]:
+    """How the numbers of some sections are made, and how to make them again."""
     seeds = sorted({cell.seed for cell in board.wanted})
-    tracks = dict.fromkeys(section.track for section in board.sections)
+    tracks = dict.fromkeys(section.track for section in sections)
     items: list[Text] = [(text,) for text in (*_MEANING, *(text for track in tracks for text in track.meaning))]
-    every = [pair for section in board.sections for pairs in section.comparisons.values() for pair in pairs]
+    every = [pair for section in sections for pairs in section.comparisons.values() for pair in pairs]
     near = sum(pair.borderline for pair in every)
     if near:
         pairs = f"{near} pair{'s' if near > 1 else ''} of models, whose p lies so near 5 % that more resamples do not"
         items.append((f"*Borderline*: {pairs} settle its side; a borderline pair counts as not told apart.",))
-    flags = {flag for section in board.sections for entry in section.entries for flag in entry.flags}
-    known: dict[str, Text] = {
-        "under-trained": ("less than half of the recipe's faces were seen, which says nothing against the model.",),
-        "memorised": ("more than 5 % of its faces are much nearer to one training face than real faces are: copies.",),
-        "incomplete": ("seeds are missing; the numbers are those of the others.",),
-        AT_CHANCE: ("its balanced accuracy is not above that of naming one class for every face, by its interval.",),
-        "diverged": ("a seed diverged, so the model is not ranked; the numbers are those of the other seeds.",),
-        **unranked.MEANINGS,
-    }
-    items += [(f"*{flag}*: ", *meaning) for flag, meaning in known.items() if flag in flags]
+    flags = {flag for section in sections for entry in section.entries for flag in entry.flags}
+    items += [(f"*{flag}*: ", *meaning) for flag, meaning in FLAGS.items() if flag in flags]
     items.append(
         (f"Protocol {PROTOCOL}; seeds {', '.join(map(str, seeds))}. All numbers: `metrics.csv`; raw: `cells/`.",)
     )
-    absent = {card.sha256: card for section in board.sections for card in section.without_weights}
+    absent = {card.sha256: card for section in sections for card in section.without_weights}
     if absent:
         named = [part for card in absent.values() for part in (", ", Name(card.row), " ", Code(card.sha256[:12]))]
         why = "Weights that are not committed, so that a clone is small: "
         items.append((why, *named[1:], ". The command at the end of this page trains them again."))
-    items += _earlier(board)
-    report = f"emobench report {shlex.quote(board.suite)}"
-    items.append(
-        ("To repeat: ", Code(board.command), "; to write this page again from the stored results: ", Code(report), ".")
-    )
+    items += [*earlier(board), again(board)]
     return [Heading(2, ("What the numbers mean",)), Bullets(items)]
 
 
-def _earlier(board: Board) -> list[Text]:
+def again(board: Board) -> Text:
+    """How a board is made again."""
+    report = f"emobench report {shlex.quote(board.suite)}"
+    return (
+        "To repeat: ",
+        Code(board.command),
+        "; to write this page again from the stored results: ",
+        Code(report),
+        ".",
+    )
+
+
+def earlier(board: Board) -> list[Text]:
     """Which rows were made by code that reads differently today, and by which commit."""
     rows: dict[str, list[str]] = {}
     for cell in board.cells:

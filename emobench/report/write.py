@@ -1,4 +1,5 @@
-"""The written board: leaderboard.md, metrics.csv, metrics.json and the pictures, from the stored results alone."""
+"""The written board: leaderboard.md, the details of each track, metrics.csv, metrics.json and the pictures, from the
+stored results alone."""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
 from emobench.report.board import Board, Entry, Number, Section, content, sections
 from emobench.report.history import runs
+from emobench.report.leaderboard import details_name, leaderboard
 from emobench.report.markdown import csv_cell, markdown
 from emobench.report.memory import Memory
-from emobench.report.tables import Pictures, page
+from emobench.report.tables import Pictures, details
 from emobench.report.trainers import plain
+from emobench.report.verdict import any_wanted
 from emobench.report.written import stamp
 from emobench.runner.choice import RECOGNITION
 from emobench.runner.record import Card
@@ -74,9 +77,21 @@ def write(results: Path, suite: str, memory: Memory | None = None) -> Board:
     pictures = _draw(board, folder)
     write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
-    write_text(board.path, f"{markdown(page(board, pictures))}\n{stamp(cells, memory.text)}\n")
+    _write_details(board, pictures)
+    write_text(board.path, f"{markdown(leaderboard(board))}\n{stamp(cells, memory.text)}\n")
     memory.written()
     return board
+
+
+def _write_details(board: Board, pictures: Pictures) -> None:
+    """A page for each track; those of tracks that the board no longer has go."""
+    shown = dict.fromkeys(section.track for section in board.sections if any_wanted(section))
+    pages = {details_name(track): track for track in shown}
+    for former in board.path.parent.glob(details_name(None)):
+        if former.name not in pages:
+            former.unlink()
+    for name, track in pages.items():
+        write_text(board.path.parent / name, markdown(details(board, track, pictures)))
 
 
 def _commit(results: Path, suite: str, section: Section, cell: StoredCell) -> None:

@@ -29,19 +29,8 @@ from emobench.report.html.values import files, values
 from emobench.report.markdown import one_line
 from emobench.report.page import Block, Heading, Link, Table
 from emobench.report.readable import signed
-from emobench.report.tables import (
-    any_wanted,
-    failures,
-    heading,
-    meaning,
-    outcome,
-    overviews,
-    skipped,
-    state,
-    tells,
-    topics,
-    verdict,
-)
+from emobench.report.tables import heading, meaning, overviews, topics
+from emobench.report.verdict import any_wanted, failures, outcome, skipped, state, tells, trust, verdict
 from emobench.runner.store import Origin
 from emobench.suite.keys import PROTOCOL
 
@@ -260,32 +249,14 @@ def _number_first(value: str) -> tuple[float, str]:
 def _board(board: Board, shown: Sequence[Section], pages: Sequence[SectionPage], folder: str) -> BoardPage:
     checks = [_control(section, check) for section in shown for check in section.checks]
     warnings = list(said(failures(board), folder))
-    trusted = None
-    if warnings or any(each.tells for each in checks):
-        trusted = not warnings and all(each.passed for each in checks)
+    trusted, sentence = trust(board)
     there = [name for name in _FILES if (board.path.parent / name).exists()]
     links = [written((Link(name), f" {_FILES[name]}"), folder) for name in there]
     whole = list(said([*state(board), *skipped(board)], folder))
     return BoardPage(
-        one_line(board.suite), trusted, _trust(checks, trusted), warnings, checks, whole,
-        list(said(overviews(shown), folder)), pages, list(said(meaning(board)[1:], folder)), links,
+        one_line(board.suite), trusted, sentence, warnings, checks, whole,
+        list(said(overviews(shown), folder)), pages, list(said(meaning(board, shown)[1:], folder)), links,
     )  # fmt: skip
-
-
-def _trust(controls: Sequence[Control], trusted: bool | None) -> str:
-    """Whether the board can be trusted, in one sentence."""
-    telling, failing = sum(each.tells for each in controls), sum(not each.passed for each in controls)
-    if trusted is None:
-        why = "no control here can fail" if controls else "no control is measured"
-        return f"Nothing shows whether these numbers can be trusted: {why}."
-    if trusted:
-        score = "the one that tells scores" if telling == 1 else f"{'both' if telling == 2 else f'all {telling}'} score"
-        return f"These numbers can be trusted, as far as controls can tell: {score} what known faces must."
-    if not failing:
-        return "Not all of these numbers can be trusted: see below."
-    return (
-        f"Trust no number of this board: {failing} of {len(controls)} controls {'fails' if failing == 1 else 'fail'}."
-    )
 
 
 def _control(section: Section, check: Check) -> Control:
