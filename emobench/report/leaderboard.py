@@ -15,7 +15,7 @@ from emobench.runner.choice import NOT_CHOSEN
 
 _BESIDE = 2  # columns beside the figure that is ranked by
 # What is shown there, the first that have values: further rankings come before, metrics of a track's own after them.
-_TELLING = ("accuracy", "ece", "fid", "fed", "identity", "truth_ssim", "ssim", "control_named", "content_loss")
+_TELLING = ("accuracy", "ece", "fid", "fed", "identity", "truth_ssim", "ssim", "es", "control_named", "content_loss")
 
 
 def details_name(track: Track | None) -> str:
