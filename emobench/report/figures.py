@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from emobench.errors import RawError
 from emobench.evaluation.protocol import INTENSITIES
+from emobench.evaluation.tracks.explanation import PICTURED
 from emobench.files import replacing
 from emobench.runner.store import WEBP
 
@@ -360,6 +361,10 @@ def names(emotions: Sequence[str], kind: str) -> tuple[Sequence[str], ...] | Non
         return (emotions,)
     if kind == "intensity":
         return [each for each in emotions if each != "neutral"], [f"{level:g}" for level in INTENSITIES]
+    if kind == "explained":
+        return emotions, ["face", "map"] * PICTURED
+    if kind == "means":
+        return emotions, ["right", "wrong"]
     return None
 
 

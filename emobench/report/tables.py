@@ -625,8 +625,8 @@ def _of_setting(section: Section, choice: Choice, setting: Setting) -> Text:
 
 def _faces(section: Section) -> str:
     """How many faces the ranking number was measured on, and what is known of them."""
-    key = next(iter(section.ranked_by.values()), None)
-    counts = {entry.numbers[key].n or 0 for entry in section.measured if key in entry.numbers} if key else set()
+    key = next(iter(section.ranked_by.values()), section.track.headline)
+    counts = {entry.numbers[key].n or 0 for entry in section.measured if key in entry.numbers}
     said = f"{' and '.join(f'{n:,}' for n in sorted(counts))} faces"
     leaked = section.track.leaked(section.data[0])
     return f"{said}, {leaked:,} of which also occur in training or validation" if leaked else said

@@ -1,0 +1,378 @@
+"""Explanation: where a classifier looks, and whether that is where a drawn face shows its emotion."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from emobench.errors import NotExplained, RawError
+from emobench.evaluation.protocol import CHOICE_SEED, READ_BATCH
+from emobench.evaluation.tracks.track import Column, Estimates, Floats, Key, MeasuredCell, Metric, Track, people
+from emobench.evaluation.values import Value
+from emobench.metrics import intervals
+from emobench.metrics.attention import area_of, area_under, curves, order, share_within, upsampled
+
+if TYPE_CHECKING:
+    from emobench.data.datamodule import EmotionDataModule
+
+METRICS: tuple[Metric, ...] = ()
+POINTS = 17  # of a deletion or insertion curve, from no pixel to all
+PICTURED = 4  # faces of each emotion in the picture
+_MEAN_OF = 2000  # training faces whose mean takes the place of what is deleted
+_SHARES = ("attention", "attention_random")  # columns of the raw table: shares of a map within the face's region
+_CURVES = ("deletion", "insertion", "deletion_random", "insertion_random")
+_ROUNDING = 1e-6  # of a share, and of a number that is computed again
+NOT_DRAWN = "nobody knows where the action units of real faces are"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The maps of one cell.
+
+    Attributes:
+        faces: a row a face: what was read, how much of its map lies where its emotion is shown, its curves.
+        arrays: `maps` (N, g, g), `deletion` and `insertion` (N, P), by the rows of `faces`; empty: there is no map.
+        pictures: uint8 (rows, columns, 3, S, S) by kind, and whether real faces are to be seen in it.
+        value: `attention_on_units` of all faces.
+    """
+
+    faces: pd.DataFrame
+    value: Value
+    arrays: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
+    pictures: Mapping[str, tuple[NDArray[np.uint8], bool]] = field(default_factory=dict)
+
+
+def measure(model: Any, untrained: Any, data: EmotionDataModule, settings: Mapping[str, Any]) -> Explained:
+    """Makes the maps of some test faces, the same ones for all rows, each for the emotion that is read in it.
+
+    Args:
+        untrained: a network of the same architecture as it begins its training; None: nothing here builds one.
+        settings: of the suite's `[explain]`.
+    """
+    from emobench.attribution.explainer import Explainer
+
+    rows = _chosen(data, settings["per_emotion"])
+    test = data.faces.loc[rows]
+    images = np.ascontiguousarray(np.broadcast_to(data.images[rows], (len(rows), 3, data.size, data.size)))
+    how = settings["head_fusion"], settings["discard_ratio"]
+    table = pd.DataFrame(
+        {
+            "index": rows,
+            "id": test["id"].to_numpy(),
+            "subject": test["subject"].to_numpy(),
+            "label": test["label"].to_numpy(),
+        }
+    )
+    shares = _shares(model, images)
+    read = shares.argmax(1)
+    table = table.assign(prediction=read, probability=shares.max(1).astype(np.float32))
+    empty = dict.fromkeys(("area", *_SHARES, *_CURVES), np.full(len(rows), np.nan))
+    try:
+        first = _tensor(model, images[:1])
+        explainer = Explainer(model, first, *how)
+        cells = explainer.maps(_tensor(model, images), read.tolist())
+    except NotExplained as error:
+        return Explained(table.assign(method="", **empty), Value(None, len(rows), str(error)))
+    maps = {"": cells}
+    if untrained is not None:
+        guess = _shares(untrained, images).argmax(1).tolist()
+        maps["_random"] = Explainer(untrained, first, *how).maps(_tensor(model, images), guess)
+    regions = _regions(data, test)
+    found: dict[str, NDArray[np.float64]] = {} if regions is None else {"area": area_of(regions)}
+    arrays: dict[str, NDArray[np.float16]] = {"maps": cells.astype(np.float16)}
+    answer = _answering(model, read)
+    mean = _mean_face(data)
+    for end, of in maps.items():
+        whole = upsampled(of, data.size)
+        if regions is not None:
+            found[f"attention{end}"] = share_within(whole, regions)
+        made = curves(answer, images, mean, order(whole, CHOICE_SEED), POINTS)
+        for name, curve in zip(("deletion", "insertion"), made, strict=True):
+            found[f"{name}{end}"] = area_under(curve)
+            arrays |= {} if end else {name: curve.astype(np.float16)}
+    table = table.assign(method=explainer.described, **{**empty, **found})
+    drawn = regions is not None
+    pictures = {
+        "explained": (_with_maps(table, images, upsampled(cells, data.size), len(data.emotions)), not drawn),
+        "means": (_mean_maps(table, images if drawn else None, upsampled(cells, data.size), len(data.emotions)), False),
+    }
+    return Explained(table, _value(table), arrays, pictures)
+
+
+def _chosen(data: EmotionDataModule, each: int) -> NDArray[np.int64]:
+    """Rows of the test split, `each` of every emotion as far as there are so many, by lot."""
+    test = data.faces[data.faces["split"] == "test"]
+    random = np.random.default_rng(CHOICE_SEED)
+    of = [random.permutation(test.index[test["label"] == k].to_numpy())[:each] for k in range(len(data.emotions))]
+    return np.sort(np.concatenate(of)).astype(np.int64)
+
+
+def _tensor(model: Any, images: NDArray[np.uint8]) -> Any:
+    """Faces where a model is."""
+    import torch
+
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return torch.from_numpy(images).to(device)
+
+
+def _shares(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(N, K) what a model says of faces uint8 (N, 3, S, S)."""
+    from emobench.evaluation.predict import predict
+
+    return predict(model, images, READ_BATCH)[0]
+
+
+def _answering(model: Any, read: NDArray[np.int64]) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
+    """The probability of what was read in each face."""
+    return lambda faces: _shares(model, np.ascontiguousarray(faces))[np.arange(len(read)), read]
+
+
+def _regions(data: EmotionDataModule, rows: pd.DataFrame) -> NDArray[np.bool_] | None:
+    """(N, S, S) where drawn faces show their emotion; None: the faces are not drawn."""
+    from emobench.data.datasets.synthetic import Synthetic
+    from emobench.data.drawn.regions import emotion_regions
+
+    return emotion_regions(data, rows) if isinstance(data, Synthetic) else None
+
+
+def _mean_face(data: EmotionDataModule) -> NDArray[np.uint8]:
+    """uint8 (3, S, S) the mean of training faces."""
+    train = np.flatnonzero(data.faces["split"] == "train")
+    some = np.sort(np.random.default_rng(CHOICE_SEED).permutation(train)[:_MEAN_OF])
+    mean = np.rint(np.asarray(data.images[some]).mean(0)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(mean, (3, *mean.shape[1:])))
+
+
+def _value(faces: pd.DataFrame) -> Value:
+    """How much more of the maps lies where emotions are shown than of the faces' area."""
+    if faces["area"].isna().all():
+        return Value(None, len(faces), NOT_DRAWN)
+    known = faces[(faces["area"] > 0) & faces["attention"].notna()]
+    if known.empty:
+        return Value(None, len(faces), "every map is 0 everywhere")
+    return Value(float(known["attention"].sum() / known["area"].sum()), len(known))
+
+
+# Pictures
+
+
+def _with_maps(
+    faces: pd.DataFrame, images: NDArray[np.uint8], maps: Floats, classes: int
+) -> NDArray[np.uint8]:  # (K, 2·PICTURED, 3, S, S)
+    """A line an emotion: faces, each beside itself under its map."""
+    from emobench.attribution.overlays import overlaid
+
+    blank = np.full((2, *images.shape[1:]), 127, np.uint8)
+    lines = []
+    for k in range(classes):
+        mine = np.flatnonzero(faces["label"] == k)[:PICTURED]
+        pairs = [np.stack([images[i], overlaid(images[i : i + 1], maps[i : i + 1])[0]]) for i in mine]
+        lines.append(np.concatenate([*pairs, *[blank] * (PICTURED - len(mine))]))
+    return np.stack(lines)
+
+
+def _mean_maps(
+    faces: pd.DataFrame, images: NDArray[np.uint8] | None, maps: Floats, classes: int
+) -> NDArray[np.uint8]:  # (K, 2, 3, S, S)
+    """A line an emotion: the mean map of right and of wrong answers, over the mean of these faces, or alone."""
+    from emobench.attribution.overlays import overlaid
+
+    whole = maps.sum((1, 2), keepdims=True)
+    each = np.divide(maps, whole, out=np.zeros(maps.shape), where=whole > 0)  # every face counts alike
+    right = (faces["prediction"] == faces["label"]).to_numpy()
+    lines = []
+    for k in range(classes):
+        for of in (right, ~right):
+            mine = np.flatnonzero((faces["label"] == k).to_numpy() & of)
+            if not len(mine):
+                lines.append(np.full((3, *maps.shape[1:]), 127, np.uint8))
+                continue
+            mean = None if images is None else np.rint(images[mine].mean(0, keepdims=True)).astype(np.uint8)
+            lines.append(overlaid(mean, each[mine].mean(0, keepdims=True))[0])
+    return np.stack(lines).reshape(classes, 2, 3, *maps.shape[1:])
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What one cell's maps say, a row a face."""
+
+    cell: MeasuredCell
+    faces: pd.DataFrame  # sorted by index
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        return self.cell.emotions
+
+
+class Explanation(Track):
+    """Where classifiers look; nobody is ranked by it."""
+
+    name = "explanation"
+    title = "Explanation: where a classifier looks"
+    raw = "explanations"
+    whole_samples = False
+    headline = Key("attention_on_units")
+    measure = staticmethod(measure)  # type: ignore[assignment]
+    metrics = METRICS
+    columns = (
+        Column("attention on units", Key("attention_on_units")),
+        Column("random weights", Key("attention_on_units_random")),
+        Column("above random weights", Key("attention_over_random")),
+        Column("above permuted labels", Key("attention_over_permuted"), optional=True),
+        Column("share of attention", Key("attention_share")),
+        Column("share of area", Key("units_area")),
+        Column("deletion ↓", Key("deletion")),
+        Column("by random weights", Key("deletion_random")),
+        Column("insertion ↑", Key("insertion")),
+        Column("by random weights", Key("insertion_random")),
+    )
+    by_emotion = (("attention_on_units", "attention on units"),)
+    gains: ClassVar[tuple[tuple[Key, str], ...]] = (
+        (Key("attention_over_random"), "looks no better than random weights"),
+        (Key("attention_over_permuted"), "looks no better than permuted labels"),
+    )
+    pictures: ClassVar[dict[str, str]] = {
+        "explained": "test faces, each beside itself under its map",
+        "means": "mean maps of right answers (left) and wrong ones",
+    }
+    meaning = (
+        "Explanation: attention rollout of Vision Transformers, Grad-CAM of convolutional networks from their deepest "
+        "layer of at least 8 × 8 cells. *Attention on units* is the share of the maps that lies where a drawn face "
+        "shows its emotion, over the share of the area that this takes: 1 is as if a network looked everywhere alike. "
+        "Beside it the same of that architecture with random weights, and of `control:permuted`. *Deletion* and "
+        "*insertion*: the mean probability of what was read while the pixels that the map puts first give way to "
+        "those of the mean face, or come in their place; beside it in the order of the map of random weights.",
+    )
+
+    @classmethod
+    def measures(cls, model: type) -> bool:
+        return False  # by itself: a suite with [explain] has cells of their own for it
+
+    def read(self, cell: MeasuredCell) -> Looks:
+        try:
+            faces = pd.read_parquet(cell.path).sort_values("index", ignore_index=True)
+            numbers = faces[["area", *_SHARES, *_CURVES]].to_numpy(np.float64)
+            labels = faces[["label", "prediction"]].to_numpy(np.int64)
+        except FileNotFoundError:
+            raise RawError(cell.path, "missing") from None
+        except Exception as error:  # whatever a broken file makes Parquet or pandas raise
+            raise RawError(cell.path, f"cannot be read ({type(error).__name__}: {error})") from error
+        if len(faces) == 0 or faces["index"].duplicated().any():
+            raise RawError(cell.path, "no test faces, or one twice")
+        inside = ((labels >= 0) & (labels < len(cell.emotions))).all()
+        if not inside or (numbers < -_ROUNDING).any() or (numbers > 1 + _ROUNDING).any():
+            raise RawError(cell.path, "shares or labels lie outside of what they can be")
+        claimed, found = cell.values.get("attention_on_units"), _value(faces)
+        if claimed is not None and claimed.value is not None and abs(claimed.value - (found.value or 0.0)) > _ROUNDING:
+            raise RawError(cell.path, f"gives attention_on_units {found.value}, but result.json says {claimed.value}")
+        return Looks(cell, faces)
+
+    def same(self, faces: Looks) -> object:
+        """Protocol, emotions, faces and their labels."""
+        digest = hashlib.sha256(faces.faces["label"].to_numpy(np.int64).tobytes())
+        digest.update("\0".join(faces.faces["id"].astype(str)).encode())
+        return faces.cell.same, faces.emotions, digest.hexdigest()
+
+    def estimates(self, cells: Sequence[Looks]) -> list[list[Estimates]]:
+        """Whole people are resampled where they are known; the same ones for all cells."""
+        permuted = next((cell for cell in cells if cell.cell.control == "permuted"), None)
+        return [[_estimates(cell, permuted)] for cell in cells]
+
+
+# Numbers: all follow from sums over faces, so that whole people can be resampled
+
+
+_WHOLE = (
+    Key("attention_on_units"),
+    Key("attention_on_units_random"),
+    Key("attention_over_random"),
+    Key("attention_over_permuted"),
+    Key("attention_share"),
+    Key("units_area"),
+    *(Key(name) for name in _CURVES),
+)
+
+
+def _estimates(looks: Looks, permuted: Looks | None) -> Estimates:
+    """All numbers of one network; `permuted`: the one of permuted labels, on the same faces."""
+    faces = looks.faces
+    groups, labels = people(faces["subject"]), faces["label"].to_numpy(np.int64)
+    scopes = [np.ones(len(faces), bool), *(labels == k for k in range(len(looks.emotions)))]
+    of = _sums(faces, None if permuted is None or permuted is looks else permuted.faces)  # (N, C)
+    columns = np.concatenate([np.where(scope[:, None], of, 0.0) for scope in scopes], 1)
+    units = intervals.grouped(columns[None], groups)
+
+    def statistic(sums: intervals.Floats) -> intervals.Floats:
+        each = np.asarray(sums, np.float64).reshape(*sums.shape[:-1], len(scopes), of.shape[1])
+        return np.concatenate([_numbers(each[..., 0, :]), _ratio(each[..., 1:, 0], each[..., 1:, 1])], -1)
+
+    keys = (*_WHOLE, *(Key("attention_on_units", emotion) for emotion in looks.emotions))
+    values = statistic(units.sum(1))[0]
+    places = [0] * len(_WHOLE) + list(range(1, len(scopes)))  # of each key, its scope
+    whose = np.arange(len(faces)) if groups is None else groups
+    rests_on = np.array([len(np.unique(whose[scope])) for scope in scopes], np.float64)[places]
+    signed = np.array([key.metric.startswith("attention_over") for key in keys])
+    return Estimates(
+        keys,
+        values,
+        intervals.bootstrap(units, statistic)[:, 0],
+        units.shape[1],
+        "faces" if groups is None else "people",
+        tuple(int(scopes[place].sum()) for place in places),
+        np.where(signed, -np.inf, 0.0),
+        np.full(len(keys), np.inf),
+        tuple(
+            _note(looks, permuted, key) if np.isnan(value) else None for key, value in zip(keys, values, strict=True)
+        ),
+        rests_on,
+    )
+
+
+def _sums(faces: pd.DataFrame, permuted: pd.DataFrame | None) -> Floats:
+    """(N, 7 + 8) what each face adds: of three networks the share of attention and of area, of the first their number
+    too, and of each curve its height and number.
+
+    A neutral face, and one whose map is 0 everywhere, adds nothing to a network's shares.
+    """
+    area = faces["area"].to_numpy(np.float64)
+    maps = [faces["attention"], faces["attention_random"], *([] if permuted is None else [permuted["attention"]])]
+    shares = np.full((3, len(faces)), np.nan)
+    shares[: len(maps)] = maps
+    known = ~np.isnan(shares) & (area > 0)
+    of_maps = np.where(known, [shares, np.broadcast_to(area, shares.shape)], 0.0)  # (2, 3, N)
+    heights = faces[list(_CURVES)].to_numpy(np.float64)
+    of_curves = np.stack([np.nan_to_num(heights), ~np.isnan(heights)], -1).reshape(len(faces), -1)
+    return np.concatenate([of_maps.transpose(2, 1, 0).reshape(len(faces), -1), known[:1].T, of_curves], 1)
+
+
+def _numbers(sums: Floats) -> Floats:
+    """(..., 15) sums to the numbers of `_WHOLE`."""
+    own, random, permuted = (_ratio(sums[..., 2 * k], sums[..., 2 * k + 1]) for k in range(3))
+    means = [_ratio(sums[..., k], sums[..., 6]) for k in range(2)]
+    heights = [_ratio(sums[..., k], sums[..., k + 1]) for k in range(7, sums.shape[-1], 2)]
+    return np.stack([own, random, own - random, own - permuted, *means, *heights], -1)
+
+
+def _ratio(total: Floats, of: Floats) -> Floats:
+    return np.divide(total, of, out=np.full_like(total, np.nan), where=of > 0)
+
+
+def _note(looks: Looks, permuted: Looks | None, key: Key) -> str:
+    """Why there is no number."""
+    value = looks.cell.values.get("attention_on_units")
+    if value is not None and value.reason is not None:
+        return value.reason
+    if key.metric == "attention_over_permuted" and (permuted is None or permuted is looks):
+        return "the board has no network of permuted labels" if permuted is None else "it is that network"
+    if key.emotion:
+        return "no map of a face that moves an action unit"
+    return "no network with random weights to compare it with"
