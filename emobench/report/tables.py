@@ -99,10 +99,13 @@ def _nobody(section: Section) -> Text:
     shown = [entry for entry in section.measured if key in entry.numbers]
     if not shown:
         return (": nothing is measured yet.",)
-    said: Text = (": no row takes a rank",)
+    short = {flag for _, flag in section.track.gains}
+    said: Text = (": no row takes a rank" if section.track.rankings else f": {_words(key)}, by which nobody is ranked",)
     for entry in shown:
-        why = f" ({', '.join(entry.unranked)})" if entry.unranked else ""
-        said = (*said, "; ", Name(entry.name), f": {_words(key)} ", Score(entry.numbers[key]), why)
+        flags = [*entry.unranked, *(flag for flag in entry.flags if flag in short)]
+        why = f" ({', '.join(flags)})" if flags else ""
+        of = f": {_words(key)} " if section.track.rankings else " "
+        said = (*said, "; ", Name(entry.name), of, Score(entry.numbers[key]), why)
     return (*said, ".")
 
 

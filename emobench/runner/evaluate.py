@@ -195,7 +195,7 @@ def measure_explained(cell: Cell, store: Store, data: EmotionDataModule, folder:
         dataset=_described(cell, data),
         tracks={"explanation": TrackValues(values={"attention_on_units": found.value})},
         params=parameters_of(model),
-        flops=0,
+        flops=0 if hasattr(model, "said") else flops_of(model),
         batch=READ_BATCH,
         raw=raw,
     )

@@ -26,7 +26,18 @@ POINTS = 17  # of a deletion or insertion curve, from no pixel to all
 PICTURED = 4  # faces of each emotion in the picture
 _MEAN_OF = 2000  # training faces whose mean takes the place of what is deleted
 _SHARES = ("attention", "attention_random")  # columns of the raw table: shares of a map within the face's region
-_CURVES = ("deletion", "insertion", "deletion_random", "insertion_random")
+_CURVES = ("deletion", "deletion_random", "insertion", "insertion_random")
+_BESIDE = {  # attention_on_units: metric -> heading
+    "attention_on_units_random": "random weights",
+    "attention_over_random": "above random weights",
+    "attention_over_permuted": "above permuted labels",
+    "attention_share": "share of attention",
+    "units_area": "share of area",
+    "deletion": "deletion ↓",
+    "deletion_random": "deletion by random weights",
+    "insertion": "insertion ↑",
+    "insertion_random": "insertion by random weights",
+}
 _ROUNDING = 1e-6  # of a share, and of a number that is computed again
 NOT_DRAWN = "nobody knows where the action units of real faces are"
 
@@ -225,20 +236,12 @@ class Explanation(Track):
     metrics = METRICS
     columns = (
         Column("attention on units", Key("attention_on_units")),
-        Column("random weights", Key("attention_on_units_random")),
-        Column("above random weights", Key("attention_over_random")),
-        Column("above permuted labels", Key("attention_over_permuted"), optional=True),
-        Column("share of attention", Key("attention_share")),
-        Column("share of area", Key("units_area")),
-        Column("deletion ↓", Key("deletion")),
-        Column("by random weights", Key("deletion_random")),
-        Column("insertion ↑", Key("insertion")),
-        Column("by random weights", Key("insertion_random")),
+        *(Column(heading, Key(metric), optional=True) for metric, heading in _BESIDE.items()),
     )
     by_emotion = (("attention_on_units", "attention on units"),)
     gains: ClassVar[tuple[tuple[Key, str], ...]] = (
-        (Key("attention_over_random"), "looks no better than random weights"),
-        (Key("attention_over_permuted"), "looks no better than permuted labels"),
+        (Key("attention_over_random"), "looks no better than with random weights"),
+        (Key("attention_over_permuted"), "looks no better than the network of permuted labels"),
     )
     pictures: ClassVar[dict[str, str]] = {
         "explained": "test faces, each beside itself under its map",
@@ -291,15 +294,7 @@ class Explanation(Track):
 # Numbers: all follow from sums over faces, so that whole people can be resampled
 
 
-_WHOLE = (
-    Key("attention_on_units"),
-    Key("attention_on_units_random"),
-    Key("attention_over_random"),
-    Key("attention_over_permuted"),
-    Key("attention_share"),
-    Key("units_area"),
-    *(Key(name) for name in _CURVES),
-)
+_WHOLE = tuple(map(Key, ("attention_on_units", *_BESIDE)))
 
 
 def _estimates(looks: Looks, permuted: Looks | None) -> Estimates:
