@@ -741,6 +741,10 @@ def _shown(section: Section, pictures: Pictures) -> list[Block]:
             blocks.append(
                 Picture(pictures[*place, kind], (f"{kind} by all models",), ("All models, the same sources:",))
             )
+    if (*place, "fading") in pictures:
+        what = "While the pixels that a map puts first give way to the mean face, and while they come in its place:"
+        blocks.append(Paragraph((what,)))
+        blocks.append(Picture(pictures[*place, "fading"], ("deletion and insertion curves",)))
     if (*place, "curves") in pictures:
         keys = (Key("intensity_spearman"), Key("intensity_slope"))
         rows = [_row(entry, keys) for entry in section.measured if keys[0] in entry.numbers]

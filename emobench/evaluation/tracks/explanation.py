@@ -39,6 +39,7 @@ _BESIDE = {  # attention_on_units: metric -> heading
     "insertion_random": "insertion by random weights",
 }
 _ROUNDING = 1e-6  # of a share, and of a number that is computed again
+UNREAD = -1  # the prediction of a face of which nothing was asked
 NOT_DRAWN = "nobody knows where the action units of real faces are"
 
 
@@ -69,51 +70,58 @@ def measure(model: Any, untrained: Any, data: EmotionDataModule, settings: Mappi
     from emobench.attribution.explainer import Explainer
 
     rows = _chosen(data, settings["per_emotion"])
-    test = data.faces.loc[rows]
-    images = np.ascontiguousarray(np.broadcast_to(data.images[rows], (len(rows), 3, data.size, data.size)))
+    faces = data.faces.loc[rows, ["id", "subject", "label"]].reset_index(drop=True)
+    faces.insert(0, "index", rows)
+    images = np.array(np.broadcast_to(data.images[rows], (len(rows), 3, data.size, data.size)))  # which torch may take
+    given = _tensor(model, images)
     how = settings["head_fusion"], settings["discard_ratio"]
-    table = pd.DataFrame(
-        {
-            "index": rows,
-            "id": test["id"].to_numpy(),
-            "subject": test["subject"].to_numpy(),
-            "label": test["label"].to_numpy(),
-        }
-    )
-    shares = _shares(model, images)
-    read = shares.argmax(1)
-    table = table.assign(prediction=read, probability=shares.max(1).astype(np.float32))
     empty = dict.fromkeys(("area", *_SHARES, *_CURVES), np.full(len(rows), np.nan))
     try:
-        first = _tensor(model, images[:1])
-        explainer = Explainer(model, first, *how)
-        cells = explainer.maps(_tensor(model, images), read.tolist())
+        explainer = Explainer(model, given[:1], *how)
     except NotExplained as error:
-        return Explained(table.assign(method="", **empty), Value(None, len(rows), str(error)))
-    maps = {"": cells}
+        unread = faces.assign(prediction=UNREAD, probability=np.float32(np.nan), method="", **empty)
+        return Explained(unread, Value(None, len(rows), str(error)))
+    shares = _shares(model, images)
+    read = shares.argmax(1)
+    cells = explainer.maps(given, read.tolist())
+    maps = {"": upsampled(cells, data.size)}
     if untrained is not None:
         guess = _shares(untrained, images).argmax(1).tolist()
-        maps["_random"] = Explainer(untrained, first, *how).maps(_tensor(model, images), guess)
-    regions = _regions(data, test)
-    found: dict[str, NDArray[np.float64]] = {} if regions is None else {"area": area_of(regions)}
-    arrays: dict[str, NDArray[np.float16]] = {"maps": cells.astype(np.float16)}
-    answer = _answering(model, read)
-    mean = _mean_face(data)
-    for end, of in maps.items():
-        whole = upsampled(of, data.size)
-        if regions is not None:
-            found[f"attention{end}"] = share_within(whole, regions)
-        made = curves(answer, images, mean, order(whole, CHOICE_SEED), POINTS)
-        for name, curve in zip(("deletion", "insertion"), made, strict=True):
-            found[f"{name}{end}"] = area_under(curve)
-            arrays |= {} if end else {name: curve.astype(np.float16)}
-    table = table.assign(method=explainer.described, **{**empty, **found})
-    drawn = regions is not None
+        maps["_random"] = upsampled(Explainer(untrained, given[:1], *how).maps(given, guess), data.size)
+    regions = _regions(data, data.faces.loc[rows])
+    faces = faces.assign(prediction=read, probability=shares.max(1).astype(np.float32), method=explainer.described)
+    faces = faces.assign(**{**empty, **_within(regions, maps)})
+    faded = _faded(_answering(model, read), images, _mean_face(data), maps)
+    faces = faces.assign(**{name: area_under(curve) for name, curve in faded.items()})
+    arrays = {"maps": cells, "deletion": faded["deletion"], "insertion": faded["insertion"]}
+    drawn, classes = regions is not None, len(data.emotions)
     pictures = {
-        "explained": (_with_maps(table, images, upsampled(cells, data.size), len(data.emotions)), not drawn),
-        "means": (_mean_maps(table, images if drawn else None, upsampled(cells, data.size), len(data.emotions)), False),
+        "explained": (_with_maps(faces, images, maps[""], classes), not drawn),
+        "means": (_mean_maps(faces, images if drawn else None, maps[""], classes), False),
     }
-    return Explained(table, _value(table), arrays, pictures)
+    return Explained(faces, _value(faces), {name: of.astype(np.float16) for name, of in arrays.items()}, pictures)
+
+
+def _within(regions: NDArray[np.bool_] | None, maps: Mapping[str, Floats]) -> dict[str, NDArray[np.float64]]:
+    """(N,) each, the area of the regions and the share of each map in them; empty: the faces are not drawn."""
+    if regions is None:
+        return {}
+    shares = {f"attention{whose}": share_within(of, regions) for whose, of in maps.items()}
+    return {"area": area_of(regions), **shares}
+
+
+def _faded(
+    answer: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
+    images: NDArray[np.uint8],
+    mean: NDArray[np.uint8],
+    maps: Mapping[str, Floats],
+) -> dict[str, NDArray[np.float64]]:
+    """(N, P) each, the deletion and the insertion curve in the order of each map."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for whose, of in maps.items():
+        deleted, inserted = curves(answer, images, mean, order(of, CHOICE_SEED), POINTS)
+        found |= {f"deletion{whose}": deleted, f"insertion{whose}": inserted}
+    return found
 
 
 def _chosen(data: EmotionDataModule, each: int) -> NDArray[np.int64]:
@@ -240,8 +248,8 @@ class Explanation(Track):
     )
     by_emotion = (("attention_on_units", "attention on units"),)
     gains: ClassVar[tuple[tuple[Key, str], ...]] = (
-        (Key("attention_over_random"), "looks no better than with random weights"),
-        (Key("attention_over_permuted"), "looks no better than the network of permuted labels"),
+        (Key("attention_over_random"), "looks as with random weights"),
+        (Key("attention_over_permuted"), "looks as with permuted labels"),
     )
     pictures: ClassVar[dict[str, str]] = {
         "explained": "test faces, each beside itself under its map",
@@ -271,7 +279,7 @@ class Explanation(Track):
             raise RawError(cell.path, f"cannot be read ({type(error).__name__}: {error})") from error
         if len(faces) == 0 or faces["index"].duplicated().any():
             raise RawError(cell.path, "no test faces, or one twice")
-        inside = ((labels >= 0) & (labels < len(cell.emotions))).all()
+        inside = ((labels >= (0, UNREAD)) & (labels < len(cell.emotions))).all()
         if not inside or (numbers < -_ROUNDING).any() or (numbers > 1 + _ROUNDING).any():
             raise RawError(cell.path, "shares or labels lie outside of what they can be")
         claimed, found = cell.values.get("attention_on_units"), _value(faces)
