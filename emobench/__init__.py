@@ -181,5 +181,5 @@ def load(
     first = found[0]
     if any(each.seed == first.seed and each.fit_key != first.fit_key for each in found):
         raise StoreError(f"{row} was run on {', '.join(sorted({each.dataset for each in found}))}: say which dataset")
-    together = [each.dataset for each in board if each.row == row and each.fit_key == first.fit_key]
-    return load_model(Store(Path(results).expanduser()), first.fit_key, together, first.dataset)
+    together = dict.fromkeys(each.dataset for each in board if each.row == row and each.fit_key == first.fit_key)
+    return load_model(Store(Path(results).expanduser()), first.fit_key, list(together), first.dataset)

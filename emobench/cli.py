@@ -230,15 +230,18 @@ class Format(StrEnum):
     jsonl = "jsonl"
 
 
+Reader = Annotated[
+    str,
+    typer.Argument(
+        help="best:BOARD/DATASET (by validation), BOARD/DATASET/ROW, the key of a finished cell, or a file that "
+        "`emobench export` wrote."
+    ),
+]
+
+
 @app.command(epilog="Example: emobench predict best:demo/synthetic-plain holiday.mp4 --detect --chart strip.png")
 def predict(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="best:BOARD/DATASET (by validation), BOARD/DATASET/ROW, the key of a finished cell, or a file that "
-            "`emobench export` wrote."
-        ),
-    ],
+    run: Reader,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -400,6 +403,40 @@ def stylize(
     from emobench.commands.stylize import stylize
 
     raise typer.Exit(stylize(run, images, emotion or [], longest=longest, out=out, force=force, results=results))
+
+
+class Heads(StrEnum):
+    """How the heads of a layer become one."""
+
+    mean = "mean"
+    max = "max"
+    min = "min"
+
+
+@app.command(epilog="Example: emobench explain best:demo/synthetic-plain photo.jpg --out looked")
+def explain(
+    run: Reader,
+    images: Images,
+    emotion: Annotated[
+        str | None, typer.Option(help="That a map of Grad-CAM is of. [default: what is read in each picture]")
+    ] = None,
+    head_fusion: Annotated[Heads, typer.Option(help="Of a rollout: how the heads of a layer become one.")] = Heads.mean,
+    discard_ratio: Annotated[
+        float,
+        typer.Option(min=0, max=0.99, help="Of a rollout: the share of a layer's attentions that is left out."),
+    ] = 0.0,
+    out: Annotated[Path, typer.Option(callback=_home, help="Folder of the maps.")] = Path("explained"),
+    force: Force = False,
+    results: Results = Path("results"),
+) -> None:
+    """Show where a trained classifier looks: attention rollout of a ViT, Grad-CAM of a CNN, as PNGs and arrays.
+
+    Grad-CAM needs captum: pip install 'emobench[explain]'. Exit code 1 where a picture cannot be read.
+    """
+    from emobench.commands.explain import explain
+
+    how: dict[str, Any] = {"fusion": head_fusion.value, "discard": discard_ratio}
+    raise typer.Exit(explain(run, images, emotion=emotion, **how, out=out, force=force, results=results))
 
 
 @app.command(epilog="Example: emobench demo best:demo/synthetic-plain")

@@ -12,6 +12,7 @@ EmobenchError
 ├── RawError              raw results of a cell are missing, broken or implausible
 ├── Diverged              a loss became NaN or infinite: the cell's state, not ranked
 ├── NotFinite             an output of a finished model is NaN or infinite
+├── NotExplained          a classifier of which no map can be made: says why
 └── Interrupted           a signal asked the cell to stop
 """
 
@@ -174,6 +175,10 @@ class NotFinite(EmobenchError):
     def __init__(self, message: str, index: int | None = None) -> None:
         self.index = index
         super().__init__(message)
+
+
+class NotExplained(EmobenchError):
+    """A classifier of which no map can be made that says where it looks; the message says why."""
 
 
 class Interrupted(EmobenchError):

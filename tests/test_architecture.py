@@ -24,10 +24,12 @@ MAY: dict[str, set[str]] = {
     "cues": {"emotions", "errors", "nn"},
     "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
+    "attribution": {"errors"},  # of any network of torch
     "classifiers": {"emotions", "errors", "metrics", "model", "nn", "recipe"},
     "generators": {"emotions", "errors", "model", "nn", "recipe"},  # `asking` reads names
     "data": {"definitions", "emotions", "errors", "recipe"},
-    "evaluation": {"cues", "data", "emotions", "errors", "files", "metrics"},  # `cues`: what the track text is asked
+    # `cues`: what the track text is asked.
+    "evaluation": {"attribution", "cues", "data", "emotions", "errors", "files", "metrics"},
     # A suite's classes are found by their names; it counts parameters and FLOPs with what all classifiers share.
     "suite": {
         "classifiers", "cues", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn",
@@ -43,8 +45,8 @@ MAY: dict[str, set[str]] = {
     # `nn` says where weights are looked for, `generators.asking` what an emotion is called, `evaluation` what the
     # numbers of a board are.
     "commands": {
-        "cues", "data", "errors", "evaluation", "exported", "files", "generators", "metrics", "nn", "report", "runner",
-        "suite",
+        "attribution", "cues", "data", "errors", "evaluation", "exported", "files", "generators", "metrics", "nn",
+        "report", "runner", "suite",
     },
     "__init__": {"commands", "errors", "exported", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
     "cli": {"commands", "errors", "files"},

@@ -16,9 +16,20 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from emobench.metrics.inception import FILE
 
-HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy", "gradio")
+HEAVY = (
+    "torch",
+    "lightning",
+    "pandas",
+    "matplotlib",
+    "transformers",
+    "timm",
+    "albumentations",
+    "numpy",
+    "gradio",
+    "captum",
+)
 COMMANDS = [
-    "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "demo", "history",
+    "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "explain", "demo", "history",
     "models", "datasets",
     "new", "data check", "data show", "doctor", "clean",
 ]  # fmt: skip

@@ -40,7 +40,7 @@ DATASETS = {f"{name} (data)" if name in MODELS else name: root for name, root in
 OUTSIDE = {"hf", "onnx", "predictions", "python", "timm-checkpoint"}
 CLASSIFIERS = {"cnn21", "cross_validated", "ensemble", "resnet18", "timm", "vgg16", "vit", "vit_linear", *OUTSIDE}
 TRACKS = {name: evaluation_roots(catalogued([name])) for name in catalogue("track")}
-JUDGING = {*TRACKS} - {"recognition"}  # on these a panel reads what a model made
+JUDGING = {*TRACKS} - {"recognition", "explanation"}  # on these a panel reads what a model made
 
 
 def digests(package: Path = PACKAGE, renamed: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -99,7 +99,7 @@ CHANGES: list[tuple[str, str, set[str]]] = [
     # What the panel reads, and what is computed of it.
     ("logits.softmax(1).numpy(), seen.numpy()", "(logits / 2).softmax(1).numpy(), seen.numpy()", JUDGING),
     ("COPY_QUANTILE = 10, ", "COPY_QUANTILE = 11, ", JUDGING),
-    ("CHOICE_SEED = ", "CHOICE_SEED = 1 + ", JUDGING),
+    ("CHOICE_SEED = ", "CHOICE_SEED = 1 + ", {*JUDGING, "explanation"}),
     # What one track does.
     ("few = np.arange(min(len(images), 96))", "few = np.arange(min(len(images), 97))", {"recognition"}),
     ("BINS = ", "BINS = 1 + ", {"recognition"}),
@@ -108,6 +108,8 @@ CHANGES: list[tuple[str, str, set[str]]] = [
     ("becomes.get(k, itself)", "becomes.get(k + 1, itself)", {"editing"}),
     ("STYLIZED_SIZE, STYLIZED_FACES = 256", "STYLIZED_SIZE, STYLIZED_FACES = 128", {"stylization"}),
     ("return ssim(made.images, made.sources)", "return -ssim(made.images, made.sources)", {"editing", "stylization"}),
+    ("mixed @ rolled", "rolled @ mixed", {"explanation"}),
+    ("CHANGED = 8", "CHANGED = 9", {"explanation"}),
     # What all evaluations and every fit go through.
     ("def _typed(", "def _typed(_=0, /, *, x=0, ", {*MODELS, *TRACKS, "joint"}),
     # No number hangs on reports, what tracks say in them, the command, the store, the plan, the words of an error.

@@ -222,6 +222,8 @@ on = ["synthetic-plain"]
 class = "images:edits"
 [cues]
 each = 1
+[explain]
+per_emotion = 1
 [evaluation]
 fidelity = 40
 per_emotion = 2
@@ -239,6 +241,7 @@ class Trace:
         self.stages = {
             id(fit.fit.__code__): "fit",
             id(evaluate.measure_classifier.__code__): "evaluation",
+            id(evaluate.measure_explained.__code__): "evaluation",
             id(evaluate.measure_judged.__code__): "evaluation",
         }
         self.stage = "around"
@@ -384,6 +387,7 @@ def test_the_trace_sees_every_track_and_kind_of_cell(cells: list[tuple[Cell, Tra
         "fidelity_sample", "control", "intensity", "_grid", "truth_ssim", "_loss.<locals>.<lambda>", "Judge.read",
         "Search.__call__", "Joint.on_after_batch_transfer", "Averaging.__init__.<locals>.average", "predict",
         "Reproducible.on_train_batch_start", "EmotionDataModule.train_dataloader", "Balance.draw", "memorisation",
+        "Attentions._record", "grad_cam", "emotion_regions",
     ):  # fmt: skip
         assert name in ran, name
 

@@ -104,7 +104,8 @@ class Run:
         together: Sequence[str] = ()
         if self.board:
             cells = load_board(self.results, self.board)
-            together = [each.dataset for each in cells if each.row == self.row and each.fit_key == self.fit_key]
+            mine = (each for each in cells if each.row == self.row and each.fit_key == self.fit_key)
+            together = list(dict.fromkeys(each.dataset for each in mine))  # of each there may be several tracks
         return load_model(Store(self.results), self.fit_key, together, self.dataset)
 
 
@@ -215,7 +216,7 @@ def best_by_validation(results: Path, board: str, dataset: str) -> tuple[StoredC
     scored = [
         (each.record.fit.validation.macro_f1, each)
         for each in load_board(results, board)
-        if each.state == "done" and each.control is None and each.part is None
+        if each.state == "done" and each.control is None and each.part is None and each.track == ASKED["read"].track
         if each.record is not None and each.record.fit is not None and each.record.fit.validation is not None
     ]
     mine = [(score, each) for score, each in scored if each.dataset == dataset]

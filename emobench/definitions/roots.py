@@ -31,6 +31,7 @@ FIT: tuple[Root, ...] = (
 )
 JOINT: tuple[Root, ...] = (("emobench.runner.build", "build_joint_data"),)
 READING: Root = ("emobench.runner.evaluate", "measure_classifier")
+EXPLAINED: Root = ("emobench.runner.evaluate", "measure_explained")
 JUDGED: Root = ("emobench.runner.evaluate", "measure_judged")
 MEASURE = "measure"  # what the module of each track calls the function that draws and judges
 METRICS = "METRICS"  # and the metrics that it averages over faces
@@ -111,7 +112,7 @@ def evaluation_code(tracks: Mapping[str, Sequence[Root]], metrics: Iterable[Root
 
 def evaluation_roots(tracks: Mapping[str, Sequence[Root]]) -> list[Root]:
     """Where the code of an evaluation on some tracks begins."""
-    whole = READING if list(tracks) == ["recognition"] else JUDGED
+    whole = {("recognition",): READING, ("explanation",): EXPLAINED}.get(tuple(tracks), JUDGED)
     return [whole, *(root for name in sorted(tracks) for root in tracks[name])]
 
 

@@ -301,6 +301,7 @@ def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[S
         _explain(found, entry, trouble, suite)
     if track.floor is not None:
         _below_the_floor(found, *track.floor)
+    _without_gain(found)
     found.controls += [entry for entry in entries if entry.control]
     found.entries = [entry for entry in entries if not entry.control]
     first = track.rankings[0] if track.rankings else None
@@ -315,9 +316,23 @@ def _below_the_floor(section: Section, control: str, key: Key) -> None:
     for entry in section.entries:
         number = entry.numbers.get(key)
         if floor is not None and number is not None and not entry.control and (number.low or 0.0) <= floor:
-            entry.flags.append(AT_CHANCE)
-            told = ";".join(entry.flags)
-            entry.numbers = {name: each._replace(flags=told) for name, each in entry.numbers.items()}
+            _flag(entry, AT_CHANCE)
+
+
+def _without_gain(section: Section) -> None:
+    """Flag the models of which a number that must lie above 0 does not by its interval."""
+    for entry in section.entries:
+        for key, flag in section.track.gains:
+            number = entry.numbers.get(key)
+            if number is not None and number.value is not None and not (number.low or 0.0) > 0 and not entry.control:
+                _flag(entry, flag)
+
+
+def _flag(entry: Entry, flag: str) -> None:
+    """Flag a model, and its numbers with it."""
+    entry.flags.append(flag)
+    told = ";".join(entry.flags)
+    entry.numbers = {name: each._replace(flags=told) for name, each in entry.numbers.items()}
 
 
 def _order(entry: Entry, ranking: Ranking, key: Key) -> tuple[bool, bool, float]:

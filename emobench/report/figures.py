@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from emobench.errors import RawError
 from emobench.evaluation.protocol import INTENSITIES
+from emobench.evaluation.tracks.explanation import PICTURED
 from emobench.files import replacing
 from emobench.runner.store import WEBP
 
@@ -171,6 +172,38 @@ def curves(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     for text in axes.legend(fontsize=7.5, frameon=False).get_texts():
+        text.set_parse_math(False)
+    _save(figure, path)
+
+
+@_once
+def fading(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
+    """Draw how the probability of an answer falls while a face gives way to the mean face, and rises the other way.
+
+    Args:
+        path: the file, WebP (lossless) or PNG by its ending.
+        rows: model -> deletion and insertion, probabilities at evenly spaced shares of the pixels, from none to all.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 2.9), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    headings = ("deletion: what counts most goes first", "insertion: what counts most comes first")
+    for place, (axes, heading) in enumerate(zip(panels, headings, strict=True)):
+        for (name, curves), marker in zip(rows.items(), itertools.cycle("osD^v<>"), strict=False):
+            shares = np.linspace(0, 100, len(curves[place]))
+            axes.plot(shares, curves[place], marker=marker, markersize=3, linewidth=1.3, label=_short(name, 24))
+        axes.set_title(heading, fontsize=8.5, color=_SOFT)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("pixels, %", fontsize=8, color=_SOFT)
+        axes.tick_params(length=0, labelsize=7.5, labelcolor=_SOFT)
+        axes.grid(color="#e5e7eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+        for side in ("top", "right", "left", "bottom"):
+            axes.spines[side].set_visible(False)
+    panels[0].set_ylabel("probability of what was read", fontsize=8, color=_SOFT)
+    lines = panels[1].get_legend_handles_labels()
+    for text in figure.legend(*lines, loc="outside right center", fontsize=7, frameon=False).get_texts():
         text.set_parse_math(False)
     _save(figure, path)
 
@@ -360,6 +393,10 @@ def names(emotions: Sequence[str], kind: str) -> tuple[Sequence[str], ...] | Non
         return (emotions,)
     if kind == "intensity":
         return [each for each in emotions if each != "neutral"], [f"{level:g}" for level in INTENSITIES]
+    if kind == "explained":
+        return emotions, ["face", "map"] * PICTURED
+    if kind == "means":
+        return emotions, ["right", "wrong"]
     return None
 
 

@@ -405,8 +405,8 @@ def _of_setting(section: Section, choice: Choice, setting: Setting) -> Text:
 
 def test_faces(section: Section) -> str:
     """How many faces the ranking number was measured on, and what is known of them."""
-    key = next(iter(section.ranked_by.values()), None)
-    counts = {entry.numbers[key].n or 0 for entry in section.measured if key in entry.numbers} if key else set()
+    key = next(iter(section.ranked_by.values()), section.track.headline)
+    counts = {entry.numbers[key].n or 0 for entry in section.measured if key in entry.numbers}
     said = f"{' and '.join(f'{n:,}' for n in sorted(counts))} faces"
     leaked = section.track.leaked(section.data[0])
     return f"{said}, {leaked:,} of which also occur in training or validation" if leaked else said
@@ -518,6 +518,10 @@ def _shown(section: Section, pictures: Pictures) -> list[Block]:
             blocks.append(
                 Picture(pictures[*place, kind], (f"{kind} by all models",), ("All models, the same sources:",))
             )
+    if (*place, "fading") in pictures:
+        what = "While the pixels that a map puts first give way to the mean face, and while they come in its place:"
+        blocks.append(Paragraph((what,)))
+        blocks.append(Picture(pictures[*place, "fading"], ("deletion and insertion curves",)))
     if (*place, "curves") in pictures:
         keys = (Key("intensity_spearman"), Key("intensity_slope"))
         rows = [_row(entry, keys) for entry in section.measured if keys[0] in entry.numbers]

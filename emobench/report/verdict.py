@@ -66,11 +66,14 @@ def _nobody(section: Section) -> Text:
     shown = [entry for entry in section.measured if key in entry.numbers]
     if not shown:
         return ("nothing is measured yet",)
-    said: Text = ("no row takes a rank",)
     heading = next((column.heading for column in section.track.columns if column.key == key), key.metric)
+    ranks = bool(section.track.rankings)
+    short = {flag for _, flag in section.track.gains}
+    said: Text = ("no row takes a rank" if ranks else f"{heading}, by which nobody is ranked",)
     for entry in shown:
-        why = f" ({', '.join(entry.unranked)})" if entry.unranked else ""
-        said = (*said, "; ", Name(entry.name), f": {heading} ", Score(entry.numbers[key]), why)
+        flags = [*entry.unranked, *(flag for flag in entry.flags if flag in short)]
+        why = f" ({', '.join(flags)})" if flags else ""
+        said = (*said, "; ", Name(entry.name), f": {heading} " if ranks else " ", Score(entry.numbers[key]), why)
     return said
 
 

@@ -17,6 +17,7 @@ from emobench.errors import EmobenchError, RawError
 from emobench.files import SCHEMA_VERSION, write_json, write_text
 from emobench.report import figures
 from emobench.report.board import Board, Entry, Number, Section, content, sections
+from emobench.report.explained import fading
 from emobench.report.history import runs
 from emobench.report.leaderboard import details_name, leaderboard
 from emobench.report.markdown import csv_cell, markdown
@@ -163,6 +164,9 @@ def _draw(board: Board, folder: Path) -> Pictures:
                 pictures[*place, "training", row] = path
         pictures |= _raw_pictures(section, folder)
         curves = {entry.name: section.track.curve(section.data_of(entry)) for entry in section.measured}
+        if faded := fading(section):
+            pictures[*place, "fading"] = path = f"figures/fading-{name}.webp"
+            figures.fading(folder / path, faded)
         drawn = {row: (curve.index.tolist(), curve.tolist()) for row, curve in curves.items() if curve is not None}
         if drawn:
             pictures[*place, "curves"] = path = f"figures/intensity-{name}.webp"

@@ -55,12 +55,12 @@ def table_of(cell: Cell, suite: Suite, cells: Sequence[Cell]) -> str | None:
 def paid_first(suite: Suite, cells: Sequence[Cell]) -> set[str]:
     """The fit_keys of panel and reader, of the classifiers that generators need, and of what these need."""
     by_key = {cell.fit_key: cell for cell in cells}
-    judged = any(cell.track != "recognition" for cell in cells)
+    judged = any(cell.panel for cell in cells)
     judges = {*panel_of(suite)} if judged else set()
     found = {cell.fit_key for cell in cells if cell.row in judges}
     for cell in cells:
-        if cell.track != "recognition":
-            found |= {each for keys in cell.needs.values() for each in keys if by_key[each].track == "recognition"}
+        if cell.panel:
+            found |= {each for keys in cell.needs.values() for each in keys if not by_key[each].panel}
     todo = list(found)
     while todo:
         more = {each for keys in by_key[todo.pop()].needs.values() for each in keys} - found

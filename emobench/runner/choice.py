@@ -18,6 +18,7 @@ from emobench.runner.record import Record
 
 NOT_CHOSEN = "not chosen"
 RECOGNITION = "recognition"  # the track that is chosen for
+EXPLANATION = "explanation"  # a further track of what is chosen
 READ_EARLIER = "; the test split was read with it earlier, which is kept and not shown"  # of one that was chosen before
 
 
@@ -116,15 +117,15 @@ class Choice:
 
 def is_candidate(cell: Candidate) -> bool:
     """Whether a cell reads the test split only if its setting is chosen; settings of generators are all shown."""
-    return bool(cell.setting_of) and cell.track == RECOGNITION
+    return bool(cell.setting_of) and cell.track in (RECOGNITION, EXPLANATION)
 
 
 def groups(cells: Sequence[C]) -> list[list[C]]:
     """The candidates among some cells, those together of which one setting is chosen."""
-    found: dict[tuple[str, str, int], list[C]] = {}
+    found: dict[tuple[str, str, int, str], list[C]] = {}
     for cell in cells:
         if is_candidate(cell):
-            found.setdefault((cell.setting_of, cell.dataset, cell.size), []).append(cell)
+            found.setdefault((cell.setting_of, cell.dataset, cell.size, cell.track), []).append(cell)
     return list(found.values())
 
 

@@ -25,13 +25,13 @@ from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.reference import RealFaces
 from emobench.evaluation.sampler import Sampler
 from emobench.evaluation.task import Task
-from emobench.evaluation.tracks import recognition
+from emobench.evaluation.tracks import explanation, recognition
 from emobench.evaluation.values import Value
 from emobench.files import Attempt, published, replacing
 from emobench.metrics import inception
 from emobench.metrics.identity import Embedding, Lpips
 from emobench.metrics.recognition import class_measures, measures, tally
-from emobench.runner.build import load_judges, load_model, model_class
+from emobench.runner.build import load_judges, load_model, model_class, new_model
 from emobench.runner.machine import record_of
 from emobench.runner.record import Dataset, Evaluation, LabelOrder, Outside, TrackValues, read_record
 from emobench.runner.reuse import made_with
@@ -52,7 +52,8 @@ def evaluate(cell: Cell, store: Store, data: EmotionDataModule) -> None:
     fit = read_record(store.fit_folder(cell.fit_key) / "fit.json").fit
     folder = store.eval_folder(cell.fit_key, cell.eval_key)
     with Attempt.at(folder, published(folder)) as attempt:
-        measure = measure_classifier if issubclass(model_class(cell), EmotionClassifier) else measure_judged
+        reads = measure_explained if cell.track == "explanation" else measure_classifier
+        measure = reads if issubclass(model_class(cell), EmotionClassifier) else measure_judged
         evaluation = _with_history(cell, store, measure(cell, store, data, attempt.folder), attempt.folder)
         made = record_of(cell, "done", fit=fit, evaluation=evaluation, made_with=made_with(store, cell))
         made.write(attempt.folder / "result.json")
@@ -174,6 +175,30 @@ def summary(predictions: pd.DataFrame, emotions: Sequence[str]) -> tuple[dict[st
         for name, of in class_measures(sums, classes).items()
     }
     return whole, single
+
+
+def measure_explained(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:
+    """Make the maps of some test faces; `folder`: for raw results and pictures."""
+    model, device = loaded(cell, store)
+    untrained = new_model(cell, {}, pretrained=False).to(device).eval() if cell.trains else None
+    found = explanation.measure(model, untrained, data, cell.evaluation["explain"])
+    write_table(folder / "explanations.parquet", found.faces)
+    raw = {"explanations": "explanations.parquet"}
+    if found.arrays:
+        with replacing(folder / "maps.npz") as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **found.arrays)
+        raw["maps"] = "maps.npz"
+    for kind, (faces, real_people) in found.pictures.items():
+        _write_picture(faces, folder / f"{kind}.webp")
+        raw |= {} if real_people else {kind: f"{kind}.webp"}
+    return Evaluation(
+        dataset=_described(cell, data),
+        tracks={"explanation": TrackValues(values={"attention_on_units": found.value})},
+        params=parameters_of(model),
+        flops=0 if hasattr(model, "said") else flops_of(model),
+        batch=READ_BATCH,
+        raw=raw,
+    )
 
 
 def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Path) -> Evaluation:

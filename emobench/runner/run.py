@@ -26,6 +26,7 @@ from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
 from emobench.recipe import Execution
 from emobench.runner.build import build_data, build_joint_data, model_class
+from emobench.runner.choice import EXPLANATION
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit, together
 from emobench.runner.lease import Lease
@@ -264,7 +265,7 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
 @contextmanager
 def _logged(job: Job, folder: Path) -> Iterator[WandbLogger | None]:
     """The cell's run in W&B, ended with the block; None where none is asked for."""
-    logger = None if job.wandb is None else wandb_logger(job.cell, folder, job.wandb)
+    logger = None if job.wandb is None or job.cell.track == EXPLANATION else wandb_logger(job.cell, folder, job.wandb)
     try:
         yield logger
     except BaseException:

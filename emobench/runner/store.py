@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emobench.errors import RawError, StoreError
 from emobench.files import SCHEMA_VERSION, attempts, complete, published, read_json, replacing, restore, write_json
-from emobench.runner.choice import READ_EARLIER, C, Choice, choice, groups, is_candidate
+from emobench.runner.choice import EXPLANATION, READ_EARLIER, RECOGNITION, C, Choice, choice, groups, is_candidate
 from emobench.runner.lease import FILE, FilePlace, Lease, lease
 from emobench.runner.record import Card, Count, PlainName, Record, Text, finished, misfit, read_record
 from emobench.runner.record import State as Ended
@@ -512,7 +512,7 @@ def _with_choices(
     choices: list[Choice] = []
     for group in groups(cells):
         found = choice_of(results, board, group, read)
-        choices.append(found)
+        choices += [found] if group[0].track == RECOGNITION else []  # the other track's is the same
         for cell in group:
             if cell.row == found.chosen or not found.scored(cell):
                 continue
@@ -526,7 +526,8 @@ def _once(path: Path, cells: Sequence[StoredCell]) -> list[StoredCell]:
     first: dict[Hashable, int] = {}
     found: list[StoredCell] = []
     for place, cell in enumerate(cells):
-        before = first.setdefault((cell.row, cell.dataset, cell.size, cell.seed, cell.control, cell.part), place)
+        same = (cell.row, cell.dataset, cell.size, cell.seed, cell.control, cell.part, cell.track == EXPLANATION)
+        before = first.setdefault(same, place)
         if before < place and cell.state not in ("skipped", "failed"):
             why = f"corrupt result: {path}: rows.{place}: the same cell as rows.{before}. {_WRITE_AGAIN}"
             cell = replace(cell, state="failed", reason=why, record=None, folder=None, stale=None)

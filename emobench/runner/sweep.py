@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.recipe import Execution
-from emobench.runner.choice import NOT_CHOSEN, groups, is_candidate
+from emobench.runner.choice import EXPLANATION, NOT_CHOSEN, groups, is_candidate
 from emobench.runner.engines.engine import LOST, Engine
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
@@ -313,7 +313,8 @@ def sweep(
                 continue
             if any(running.cell.fit_key == cell.fit_key for running in state.running):
                 continue  # a second evaluation of a fit that is under way
-            only: Part | None = None
+            # A redone fit is redone once, by the cell that comes first.
+            only: Part | None = "evaluation" if cell.track == EXPLANATION else None
             if is_candidate(cell):
                 only = "evaluation" if any(each is cell for each in state.chosen) else "fit"
             if problem is not None:

@@ -114,7 +114,8 @@ def _place(cls: type) -> str:
     return f"{cls.__qualname__} in {inspect.getsourcefile(cls)}, line {inspect.getsourcelines(cls)[1]}"
 
 
-_ORDER = ("recognition", "generation", "editing", "stylization", "text")  # of tracks on boards; then the user's own
+# Of tracks on boards; then the user's own.
+_ORDER = ("recognition", "generation", "editing", "stylization", "text", "explanation")
 
 
 @functools.cache

@@ -70,7 +70,8 @@ class Cell:
     @property
     def label(self) -> str:
         part = "" if self.part is None else f", without part {self.part + 1}"
-        return f"{self.row} on {self.dataset}, seed {self.seed}{part}"
+        track = ", where it looks" if self.track == "explanation" else ""
+        return f"{self.row} on {self.dataset}, seed {self.seed}{part}{track}"
 
     @property
     def trains(self) -> bool:

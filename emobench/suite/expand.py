@@ -6,6 +6,7 @@ Names, arguments, sizes, datasets, weight files, needs: the first thing that is 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ def expand(suite: Suite, data_root: Path) -> Plan:
     for row in rows:
         if row.train_on is not None:
             plan.cells.extend(builder.joint_cells(row, plan))
+    if suite.explain is not None:
+        plan.cells.extend(builder.explained(plan.cells))
     if not plan.cells:
         reasons = dict.fromkeys(each.reason for each in plan.skipped)
         reasons |= {
@@ -421,6 +424,27 @@ class _Builder:
             **({"own_metrics": True} if own else {}),
         }
 
+    def explained(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Of each classifier a further evaluation, which says where it looks: no key of another cell changes."""
+        from emobench.suite.catalog import tracks
+
+        assert self.suite.explain is not None
+        if importlib.util.find_spec("captum") is None:
+            raise SuiteError(
+                f"{self.where}, [explain]: needs captum, which is not installed: pip install 'emobench[explain]'"
+            )
+        track = tracks()["explanation"]
+        own = {
+            "tracks": [track.name],
+            "code": {"digest": evaluation_code({track.name: measured_by(track)})},
+            "explain": self.suite.explain.model_dump(),
+        }
+        return [
+            dataclasses.replace(cell, track=track.name, evaluation={**_of_fit(cell), **own}, declared={})
+            for cell in cells
+            if cell.track == "recognition" and cell.part is None
+        ]
+
     def _judged(self, cell: Cell) -> Cell:
         """A generator's cell with its judges and reader, of the suite's first seed, and how many faces they see."""
         names = {"judges": self.suite.panel, "reader": [self.suite.reader]}
@@ -465,6 +489,11 @@ class _Builder:
             return 0
         check_by_hand(f"{self.where}, [model.{row.row}]", network, row.trainer)
         return parameters_of(network)
+
+
+def _of_fit(cell: Cell) -> dict[str, Any]:
+    """What an evaluation's key holds of the fit and its faces, whatever is measured."""
+    return {name: cell.evaluation[name] for name in ("fit_key", "protocol", "size", "part") if name in cell.evaluation}
 
 
 def _placed(row: ModelRow, seed: int) -> dict[str, str]:

@@ -33,6 +33,7 @@ _EXAMPLES = {
     "reader": 'reader = "cnn21"',
     "evaluation": "[evaluation] with per_emotion = 100",
     "cues": "[cues], which may be empty",
+    "explain": "[explain], which may be empty",
     "wandb": '[wandb] with mode = "offline"',
     "plugins": 'plugins = ["my_track.py"]',
     "real_faces": "real_faces = true",
@@ -77,6 +78,16 @@ class Cues(BaseModel):
     each: int | None = Field(default=None, ge=1, le=10)  # sentences of each emotion and kind; None: all ten
 
 
+class Explain(BaseModel):
+    """That classifiers also say where they look (the track explanation)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    per_emotion: int = Field(default=12, ge=1, le=_MOST)  # test faces
+    head_fusion: Literal["mean", "max", "min"] = "mean"  # of a rollout: how the heads of a layer become one
+    discard_ratio: float = Field(default=0.0, ge=0, lt=1)  # of a rollout: share of a layer's attentions left out
+
+
 def _once(values: list[Any]) -> list[Any]:
     """A list of a suite is a set: the same seed or judge twice would count one network as two."""
     for value in values:
@@ -107,6 +118,7 @@ class Suite(BaseModel):
     reader: Annotated[str, MinLen(1)] = "cnn21"  # for FED and ES
     evaluation: Evaluation = Evaluation()
     cues: Cues | None = None  # None: no generator is asked in sentences
+    explain: Explain | None = None  # None: no classifier is asked where it looks
     wandb: Wandb | None = None  # None: not logged there
     plugins: Annotated[
         list[str], AfterValidator(_once)

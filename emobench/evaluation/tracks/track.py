@@ -274,6 +274,7 @@ class Track:
         pictures: kind of a raw picture -> what it shows.
         meaning: sentences about its numbers, for the end of a board.
         floor: a control and a number that a model must exceed by its interval, or it has learned nothing that counts.
+        gains: numbers that must lie above 0 by their intervals, and the flag of a model of which one does not.
     """
 
     name: ClassVar[str]
@@ -290,6 +291,7 @@ class Track:
     pictures: ClassVar[Mapping[str, str]] = {}
     meaning: ClassVar[tuple[str, ...]] = ()
     floor: ClassVar[tuple[str, Key] | None] = None
+    gains: ClassVar[tuple[tuple[Key, str], ...]] = ()
 
     def add(self, metrics: Sequence[Metric]) -> None:
         """Measure and show further metrics, of files of the user's own."""

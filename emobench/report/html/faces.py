@@ -34,6 +34,7 @@ _SMALLEST = 1024  # bytes of a picture of faces
 _PEOPLE = 1_000_000  # by which the splits' people are numbered apart
 _DRAWN_ID = re.compile(r"(train|val|test)-(\d{5,6})-(\d)")
 _OF_PEOPLE = ("edits", "styles")  # kinds of pictures that show the people they were made of
+_OF_NOBODY = ("means",)  # kinds that show no face of real people
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ def may_be_seen(cell: StoredCell, kind: str, flags: Sequence[str]) -> bool:
     record = cell.record
     if record is None or record.evaluation is None:
         return False
+    if kind in _OF_NOBODY:
+        return True
     if is_drawn(record):
         return record.evaluation.outside is None
     made_up = record.evaluation.draws and record.evaluation.outside is None and kind not in _OF_PEOPLE

@@ -1,0 +1,1 @@
+"""Where a classifier looks: attention rollout of Vision Transformers, Grad-CAM of convolutional networks."""
