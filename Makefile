@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS ?= results
 
-.PHONY: bench test test-quick test-slow smoke lint report perf soak doctor clean
+.PHONY: bench test test-quick test-slow smoke lint docs report perf soak doctor clean
 .DEFAULT_GOAL := bench
 
 $(READY): pyproject.toml constraints.txt
@@ -35,6 +35,9 @@ lint: $(READY)  ## ruff, mypy, and hadolint for the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint --no-color Dockerfile
+
+docs: $(READY)  ## the documentation as a site, build/docs/index.html; a link that leads nowhere is an error
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/doctrees docs build/docs
 
 report: $(READY)  ## write the boards of SUITE again from its stored results
 	$(BIN)/emobench report $(or $(SUITE),demo) --results $(RESULTS)

@@ -1,4 +1,7 @@
-"""`emobench models` and `emobench datasets`: what there is, and one of them in detail."""
+"""`emobench models` and `emobench datasets`: what there is, and one of them in detail.
+
+`groups` and `described` say it as values, for the terminal here and for the pages of the documentation.
+"""
 
 from __future__ import annotations
 
@@ -49,19 +52,34 @@ def inventory(kind: Kind, name: str | None) -> None:
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A class as a list shows it."""
+
+    names: list[str]  # its own and those of its variants; of a family one, such as timm:<backbone>
+    what: str
+    works: list[str]  # that it is from, as they are cited
+
+
+def groups(kind: Kind) -> dict[str, list[Listed]]:
+    """All models by what they are measured on, or all datasets by where their faces come from."""
+    found: dict[str, list[Listed]] = {}
+    for name, cls in asked_for(kind).items():
+        names = [f"{name}:<{cls.family}>"] if cls.family else [name, *variants_of(cls)]
+        listed = Listed(names, (inspect.getdoc(cls) or "").split("\n", 1)[0], _works(_source(cls)))
+        found.setdefault(_group(kind, cls), []).append(listed)
+    return found
+
+
 def _overview(console: Console, kind: Kind) -> None:
     """A table of each group: name, what it is, where it is from."""
-    groups: dict[str, list[tuple[str, Any]]] = {}
-    for name, cls in asked_for(kind).items():
-        groups.setdefault(_group(kind, cls), []).append((name, cls))
-    for title, members in groups.items():
+    for title, members in groups(kind).items():
         table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=_BETWEEN, expand=True)
         table.add_column("name", min_width=17, max_width=22, overflow="fold")
         table.add_column("what it is", ratio=3)
         table.add_column("from", min_width=28, ratio=2, overflow="fold")
-        for name, cls in members:
-            shown = f"{name}:<{cls.family}>" if cls.family else "\n".join([name, *variants_of(cls)])
-            table.add_row(Text(shown), Text(_first_line(cls)), Text("; ".join(_works(_source(cls)))))
+        for each in members:
+            table.add_row(Text("\n".join(each.names)), Text(each.what), Text("; ".join(each.works)))
         _print(console, table)
         console.print()
     console.print(f"`emobench {kind}s NAME` shows one in detail.", markup=False)
@@ -109,40 +127,84 @@ def _works(source: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _first_line(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").split("\n", 1)[0]
-
-
 # ---- one of them -----------------------------------------------------------------------------------------------------
 
 
-def _details(console: Console, kind: Kind, name: str) -> None:
-    """Signature, defaults, recipe and source of a model; layouts and arguments of a dataset."""
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """An argument of a class, or a field of its recipe."""
+
+    name: str
+    default: Any  # plain; `inspect.Parameter.empty` where a value must be given
+    takes: str  # its type in words
+    means: str  # what the docstring of the class says of it, or nothing
+
+    @property
+    def written(self) -> str:
+        """The default as a suite writes it."""
+        return "must be given" if self.default is inspect.Parameter.empty else toml(self.default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A model or a dataset in detail."""
+
+    about: list[str]  # paragraphs
+    source: str
+    expects: str | None  # of a dataset: the layouts that it is read in
+    needs: list[tuple[str, str]]  # "Needs" or "May need", and what
+    arguments: list[Setting]
+    recipe: list[Setting]
+
+
+def described(kind: Kind, name: str) -> Described:
+    """What a class takes under one of its names, with the defaults that hold there.
+
+    Raises:
+        SuiteError: there is none of this name.
+    """
     cls, preset = resolve(kind, name)
-    about, described = _documented(inspect.getdoc(cls) or "")
-    console.print(Text(name, style="bold"))
-    for paragraph in about:
-        console.print()
-        _paragraph(console, paragraph)
-    if source := _source(cls):
-        console.print()
-        _paragraph(console, f"Source: {source}")
-    if kind == "dataset":
-        console.print(Text(f"\nExpected below <data root>/{name.split(':', 1)[-1]}/:"))
-        _expected(console, cls.expects)
-    for word, needs in (("Needs", "needs"), ("May need", "may_need")):
-        if getattr(cls, needs, None):
-            console.print(
-                Text(f"\n{word}: {', '.join(f'{role} ({what})' for role, what in getattr(cls, needs).items())}")
-            )
+    about, said = _documented(inspect.getdoc(cls) or "")
+    needs = [
+        (word, ", ".join(f"{role} ({what})" for role, what in getattr(cls, attribute).items()))
+        for word, attribute in (("Needs", "needs"), ("May need", "may_need"))
+        if getattr(cls, attribute, None)
+    ]
     arguments, recipe = arguments_of(name, cls, preset)
     found = {
         argument: dataclasses.replace(each, default=arguments[argument]) if argument in preset else each
         for argument, each in parameters(cls).items()
     }
-    _settings(console, "Arguments", found, described)
-    if recipe is not None:
-        _settings(console, "Recipe", recipe_fields(recipe), {})
+    fields = {} if recipe is None else recipe_fields(recipe)
+    expects = cls.expects if kind == "dataset" else None
+    return Described(about, _source(cls), expects, needs, _settings(found, said), _settings(fields, {}))
+
+
+def _settings(found: Mapping[str, Parameter], said: Mapping[str, str]) -> list[Setting]:
+    return [
+        Setting(name, each.default if each.required else plain(each.default), each.text(), said.get(name, ""))
+        for name, each in found.items()
+    ]
+
+
+def _details(console: Console, kind: Kind, name: str) -> None:
+    """Signature, defaults, recipe and source of a model; layouts and arguments of a dataset."""
+    found = described(kind, name)
+    console.print(Text(name, style="bold"))
+    for paragraph in found.about:
+        console.print()
+        _paragraph(console, paragraph)
+    if found.source:
+        console.print()
+        _paragraph(console, f"Source: {found.source}")
+    if found.expects is not None:
+        console.print(Text(f"\nExpected below <data root>/{name.split(':', 1)[-1]}/:"))
+        _expected(console, found.expects)
+    for word, what in found.needs:
+        console.print(Text(f"\n{word}: {what}"))
+    _table(console, "Arguments", found.arguments)
+    if found.recipe:
+        _table(console, "Recipe", found.recipe)
 
 
 def _documented(text: str) -> tuple[list[str], dict[str, str]]:
@@ -184,16 +246,14 @@ def _paragraph(console: Console, text: str, indent: str = "") -> None:
         console.out(line, highlight=False)
 
 
-def _settings(console: Console, title: str, found: Mapping[str, Parameter], described: Mapping[str, str]) -> None:
-    """A table of arguments: name, default as a suite writes it, what may stand there, and what it means."""
+def _table(console: Console, title: str, settings: Sequence[Setting]) -> None:
+    """A table of settings: name, default as a suite writes it, what may stand there, and what it means."""
     table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, padding=_BETWEEN)
     table.add_column("name", no_wrap=True)
     table.add_column("default", overflow="fold", max_width=24)
     table.add_column("takes", overflow="fold", ratio=1)
-    for name, each in found.items():
-        means = described.get(name)
-        takes = each.text() if means is None else f"{each.text()}: {means}"
-        table.add_row(Text(name), Text("must be given" if each.required else toml(plain(each.default))), Text(takes))
+    for each in settings:
+        table.add_row(Text(each.name), Text(each.written), Text(": ".join(filter(None, (each.takes, each.means)))))
     _print(console, table)
 
 
