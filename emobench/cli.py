@@ -32,6 +32,13 @@ class Wandb(StrEnum):
     offline = "offline"
 
 
+class Log(StrEnum):
+    """Where cells are logged besides the board."""
+
+    wandb = "wandb"
+    tensorboard = "tensorboard"
+
+
 class OnExisting(StrEnum):
     """What to do with a cell that has a result."""
 
@@ -136,7 +143,15 @@ def bench(
     offline: Annotated[
         bool, typer.Option("--offline", help="Never download pre-trained weights; W&B logs offline.")
     ] = False,
-    wandb: Annotated[Wandb | None, typer.Option(help="Log every cell to Weights & Biases too.")] = None,
+    log: Annotated[
+        list[Log] | None, typer.Option(help="Show every cell, and the board, there too; several are possible.")
+    ] = None,
+    wandb: Annotated[
+        Wandb | None, typer.Option(help="The same in Weights & Biases: at once, or to be uploaded later.")
+    ] = None,
+    samples_every: Annotated[
+        int | None, typer.Option(min=1, help="Epochs between logged grids of a generator's faces. [default: 10 a fit]")
+    ] = None,
     weights_dir: Annotated[
         Path | None,
         typer.Option(
@@ -165,7 +180,9 @@ def bench(
         budget=budget,
         recalibrate=recalibrate,
         offline=offline,
+        log=[each.value for each in log or []],
         wandb=None if wandb is None else wandb.value,
+        samples_every=samples_every,
         weights_dir=weights_dir,
     )
     raise typer.Exit(outcome.exit_code)

@@ -42,9 +42,9 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def read_back(folder: Path) -> dict[str, Any]:
-    """What the offline runs of one cell hold together."""
+    """What the offline runs of one cell hold together; `files`: of tables and artifacts, by name."""
     runs = sorted(folder.glob("wandb/offline-run-*"))
-    found: dict[str, Any] = {"runs": len(runs), "history": [], "config": {}, "summary": {}, "ids": set()}
+    found: dict[str, Any] = {"runs": len(runs), "history": [], "config": {}, "summary": {}, "ids": set(), "files": {}}
     for run in runs:
         for record in records(next(run.glob("*.wandb"))):
             if record.HasField("run"):
@@ -56,6 +56,9 @@ def read_back(folder: Path) -> dict[str, Any]:
             if record.HasField("history"):
                 items = record.history.item
                 found["history"].append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+            if record.HasField("artifact"):
+                files = record.artifact.manifest.contents
+                found["files"] |= {each.path.rpartition("/")[2]: Path(each.local_path) for each in files}
             if record.HasField("summary"):
                 found["summary"] |= {
                     "/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.summary.update
@@ -111,7 +114,10 @@ def test_each_cell_is_a_run(
 
 
 @pytest.mark.usefixtures("_no_server")
-def test_a_resumed_cell_continues_its_own_run(emobench: Callable[..., int], tiny: Path, tmp_path: Path) -> None:
+def test_a_cell_that_is_measured_again_is_still_one_whole_run(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+) -> None:
+    """Of two parts under one id `wandb sync` would keep one."""
     results = tmp_path / "results"
     assert emobench("bench", tiny, "--results", results, "--wandb", "offline") == 0
     row = load_board(results, "tiny")[0]
@@ -119,8 +125,10 @@ def test_a_resumed_cell_continues_its_own_run(emobench: Callable[..., int], tiny
     next(folder.glob("*/result.json")).unlink()  # the evaluation is to be done again
     assert emobench("bench", tiny, "--results", results, "--wandb", "offline") == 0
     run = read_back(folder)
-    assert run["runs"] == 2
+    assert run["runs"] == 1
     assert run["ids"] == {row.fit_key}
+    assert [line["epoch"] for line in run["history"] if "val_macro_f1" in line] == [0, 1, 2, 3]
+    assert "test_accuracy" in run["summary"]
 
 
 @pytest.mark.usefixtures("_no_server")
@@ -132,9 +140,10 @@ def test_no_secret_is_in_any_file(
     results = tmp_path / "results"
     with tiny.open("a") as file:
         file.write('[wandb]\nmode = "offline"\nproject = "faces"\n')
-    assert emobench("bench", tiny, "--results", results) == 0
+    assert emobench("bench", tiny, "--results", results, "--log", "tensorboard") == 0
     files = [path for path in results.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
+    assert any(path.name.startswith("events.out.tfevents") for path in files)
     for path in files:
         assert SECRET.encode() not in path.read_bytes(), path
 
