@@ -641,6 +641,27 @@ def score(
     )
 
 
+wandb_app = typer.Typer(help="What is shown in Weights & Biases.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(wandb_app, name="wandb")
+
+
+@wandb_app.command(epilog="Example: emobench wandb dashboard demo --project faces")
+def dashboard(
+    board: Annotated[str, typer.Argument(help="The board's name, its folder, or the file of its suite.")],
+    entity: Annotated[str | None, typer.Option(help="User or team. [default: as the suite says, or the key's]")] = None,
+    project: Annotated[str | None, typer.Option(help="Of the runs. [default: as the suite says, or emobench]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=_home, help="Write what it is made of here, as .json, and ask nobody."),
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write a report of a board's runs: a part for each dataset, grouped by model, with each track's figures."""
+    from emobench.commands.dashboard import dashboard
+
+    raise typer.Exit(dashboard(board, results, entity=entity, project=project, out=out))
+
+
 @app.command(epilog="Example: emobench doctor --data ~/faces")
 def doctor(data: Data = Path("data"), results: Results = Path("results")) -> None:
     """Show versions, hardware, and which weights and datasets are found or missing and where to put them."""

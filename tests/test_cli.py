@@ -20,7 +20,7 @@ HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "
 COMMANDS = [
     "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "demo", "history",
     "models", "datasets",
-    "new", "data check", "data show", "doctor", "clean",
+    "new", "data check", "data show", "wandb dashboard", "doctor", "clean",
 ]  # fmt: skip
 
 

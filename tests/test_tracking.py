@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 from test_wandb import read_back
 
+from emobench.commands.dashboard import report_of
 from emobench.commands.tracking import leaderboards, show
-from emobench.errors import Interrupted
+from emobench.errors import EmobenchError, Interrupted
 from emobench.report.write import write
 from emobench.runner import callbacks, tensorboard
 from emobench.runner.build import build_data, load_model
@@ -222,9 +223,37 @@ def test_leaderboards_have_pictures_and_runs(generated: Path, tmp_path: Path) ->
     assert any(tag.endswith("/stargan") for tag in shown.Tags()["images"])
 
 
+def test_the_dashboard_is_what_the_library_reads(
+    generated: Path, tmp_path: Path, emobench: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wr = pytest.importorskip("wandb_workspaces.reports.v2", reason="wandb-workspaces is not installed")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody answers
+    report = report_of(load_board(generated, "made"), "made", "faces", "us")
+    read = wr.Report._from_model(report._to_model())
+    assert (read.title, read.project, read.entity) == ("made: emobench", "faces", "us")
+    titles = [block.text for block in read.blocks if isinstance(block, wr.H2)]
+    assert titles == ["synthetic-plain, 32 px"]
+    grids = [block for block in read.blocks if isinstance(block, wr.PanelGrid)]
+    runsets = [each for grid in grids for each in grid.runsets if each.name.endswith("by model")]
+    assert len(runsets) == 4  # three tracks, and the training
+    for runset in runsets:
+        assert runset.groupby == ["config.model.value"]  # as W&B writes the key
+        assert "Metric(\"Group\") == 'made'" in runset.filters
+        assert "Config(\"dataset\") == 'synthetic-plain'" in runset.filters
+    panels = [panel for grid in grids for panel in grid.panels]
+    bars = [metric for panel in panels if isinstance(panel, wr.BarPlot) for metric in panel.metrics]
+    assert {"test_macro_f1", "test_accuracy"} <= {getattr(each, "name", each) for each in bars}
+    # as the command writes it
+    out = tmp_path / "made.json"
+    assert emobench("wandb", "dashboard", "made", "--results", generated, "--out", out) == 0
+    assert len(json.loads(out.read_text(encoding="utf-8"))["blocks"]) == len(report._to_model().spec.blocks)
+    assert emobench("wandb", "dashboard", "made", "--results", generated) == 2  # no key
+
+
 def test_what_is_not_installed_is_said_before_anything_starts(
     emobench: Callable[..., int],
     tiny: Path,
+    tiny_results: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -233,3 +262,7 @@ def test_what_is_not_installed_is_said_before_anything_starts(
     assert emobench("bench", tiny, "--results", tmp_path / "results", "--log", "tensorboard") == 2
     assert "pip install 'emobench[tensorboard]'" in capsys.readouterr().err
     assert not list((tmp_path / "results" / "cells").glob("*/fit.json"))
+    monkeypatch.setitem(sys.modules, "wandb_workspaces.reports", None)
+    monkeypatch.delitem(sys.modules, "wandb_workspaces.reports.v2", raising=False)
+    with pytest.raises(EmobenchError, match=r"pip install 'emobench\[dashboard\]'"):
+        report_of(load_board(tiny_results, "tiny"), "tiny", "faces", "us")
