@@ -32,6 +32,13 @@ class Wandb(StrEnum):
     offline = "offline"
 
 
+class Log(StrEnum):
+    """Where cells are logged besides the board."""
+
+    wandb = "wandb"
+    tensorboard = "tensorboard"
+
+
 class OnExisting(StrEnum):
     """What to do with a cell that has a result."""
 
@@ -136,7 +143,15 @@ def bench(
     offline: Annotated[
         bool, typer.Option("--offline", help="Never download pre-trained weights; W&B logs offline.")
     ] = False,
-    wandb: Annotated[Wandb | None, typer.Option(help="Log every cell to Weights & Biases too.")] = None,
+    log: Annotated[
+        list[Log] | None, typer.Option(help="Show every cell, and the board, there too; several are possible.")
+    ] = None,
+    wandb: Annotated[
+        Wandb | None, typer.Option(help="The same in Weights & Biases: at once, or to be uploaded later.")
+    ] = None,
+    samples_every: Annotated[
+        int | None, typer.Option(min=1, help="Epochs between logged grids of a generator's faces. [default: 10 a fit]")
+    ] = None,
     weights_dir: Annotated[
         Path | None,
         typer.Option(
@@ -165,7 +180,9 @@ def bench(
         budget=budget,
         recalibrate=recalibrate,
         offline=offline,
+        log=[each.value for each in log or []],
         wandb=None if wandb is None else wandb.value,
+        samples_every=samples_every,
         weights_dir=weights_dir,
     )
     raise typer.Exit(outcome.exit_code)
@@ -659,6 +676,27 @@ def score(
             data=root,
         )
     )
+
+
+wandb_app = typer.Typer(help="What is shown in Weights & Biases.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(wandb_app, name="wandb")
+
+
+@wandb_app.command(epilog="Example: emobench wandb dashboard demo --project faces")
+def dashboard(
+    board: Annotated[str, typer.Argument(help="The board's name, its folder, or the file of its suite.")],
+    entity: Annotated[str | None, typer.Option(help="User or team. [default: as the suite says, or the key's]")] = None,
+    project: Annotated[str | None, typer.Option(help="Of the runs. [default: as the suite says, or emobench]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=_home, help="Write what it is made of here, as .json, and ask nobody."),
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write a report of a board's runs: a part for each dataset, grouped by model, with each track's figures."""
+    from emobench.commands.dashboard import dashboard
+
+    raise typer.Exit(dashboard(board, results, entity=entity, project=project, out=out))
 
 
 @app.command(epilog="Example: emobench doctor --data ~/faces")

@@ -31,7 +31,7 @@ HEAVY = (
 COMMANDS = [
     "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "explain", "demo", "history",
     "models", "datasets",
-    "new", "data check", "data show", "doctor", "clean",
+    "new", "data check", "data show", "wandb dashboard", "doctor", "clean",
 ]  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def swept(folder: Path, cells: int) -> Plan:
         packing=Packing(1, 1, Machines(1, 0, 8)),
         workers=0,
         redo=False,
-        wandb=None,
+        tracking=None,
         remote=None,
         on_change=display.update,
         on_tick=display.update,

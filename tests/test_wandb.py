@@ -12,8 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from emobench.errors import SuiteError
 from emobench.runner.store import load_board
 from emobench.runner.wandb import reachable_mode, sync_command
+from emobench.suite.file import load, written
 
 BLOCK = 32768  # bytes, of the log that W&B writes: LevelDB's format behind a header of seven bytes
 SECRET = "hunter2" * 5 + "abcde"  # 40 characters, as long as a key
@@ -42,9 +44,9 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def read_back(folder: Path) -> dict[str, Any]:
-    """What the offline runs of one cell hold together."""
+    """What the offline runs of one cell hold together; `files`: of tables and artifacts, by name."""
     runs = sorted(folder.glob("wandb/offline-run-*"))
-    found: dict[str, Any] = {"runs": len(runs), "history": [], "config": {}, "summary": {}, "ids": set()}
+    found: dict[str, Any] = {"runs": len(runs), "history": [], "config": {}, "summary": {}, "ids": set(), "files": {}}
     for run in runs:
         for record in records(next(run.glob("*.wandb"))):
             if record.HasField("run"):
@@ -56,6 +58,9 @@ def read_back(folder: Path) -> dict[str, Any]:
             if record.HasField("history"):
                 items = record.history.item
                 found["history"].append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+            if record.HasField("artifact"):
+                files = record.artifact.manifest.contents
+                found["files"] |= {each.path.rpartition("/")[2]: Path(each.local_path) for each in files}
             if record.HasField("summary"):
                 found["summary"] |= {
                     "/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.summary.update
@@ -66,6 +71,9 @@ def read_back(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nobody's own key or settings are seen, and no server would answer."""
+    import wandb
+
+    wandb.teardown()  # which may have read other ones
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -111,7 +119,10 @@ def test_each_cell_is_a_run(
 
 
 @pytest.mark.usefixtures("_no_server")
-def test_a_resumed_cell_continues_its_own_run(emobench: Callable[..., int], tiny: Path, tmp_path: Path) -> None:
+def test_a_cell_that_is_measured_again_is_still_one_whole_run(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path
+) -> None:
+    """Of two parts under one id `wandb sync` would keep one."""
     results = tmp_path / "results"
     assert emobench("bench", tiny, "--results", results, "--wandb", "offline") == 0
     row = load_board(results, "tiny")[0]
@@ -119,8 +130,10 @@ def test_a_resumed_cell_continues_its_own_run(emobench: Callable[..., int], tiny
     next(folder.glob("*/result.json")).unlink()  # the evaluation is to be done again
     assert emobench("bench", tiny, "--results", results, "--wandb", "offline") == 0
     run = read_back(folder)
-    assert run["runs"] == 2
+    assert run["runs"] == 1
     assert run["ids"] == {row.fit_key}
+    assert [line["epoch"] for line in run["history"] if "val_macro_f1" in line] == [0, 1, 2, 3]
+    assert "test_accuracy" in run["summary"]
 
 
 @pytest.mark.usefixtures("_no_server")
@@ -132,11 +145,24 @@ def test_no_secret_is_in_any_file(
     results = tmp_path / "results"
     with tiny.open("a") as file:
         file.write('[wandb]\nmode = "offline"\nproject = "faces"\n')
-    assert emobench("bench", tiny, "--results", results) == 0
+    assert emobench("bench", tiny, "--results", results, "--log", "tensorboard") == 0
     files = [path for path in results.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
+    assert any(path.name.startswith("events.out.tfevents") for path in files)
     for path in files:
         assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_key_has_no_place_in_a_suite(tiny: Path, tmp_path: Path) -> None:
+    content = {"name": "mine", "data": {"synthetic-plain": {}}, "model": {"resnet18": {}}, "wandb": {"api_key": SECRET}}
+    with pytest.raises(SuiteError, match="unknown setting of wandb 'api_key'") as refused:
+        written(content, [], tmp_path)
+    with tiny.open("a") as file:
+        file.write(f'[wandb]\napi_key = "{SECRET}"\n')
+    with pytest.raises(SuiteError, match=r"wandb\.api_key") as unread:
+        load(tiny)
+    assert SECRET not in f"{refused.value} {unread.value}"
+    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.usefixtures("_no_server")

@@ -37,7 +37,9 @@ from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
 
 if TYPE_CHECKING:
+    from emobench.report.board import Board
     from emobench.report.memory import Memory
+    from emobench.runner.tracking import Tracking
 
 ENDED_WELL = {"done", NOT_CHOSEN}
 
@@ -75,7 +77,9 @@ def bench(
     budget: str | None = None,
     recalibrate: bool = False,
     offline: bool = False,
+    log: Sequence[Literal["wandb", "tensorboard"]] = (),
     wandb: Literal["online", "offline"] | None = None,
+    samples_every: int | None = None,
     weights_dir: Path | None = None,
 ) -> Outcome:
     """Run the cells of a suite that have no result yet, and write its board after each.
@@ -94,9 +98,13 @@ def bench(
         per_gpu: cells that share a GPU, a number or "auto"; None: each has one to itself.
         budget: of time, such as "2h", that the suite is fitted to; None: that of its board, if it has one.
         recalibrate: measure this machine again, and write the board's plan anew.
+        log: where cells and boards are shown too.
+        wandb: how Weights & Biases logs; None: as the suite says, and only where it or `log` asks for it.
+        samples_every: epochs between two logged grids of a generator's faces; None: ten a fit.
 
     Raises:
-        EmobenchError: the suite cannot be read or planned, or the results cannot be written.
+        EmobenchError: the suite cannot be read or planned, the results cannot be written, or what is to be logged with
+            is not installed.
     """
     if offline or weights.offline():
         weights.stay_offline()
@@ -109,6 +117,7 @@ def bench(
     loaded = budgets.named(load(_completed(suite), overrides, name), results, budget, name, recalibrate)
     check_owner(results, loaded)
     show_overrides(loaded)
+    tracking = None if dry_run else _tracking(loaded, log, wandb, offline, samples_every)
     with contextlib.ExitStack() as ending:
 
         @functools.cache
@@ -152,9 +161,10 @@ def bench(
         if dry_run:
             return Outcome(board.path.parent, 0)
         if not cells:
-            return _without_a_sweep(board)
+            outcome = _without_a_sweep(board)
+            _show(tracking, board)
+            return outcome
         built().open(results, remote)
-        logged = _wandb(loaded, wandb, offline)
         run = functools.partial(
             sweep,
             plan,
@@ -165,7 +175,7 @@ def bench(
             packing=packing,
             workers=_workers(packing.machines) if workers is None else workers,
             redo=on_existing == "redo",
-            wandb=logged,
+            tracking=tracking,
             remote=remote,
             execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
         )
@@ -175,10 +185,7 @@ def bench(
     if state.signal is not None:
         say(f"stopped by signal {state.signal}; run the same command again to go on", error=True)
         return Outcome(board.path.parent, 128 + state.signal)
-    if logged is not None and logged["mode"] == "offline":
-        from emobench.runner.wandb import sync_command
-
-        say(f"Logged offline; to upload: {sync_command(results)}")
+    _show(tracking, board)
     board.say_where()
     return _outcome(board, [found for found, _ in state.states.values()])
 
@@ -308,10 +315,28 @@ def _completed(suite: str | Path) -> str | Path:
     return near
 
 
-def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str] | None:
-    """How the cells are logged to W&B: as the suite or the command asks, offline where it cannot be reached."""
-    if suite.wandb is None and asked is None:
+def _tracking(
+    suite: Suite, log: Sequence[str], wandb: str | None, offline: bool, samples_every: int | None
+) -> Tracking | None:
+    """Where the cells are shown: as the suite and the command ask."""
+    if not log and wandb is None and suite.wandb is None:
         return None
+    from emobench.runner.tensorboard import check_installed
+    from emobench.runner.tracking import Tracking
+
+    if "tensorboard" in log:
+        check_installed()
+    return Tracking(
+        suite=suite.name,
+        real_faces=suite.real_faces,
+        every=samples_every,
+        wandb=_wandb(suite, wandb, offline) if "wandb" in log or wandb is not None or suite.wandb is not None else None,
+        tensorboard="tensorboard" in log,
+    )
+
+
+def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str]:
+    """How the cells are logged to W&B: as the suite or the command asks, offline where it cannot be reached."""
     from emobench.runner.wandb import reachable_mode
 
     options = {"project": "emobench"} if suite.wandb is None else suite.wandb.model_dump(exclude_none=True)
@@ -319,7 +344,20 @@ def _wandb(suite: Suite, asked: str | None, offline: bool) -> dict[str, str] | N
     mode, why = reachable_mode(wanted)
     if why is not None:
         say(f"W&B logs offline: {why}", error=True)
-    return {**options, "mode": mode, "group": suite.name}
+    return {**options, "mode": mode}
+
+
+def _show(tracking: Tracking | None, board: BoardFile) -> None:
+    """Show the cells that are not shown yet, and the board; what keeps them from being shown costs nothing else."""
+    written = None if tracking is None else board.written()
+    if tracking is None or written is None:
+        return
+    from emobench.commands.tracking import show
+
+    try:
+        show(tracking, board.results, written)
+    except Exception as error:
+        say(f"emobench: the board is not logged: {type(error).__name__}: {error}", error=True)
 
 
 def _outcome(board: BoardFile, ended: Sequence[str] = ()) -> Outcome:
@@ -359,6 +397,7 @@ class BoardFile:
         self._written, self._next = 0, 0.0
         self._memory: Memory | None = None
         self._suite: tuple[int, ...] | None = None  # the list of cells as it was written
+        self._board: Board | None = None  # as it was written last
 
     def whole(self) -> bool:
         """Whether the board on disk is that of the plan, with the results that the store holds now."""
@@ -386,7 +425,7 @@ class BoardFile:
         self._memory = self._memory or Memory()
         try:
             self._list()
-            write(self.results, self.plan.suite, self._memory)
+            self._board = write(self.results, self.plan.suite, self._memory)
         except Exception as error:
             reason = mark_unwritten(self.results, self.plan.suite, error)
             if reason != self.problem:
@@ -397,6 +436,12 @@ class BoardFile:
         took = time.monotonic() - started
         self.due, self._written = False, self._written + 1
         self._next = time.monotonic() + min(self.LATEST, took / self.SHARE - took)
+
+    def written(self) -> Board | None:
+        """The board as it was written; None where that failed."""
+        if self._board is None:
+            self.write()
+        return self._board if self.problem is None else None
 
     def _list(self) -> None:
         """Write the list of its cells, unless that lies there as it was written."""

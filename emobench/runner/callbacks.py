@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from abc import abstractmethod
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import Logger
 
 from emobench.errors import Diverged
 from emobench.files import replacing
@@ -255,12 +257,53 @@ class History(Checkpoint):
                 temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
+class Watcher(Logger):
+    """A logger that is told more of a fit than Lightning tells it."""
+
+    @abstractmethod
+    def validated(self, model: Any, epoch: int, faces: torch.Tensor) -> None:
+        """An epoch is validated; the model still has the weights that were, be they averages of those in training.
+
+        Args:
+            faces: the first of the validation split, uint8 (n, 3, S, S).
+        """
+
+    @abstractmethod
+    def ended(self, epoch: int, seconds: float, faces: int) -> None:
+        """An epoch has ended: training has taken so many seconds until now, for so many faces."""
+
+
 class Progress(pl.Callback):
-    """`progress.json`, at most once a second: how far the fit is, for whoever watches the sweep."""
+    """`progress.json`, at most once a second: how far the fit is, for whoever watches the sweep.
+
+    A `Watcher` hears more from it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.written = 0.0
+        self.faces: torch.Tensor | None = None
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0 and isinstance(trainer.logger, Watcher):
+            self.faces = batch["image"]
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.faces is not None and isinstance(trainer.logger, Watcher):
+            trainer.logger.validated(pl_module, trainer.current_epoch, self.faces)
+            self.faces = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(trainer.logger, Watcher):
+            stopwatch = next(each for each in trainer.callbacks if isinstance(each, Stopwatch))  # type: ignore[attr-defined]
+            trainer.logger.ended(trainer.current_epoch, stopwatch.seconds, stopwatch.faces)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

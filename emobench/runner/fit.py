@@ -12,7 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save_file
 
@@ -58,7 +58,7 @@ def fit(
     *,
     workers: int = 0,
     redo: bool = False,
-    logger: WandbLogger | None = None,
+    logger: Logger | None = None,
     execution: Execution = Execution(),  # noqa: B008
 ) -> bool:
     """Train the cell's model, from its newest whole checkpoint if there is one, and keep its best epoch's weights.
@@ -218,7 +218,7 @@ def _made_with(folder: Path, networks: dict[str, str]) -> bool:
 
 
 def _trainer(
-    cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: Path, logger: WandbLogger | None, model: Any
+    cell: Cell, recipe: Recipe, callbacks: list[pl.Callback], folder: Path, logger: Logger | None, model: Any
 ) -> pl.Trainer:
     """Lightning's trainer with the suite's options."""
     options = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 50, **cell.trainer}

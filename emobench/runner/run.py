@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.loggers import WandbLogger
 
 from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
@@ -36,7 +35,7 @@ from emobench.runner.remote import Remote
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
 from emobench.runner.threads import threads
-from emobench.runner.wandb import log_result, wandb_logger
+from emobench.runner.tracking import Tracking, tracked
 from emobench.suite import plugins
 from emobench.suite.cell import Cell
 from emobench.suite.keys import processes
@@ -60,27 +59,29 @@ class Job:
     execution: Execution = field(default_factory=Execution)  # of its fit
     redo: bool = False
     plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
-    wandb: dict[str, str] | None = None  # see `wandb.wandb_logger`; None: not logged there
+    tracking: Tracking | None = None  # where it is shown too; None: nowhere
     only: Part | None = None  # of the two that a cell is of; None: both
     store: str | None = None  # URL of what machines share that share no folder (see `emobench.runner.remote`)
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
         places = {"results": str(self.results.resolve()), "data_root": str(self.data_root.resolve())}
-        both = {"cell": asdict(self.cell), "execution": asdict(self.execution)}
-        return {**both, **places, **{name: getattr(self, name) for name in self._others()}}
+        tracking = None if self.tracking is None else asdict(self.tracking)
+        parts = {"cell": asdict(self.cell), "execution": asdict(self.execution), "tracking": tracking}
+        return {**parts, **places, **{name: getattr(self, name) for name in self._others()}}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Job:
         """The job whose `plain` values these are."""
         results, data_root = Path(plain["results"]), Path(plain["data_root"])
         rest = {name: plain[name] for name in cls._others()}
-        execution = Execution(**plain["execution"])
-        return cls(Cell(**plain["cell"]), results, data_root, execution=execution, **rest)
+        rest["execution"] = Execution(**plain["execution"])
+        rest["tracking"] = None if plain["tracking"] is None else Tracking(**plain["tracking"])
+        return cls(Cell(**plain["cell"]), results, data_root, **rest)
 
     @classmethod
     def _others(cls) -> list[str]:
-        apart = ("cell", "execution", "results", "data_root")
+        apart = ("cell", "execution", "tracking", "results", "data_root")
         return [each.name for each in fields(cls) if each.name not in apart]
 
 
@@ -242,7 +243,8 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     anew = not fitted or (job.redo and job.only != "evaluation")
     if helper and not anew:
         return
-    with nullcontext() if helper else _logged(job, folder) as logger:
+    tracking = None if helper or cell.track == EXPLANATION else job.tracking  # a cell that is fitted has the run
+    with nullcontext() if tracking is None else tracked(tracking, cell, job.results) as logger:
         if cell.trains and anew:
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
             options: dict[str, Any] = {"workers": job.workers, "redo": job.redo, "logger": logger}
@@ -258,19 +260,3 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
             evaluate(cell, store, data)
             if remote is not None:
                 remote.push_evaluation(store, cell.fit_key, cell.eval_key)
-            if logger is not None:
-                log_result(logger, cell, folder / cell.eval_key)
-
-
-@contextmanager
-def _logged(job: Job, folder: Path) -> Iterator[WandbLogger | None]:
-    """The cell's run in W&B, ended with the block; None where none is asked for."""
-    logger = None if job.wandb is None or job.cell.track == EXPLANATION else wandb_logger(job.cell, folder, job.wandb)
-    try:
-        yield logger
-    except BaseException:
-        if logger is not None:
-            logger.experiment.finish(exit_code=1)
-        raise
-    if logger is not None:
-        logger.experiment.finish()

@@ -38,6 +38,7 @@ from emobench.suite.keys import PROTOCOL, in_todays_form, key, processes
 
 if TYPE_CHECKING:
     from emobench.runner.run import Part
+    from emobench.runner.tracking import Tracking
 
 GRACE = 60  # seconds that a cell has to end in order after SIGTERM
 PATIENCE = 30  # seconds, at most, until a cell of another sweep is asked for again
@@ -278,7 +279,7 @@ def sweep(
     packing: Packing,
     workers: int,
     redo: bool,
-    wandb: dict[str, str] | None,
+    tracking: Tracking | None,
     remote: str | None,
     on_change: Callable[[Sweep], None],
     on_tick: Callable[[Sweep], None],
@@ -289,7 +290,7 @@ def sweep(
     Args:
         engine: where they run.
         packing: how many side by side, with how many threads.
-        wandb: where cells are logged too (see `Job`).
+        tracking: where cells are shown too (see `Job`).
         remote: URL of the object store that holds the results too (see `Job`).
         on_change: called after every cell that ended, such as to write the boards again.
         on_tick: called about once a second, and when cells have started.
@@ -341,7 +342,7 @@ def sweep(
                     execution=execution(cell),
                     redo=redo,
                     plugins=used,
-                    wandb=wandb,
+                    tracking=tracking,
                     only=only,
                     store=remote,
                 )

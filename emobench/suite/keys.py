@@ -54,6 +54,9 @@ def datasets_in(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+DRAWN = "synthetic"  # the dataset whose people nobody is
+
+
 def processes(trainer: Mapping[str, Any]) -> int | None:
     """Over how many processes a fit's batch is spread; None where only the machine knows that it runs on."""
     devices, nodes = trainer.get("devices", 1), int(trainer.get("num_nodes", 1))

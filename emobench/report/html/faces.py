@@ -25,11 +25,10 @@ from emobench.report import figures
 from emobench.report.board import Section
 from emobench.runner.record import Record
 from emobench.runner.store import StoredCell, check_raw
-from emobench.suite.keys import datasets_in, name_of
+from emobench.suite.keys import DRAWN, datasets_in, name_of
 
 QUALITY = 72  # of WebP: lossy, which eyes do not see; the lossless faces lie in the cells' folders
 ACROSS = 16  # faces of a line of a sheet
-DRAWN = "synthetic"  # the dataset whose people nobody is
 _SMALLEST = 1024  # bytes of a picture of faces
 _PEOPLE = 1_000_000  # by which the splits' people are numbered apart
 _DRAWN_ID = re.compile(r"(train|val|test)-(\d{5,6})-(\d)")
