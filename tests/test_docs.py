@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import reference
+from PIL import Image
 
 from emobench.cli import app
 from emobench.suite.catalog import names, resolve
@@ -119,6 +123,38 @@ def test_messages_that_are_explained_are_those_of_the_code() -> None:
     quoted = [each for heading in headings for each in re.findall("`([^`]+)`", heading)]
     assert len(quoted) > 8
     assert not [each for each in quoted if each not in SOURCE and each != "command not found"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_a_page_prints_are_understood(page: str) -> None:
+    """Each line of a block that calls emobench: the command, its options, and what they take."""
+    every = reference.every_command()
+    blocks = re.findall(r"^```(?:bash)?\n(.*?)^```$", (TOP / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for line in re.findall(r"^\s*emobench (.+)$", "\n".join(blocks), re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        if "--help" not in words:
+            name = next((name for n in (2, 1) if (name := " ".join(["emobench", *words[:n]])) in every), None)
+            assert name is not None, f"{page}: emobench {line}"
+            every[name].make_context(
+                name, words[len(name.split()) - 1 :]
+            )  # an error is click's own, and says what is wrong
+
+
+@pytest.mark.parametrize("page", ["start", "own-model", "own-data"])
+def test_suites_that_a_page_prints_can_be_run(
+    page: str, emobench: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert emobench("new", "classifier", "small") == emobench("new", "generator", "mine") == 0
+    for number in range(20):
+        picture = tmp_path / "data" / "my-faces" / ("happy", "sad")[number % 2] / f"{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (48, 48), np.uint8)).save(picture)
+    blocks = re.findall(r"^```toml\n(.*?)^```$", (DOCS / f"{page}.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for number, block in enumerate(blocks):
+        (tmp_path / f"suite{number}.toml").write_text(block, encoding="utf-8")
+        assert emobench("bench", f"suite{number}.toml", "--dry-run", "--offline") == 0
 
 
 def build(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -37,6 +37,7 @@ from emobench.evaluation.tracks.track import MeasuredCell
 from emobench.metrics.attention import area_of, area_under, curves, order, share_within, upsampled
 from emobench.report.write import write
 from emobench.runner.build import build_data
+from emobench.runner.choice import groups
 from emobench.runner.evaluate import evaluate
 from emobench.runner.record import read_record
 from emobench.runner.store import Origin, Store
@@ -436,6 +437,13 @@ def test_an_explanation_has_a_key_of_its_own_and_changes_no_other(tiny: Path) ->
     assert not {cell.eval_key for cell in further} & {key for _, key in keys}
     others = expand(load(tiny, ["explain.discard_ratio=0.5"]), tiny.parent).cells[len(keys) :]
     assert not {cell.eval_key for cell in further} & {cell.eval_key for cell in others}
+
+
+def test_of_swept_settings_only_the_chosen_one_is_explained(tiny: Path) -> None:
+    plan = expand(load(tiny, ["model.resnet18.lr={ sweep = [0.01, 0.02] }", "explain={}"]), tiny.parent)
+    recognition, explanation = groups(plan.cells)  # one is chosen in each, of the same fits
+    assert [cell.fit_key for cell in recognition] == [cell.fit_key for cell in explanation]
+    assert {cell.track for cell in explanation} == {"explanation"}
 
 
 @pytest.fixture

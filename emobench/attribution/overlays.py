@@ -26,14 +26,14 @@ def overlaid(faces: NDArray[np.uint8] | None, maps: NDArray[np.floating]) -> NDA
         return np.rint(colours).astype(np.uint8)
     gray = faces.mean(1, keepdims=True)
     alpha = (_STRONGEST * np.sqrt(shown))[:, None]
-    return np.rint((1 - alpha) * gray + alpha * colours).astype(np.uint8)
+    return np.asarray(np.rint((1 - alpha) * gray + alpha * colours), np.uint8)
 
 
 def scaled(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Maps (N, S, S) from 0 at the lowest value of each to 1 at its highest; 0 where all values are one."""
     low = maps.min((1, 2), keepdims=True)
     wide = np.asarray(maps.max((1, 2), keepdims=True) - low, np.float64)
-    return np.divide(maps - low, wide, out=np.zeros(maps.shape), where=wide > 0)
+    return np.asarray(np.divide(maps - low, wide, out=np.zeros(maps.shape), where=wide > 0))
 
 
 @functools.cache

@@ -131,4 +131,5 @@ def to_patches(rolled: Tensor, side: int, *, from_class: bool) -> Tensor:
     """
     prefix = rolled.shape[-1] - side * side
     rows = rolled[:, 0] if from_class and prefix else rolled[:, prefix:].mean(1)  # (N, T)
-    return rows[:, prefix:].unflatten(1, (side, side))
+    patches: Tensor = rows[:, prefix:].unflatten(1, (side, side))
+    return patches

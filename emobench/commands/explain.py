@@ -137,7 +137,8 @@ class _Look:
     def picture(self) -> np.ndarray:
         """The face under its map, uint8 (3, h, w)."""
         face = enlarged(self.face)
-        return overlaid(face[None], upsampled(self.cells[None], face.shape[-1]))[0]
+        over: np.ndarray = overlaid(face[None], upsampled(self.cells[None], face.shape[-1]))[0]
+        return over
 
 
 def _looks(

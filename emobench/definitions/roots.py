@@ -112,7 +112,8 @@ def evaluation_code(tracks: Mapping[str, Sequence[Root]], metrics: Iterable[Root
 
 def evaluation_roots(tracks: Mapping[str, Sequence[Root]]) -> list[Root]:
     """Where the code of an evaluation on some tracks begins."""
-    whole = {("recognition",): READING, ("explanation",): EXPLAINED}.get(tuple(tracks), JUDGED)
+    alone = {"recognition": READING, "explanation": EXPLAINED}  # tracks that stand by themselves
+    whole = alone.get(",".join(tracks), JUDGED)
     return [whole, *(root for name in sorted(tracks) for root in tracks[name])]
 
 

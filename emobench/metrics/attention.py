@@ -16,7 +16,7 @@ Floats = NDArray[np.floating]
 def upsampled(cells: Floats, side: int) -> NDArray[np.float64]:
     """Maps (N, g, g) as (N, side, side): bilinear between the middles of cells, the outermost ones held to the edge."""
     weights = _between(cells.shape[-1], side)
-    return np.einsum("ij,njk,lk->nil", weights, np.asarray(cells, np.float64), weights)
+    return np.asarray(np.einsum("ij,njk,lk->nil", weights, np.asarray(cells, np.float64), weights))
 
 
 def _between(cells: int, side: int) -> NDArray[np.float64]:
@@ -39,7 +39,7 @@ def share_within(maps: Floats, regions: NDArray[np.bool_]) -> NDArray[np.float64
     """
     whole = np.asarray(maps, np.float64).sum((1, 2))
     inside = np.where(regions, maps, 0.0).sum((1, 2))
-    return np.divide(inside, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(inside, whole, out=np.full(len(whole), np.nan), where=whole > 0))
 
 
 def area_of(regions: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -186,7 +186,7 @@ def measure_explained(cell: Cell, store: Store, data: EmotionDataModule, folder:
     raw = {"explanations": "explanations.parquet"}
     if found.arrays:
         with replacing(folder / "maps.npz") as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **found.arrays)
+            np.savez_compressed(file, allow_pickle=False, **found.arrays)
         raw["maps"] = "maps.npz"
     for kind, (faces, real_people) in found.pictures.items():
         _write_picture(faces, folder / f"{kind}.webp")

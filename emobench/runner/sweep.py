@@ -321,7 +321,7 @@ def sweep(
             if problem is not None:
                 _fail(state, cell, problem)
                 settled = True
-            elif only == "fit" and not redo and Reuse(state.store).fitted(cell):
+            elif only == "fit" and (not redo or cell.track == EXPLANATION) and Reuse(state.store).fitted(cell):
                 state.fitted.append(cell)
                 state.note(cell, "fitted")
             elif not redo and _ran_meanwhile(state, cell):

@@ -93,7 +93,7 @@ def measure(model: Any, untrained: Any, data: EmotionDataModule, settings: Mappi
     faces = faces.assign(**{**empty, **_within(regions, maps)})
     faded = _faded(_answering(model, read), images, _mean_face(data), maps)
     faces = faces.assign(**{name: area_under(curve) for name, curve in faded.items()})
-    arrays = {"maps": cells, "deletion": faded["deletion"], "insertion": faded["insertion"]}
+    arrays: dict[str, NDArray[Any]] = {"maps": cells, "deletion": faded["deletion"], "insertion": faded["insertion"]}
     drawn, classes = regions is not None, len(data.emotions)
     pictures = {
         "explained": (_with_maps(faces, images, maps[""], classes), not drawn),
