@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_wandb import read_back
+from test_wandb import SECRET, read_back
+from wandb_server import Server
 
 from emobench.commands.dashboard import report_of
 from emobench.commands.tracking import leaderboards, show
@@ -27,6 +30,7 @@ from emobench.runner.record import Record
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store, StoredCell, load_board
 from emobench.runner.tracking import CellLogger, Tracking, result_of
+from emobench.runner.wandb import reachable_mode, sync_command
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
@@ -51,14 +55,22 @@ def events(folder: Path) -> Any:
     return found.Reload()
 
 
-def test_a_fit_that_was_interrupted_is_one_whole_run(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cell = expand(load(tiny), tmp_path).cells[0]
-    store = Store(tmp_path / "results")
-    folder = store.fit_folder(cell.fit_key)
-    folder.mkdir(parents=True)
-    job = Job(cell, store.results, tmp_path, tracking=BOTH)
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """One that W&B's client takes for its own."""
+    import wandb
+
+    found = Server()
+    monkeypatch.setenv("WANDB_BASE_URL", found.url)
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    wandb.teardown()  # which has read where the server is
+    yield found
+    wandb.teardown()
+    found.stop()
+
+
+def interrupted(job: Job, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a cell until a signal stops it in its third epoch."""
 
     def interrupt(self: Any, trainer: Any, module: Any, images: Any, step: int) -> None:
         if (trainer.current_epoch, step) == (2, 4):
@@ -68,6 +80,18 @@ def test_a_fit_that_was_interrupted_is_one_whole_run(
         patch.setattr(callbacks.Guard, "on_train_batch_start", interrupt, raising=False)
         with pytest.raises(Interrupted):
             run(job, store)
+
+
+def test_a_fit_that_was_interrupted_is_one_whole_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    """In the files that it leaves, in TensorBoard, and after `wandb sync`."""
+    cell = expand(load(tiny), tmp_path).cells[0]
+    store = Store(tmp_path / "results")
+    folder = store.fit_folder(cell.fit_key)
+    folder.mkdir(parents=True)
+    job = Job(cell, store.results, tmp_path, tracking=BOTH)
+    interrupted(job, store, monkeypatch)
     assert not list(folder.glob("wandb/*")), "half a run would be uploaded"
     place = tensorboard.folder_of(store.results, "tiny", cell)
     assert events(place).Scalars("val_macro_f1"), "it is shown while it is under way"
@@ -84,6 +108,14 @@ def test_a_fit_that_was_interrupted_is_one_whole_run(
         assert [line[name] for line in rows] == pytest.approx(history[name].tolist())
     assert all(line["faces_per_s"] > 0 for line in rows)
     assert [line["_step"] for line in rows] == [0, 1, 2, 3]
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # where `wandb` is
+    command = sync_command(store.results)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    sent = [row for row in server.rows(cell.fit_key) if "val_macro_f1" in row]
+    assert [row["val_macro_f1"] for row in sent] == pytest.approx(history["val_macro_f1"].tolist())
+    assert server.groups[cell.fit_key] == "tiny"
+
     (written,) = place.glob("events.out.tfevents.*")
     shown = events(place)
     assert written.stat().st_size > 0
@@ -94,6 +126,27 @@ def test_a_fit_that_was_interrupted_is_one_whole_run(
     assert {"faces_per_s", "lr-SGD", "test_accuracy", "fit_faces_per_s"} <= set(shown.Tags()["scalars"])
     assert shown.Tags()["images"] == ["confusion matrix"]
     assert {"configuration/text_summary", "confusion matrix/text_summary"} <= set(shown.Tags()["tensors"])
+
+
+def test_online_a_fit_is_shown_while_it_is_under_way(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    """And whoever goes on with it shows the whole again, in the place of what was there."""
+    assert reachable_mode("online") == ("online", None)
+    cell = expand(load(tiny), tmp_path).cells[0]
+    store = Store(tmp_path / "results")
+    folder = store.fit_folder(cell.fit_key)
+    folder.mkdir(parents=True)
+    online = Tracking("tiny", wandb={"mode": "online", "project": "faces"})
+    job = Job(cell, store.results, tmp_path, tracking=online)
+    interrupted(job, store, monkeypatch)
+    assert [row["epoch"] for row in server.rows(cell.fit_key)] == [0]
+    run(job, store)
+    rows = [row for row in server.rows(cell.fit_key) if "val_macro_f1" in row]
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert all(row["faces_per_s"] > 0 for row in rows)
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("row", ["vit_cvae", "stargan", "diffusion"])

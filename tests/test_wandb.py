@@ -69,6 +69,9 @@ def read_back(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nobody's own key or settings are seen, and no server would answer."""
+    import wandb
+
+    wandb.teardown()  # which may have read other ones
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -242,8 +242,8 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     anew = not fitted or (job.redo and job.only != "evaluation")
     if helper and not anew:
         return
-    unseen = helper or job.tracking is None
-    with nullcontext() if unseen else tracked(job.tracking, cell, job.results) as logger:
+    tracking = None if helper else job.tracking
+    with nullcontext() if tracking is None else tracked(tracking, cell, job.results) as logger:
         if cell.trains and anew:
             training = build_joint_data(cell, job.data_root, data) if "joint" in cell.fit["data"] else data
             options: dict[str, Any] = {"workers": job.workers, "redo": job.redo, "logger": logger}

@@ -15,7 +15,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Result:
     stamp: str
 
     @property
-    def judges(self) -> tuple[list[str], list[list[Any]]]:
+    def judges(self) -> tuple[list[Any], list[Any]]:
         """The cards as a table: its header and its rows."""
         shown = ("row", "architecture", "seed", "outside", "fit_key", "sha256", "data")
         return list(shown), [[getattr(card, name) for name in shown] for card in self.cards]
@@ -346,14 +346,14 @@ def _pictures(record: Record, evaluation: Evaluation, folder: Path, real_faces: 
 # What a generator makes by now
 
 
-def grid(model: EmotionGenerator, faces: torch.Tensor) -> NDArray[np.uint8] | None:
+def grid(model: Any, faces: torch.Tensor) -> NDArray[np.uint8] | None:
     """Faces that a generator makes with its weights as they are, (rows, columns, 3, S, S); None: it makes none.
 
     Of one that draws a row an emotion and always the same seeds; of one that edits or paints a row a person, who stands
     in the first column. No random number of the fit is used up, and no weight or statistic changes.
 
     Args:
-        model: in evaluation mode.
+        model: an `EmotionGenerator` in evaluation mode.
         faces: uint8 (n, 3, S', S'), of whom some are changed.
     """
     device, classes = faces.device, len(model.emotions)
@@ -511,6 +511,9 @@ class CellLogger(Watcher):
             except Exception as error:  # a server that does not answer, a full disk: no reason to lose a network
                 print(f"{each.place.name} shows no more of this cell: {type(error).__name__}: {error}")
                 each.lost = True
+                if each.tracker is not None:
+                    with suppress(Exception):
+                        each.tracker.close(failed=True)
 
 
 @contextmanager

@@ -26,9 +26,9 @@ def reachable_mode(mode: str) -> tuple[str, str | None]:
     """The mode in which W&B can log here, "online" or "offline", and why it is not the one asked for."""
     if mode == "offline":
         return mode, None
-    import wandb
+    from wandb.sdk import wandb_setup
 
-    server = urlsplit(wandb.Settings().base_url)
+    server = urlsplit(wandb_setup.singleton().settings.base_url)  # as the environment and `wandb login --host` say
     host = server.hostname or ""
     if not (os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _in_netrc(host)):
         return "offline", "no W&B key is set (WANDB_API_KEY, or `wandb login`)"
@@ -202,7 +202,7 @@ def summarise(tracking: Tracking, folder: Path, boards: Sequence[Leaderboard], p
     shown: dict[str, Any] = {}
     for board in boards:
         pictures = [None if path is None else wandb.Image(str(path)) for path in board.pictures]
-        rows = [
+        rows: list[Any] = [
             [*row, picture, "\n".join(_address(run, each) for each in runs)]
             for row, picture, runs in zip(board.rows, pictures, board.runs, strict=True)
         ]
