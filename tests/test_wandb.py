@@ -12,8 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from emobench.errors import SuiteError
 from emobench.runner.store import load_board
 from emobench.runner.wandb import reachable_mode, sync_command
+from emobench.suite.file import load, written
 
 BLOCK = 32768  # bytes, of the log that W&B writes: LevelDB's format behind a header of seven bytes
 SECRET = "hunter2" * 5 + "abcde"  # 40 characters, as long as a key
@@ -149,6 +151,18 @@ def test_no_secret_is_in_any_file(
     assert any(path.name.startswith("events.out.tfevents") for path in files)
     for path in files:
         assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_key_has_no_place_in_a_suite(tiny: Path, tmp_path: Path) -> None:
+    content = {"name": "mine", "data": {"synthetic-plain": {}}, "model": {"resnet18": {}}, "wandb": {"api_key": SECRET}}
+    with pytest.raises(SuiteError, match="unknown setting of wandb 'api_key'") as refused:
+        written(content, [], tmp_path)
+    with tiny.open("a") as file:
+        file.write(f'[wandb]\napi_key = "{SECRET}"\n')
+    with pytest.raises(SuiteError, match=r"wandb\.api_key") as unread:
+        load(tiny)
+    assert SECRET not in f"{refused.value} {unread.value}"
+    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.usefixtures("_no_server")

@@ -238,6 +238,10 @@ def written(suite: Mapping[str, Any], overrides: Sequence[str], results: Path) -
     if not isinstance(suite.get("name"), str):
         raise SuiteError('a suite that is no file needs a "name": that of its board, such as {"name": "mine", ...}')
     board = checked_name(board_name(suite["name"], parsed(overrides)))
+    asked = content.get("wandb")
+    for name in asked if isinstance(asked, dict) else ():
+        if name not in Wandb.model_fields:  # perhaps a key, which no file may hold
+            raise SuiteError(f"the suite {board}: {unknown('setting of wandb', name, Wandb.model_fields)}")
     _anchor(content, Path.cwd())
     try:
         text = tomli_w.dumps(content)
