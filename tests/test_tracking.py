@@ -109,7 +109,8 @@ def test_a_fit_that_was_interrupted_is_one_whole_run(
     assert all(line["faces_per_s"] > 0 for line in rows)
     assert [line["_step"] for line in rows] == [0, 1, 2, 3]
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # where `wandb` is
-    done = subprocess.run(sync_command(store.results), shell=True, capture_output=True, text=True)
+    command = sync_command(store.results)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     sent = [row for row in server.rows(cell.fit_key) if "val_macro_f1" in row]
     assert [row["val_macro_f1"] for row in sent] == pytest.approx(history["val_macro_f1"].tolist())
