@@ -38,6 +38,7 @@ from emobench.report.written import read_board
 from emobench.runner import callbacks
 from emobench.runner.build import build_data
 from emobench.runner.fit import fit
+from emobench.runner.machine import record_of
 from emobench.runner.store import Store, intact
 from emobench.runner.sweep import Running, Sweep, _ended, _signals
 from emobench.suite.cell import Cell, Plan
@@ -308,6 +309,16 @@ def test_a_cell_that_ends_without_a_word_has_failed(plan: Plan, tmp_path: Path, 
     found, said = state.state(plan.cells[0])
     assert found == "failed"
     assert (said or "").startswith(reason)
+
+
+def test_a_cell_that_is_killed_after_an_attempt_that_was_interrupted_says_why(plan: Plan, tmp_path: Path) -> None:
+    """The record of the attempt before it is still there, and says less."""
+    cell, store = plan.cells[0], Store(tmp_path)
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    record_of(cell, "interrupted").write(store.fit_folder(cell.fit_key) / "fit.json")
+    state = Sweep(plan, store, plan.cells, [])
+    _ended(state, Running(cell, None, 0.0), -signal.SIGKILL)
+    assert state.state(cell) == ("failed", "killed by SIGKILL: out of memory, or by hand")
 
 
 def test_a_connection_that_goes_ends_a_sweep_in_order(plan: Plan, tmp_path: Path) -> None:

@@ -494,15 +494,12 @@ def _ended(state: Sweep, running: Running, code: int | str) -> None:
     found = _outcome(state.store, cell)
     if isinstance(code, str):
         _fail(state, cell, code)
+    elif code < 0 and found[0] in ("pending", "interrupted", "done"):  # interrupted: as an attempt before it said
+        name = _signal_name(-code)
+        _fail(state, cell, f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else ""))
     elif found[0] == "pending" or (code != 0 and found[0] == "done"):
-        if code < 0:
-            name = _signal_name(-code)
-            reason = f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")
-        else:
-            reason = f"ended with exit code {code}; see {state.store.fit_folder(cell.fit_key) / 'log.txt'}"
-        _fail(state, cell, reason)
-    elif code < 0 and found[0] == "interrupted":
-        _fail(state, cell, f"killed by {_signal_name(-code)}")
+        log = state.store.fit_folder(cell.fit_key) / "log.txt"
+        _fail(state, cell, f"ended with exit code {code}; see {log}")
     else:
         _note(state, cell)
 
