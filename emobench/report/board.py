@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from emobench.runner.flops import mfu
 from emobench.runner.record import Card, Record
 from emobench.runner.store import HISTORY, StoredCell, check_raw
 from emobench.suite.keys import PROTOCOL, processes
+
+if TYPE_CHECKING:
+    from emobench.report.slices import Sliced
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
 MFU = "mfu"
@@ -160,6 +163,7 @@ class Section:
     memory: Memory = field(default_factory=Memory)
     training: dict[str, list[Run]] = field(default_factory=dict)  # row -> how the fit of each seed went
     choices: list[Choice] = field(default_factory=list)  # among settings, of which the chosen one is measured
+    slices: Sliced | None = None  # the rows' numbers by slice, once they are looked up
 
     @property
     def measured(self) -> list[Entry]:

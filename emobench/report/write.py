@@ -14,7 +14,7 @@ from typing import Any
 
 from emobench.errors import EmobenchError, RawError
 from emobench.files import SCHEMA_VERSION, write_json, write_text
-from emobench.report import figures
+from emobench.report import figures, slices
 from emobench.report.board import Board, Entry, Number, Section, content, sections
 from emobench.report.history import runs
 from emobench.report.markdown import csv_cell, markdown
@@ -70,10 +70,13 @@ def write(results: Path, suite: str, memory: Memory | None = None) -> Board:
     commit_judges(results, [record for section in board.sections for record in section.records])
     for section in board.sections:
         section.without_weights = _without_weights(results, suite, section, cells)
+        section.slices = slices.sliced(section, suite)
     _read_training(board)
     pictures = _draw(board, folder)
     write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
+    write_text(folder / "slices.csv", slices.table(board))
+    write_text(folder / "slices.md", markdown(slices.page(board)))
     write_text(board.path, f"{markdown(page(board, pictures))}\n{stamp(cells, memory.text)}\n")
     memory.written()
     return board
