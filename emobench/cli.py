@@ -179,19 +179,20 @@ def report(
     board: Board = None,
     every: Annotated[bool, typer.Option("--all", help="All boards of the folder, and one page of them.")] = False,
     results: Results = Path("results"),
+    data: Data = Path("data"),
 ) -> None:
     """Write a suite's board again from its stored results, and index.html, a page for the browser."""
     from emobench.commands.report import report
 
-    raise typer.Exit(report(board, results, every=every))
+    raise typer.Exit(report(board, results, data, every=every))
 
 
 @app.command(epilog="Example: emobench view demo")
-def view(board: Board = None, results: Results = Path("results")) -> None:
+def view(board: Board = None, results: Results = Path("results"), data: Data = Path("data")) -> None:
     """Open a board's page in the browser, or that of all boards; prints its path."""
     from emobench.commands.view import view
 
-    raise typer.Exit(view(board, results))
+    raise typer.Exit(view(board, results, data))
 
 
 @app.command(

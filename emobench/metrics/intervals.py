@@ -214,7 +214,7 @@ def intervals(
     return found
 
 
-def tested(
+def against_zero(
     of: Spread, level: float = LEVEL, units: ArrayLike | None = None, alike: int | None = None
 ) -> tuple[Floats, Floats]:
     """p, two-sided, that each of Q statistics is 0, such as differences within one model; and half its interval.

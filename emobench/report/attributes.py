@@ -29,6 +29,7 @@ Ints = NDArray[np.int64]
 DRAWN = "synthetic"  # the dataset whose people nobody is
 PEOPLE = 1_000_000  # by which the people of its splits are numbered apart
 _PER_PERSON = 10  # its faces
+_SILENT = ("fer2013", "ferplus", "ckplus", "jaffe", "expw", "affectnet")  # say nothing that divides faces
 _GIVEN = ("gender", "age", "race", "angle", "glasses")  # columns of other datasets that are slices
 _MOST = 12  # values of such a column; one with more names no groups
 _AGES = (0, 20, 40, 60)  # years from which on a slice goes, where ages are numbers
@@ -55,10 +56,15 @@ def dataset_of(record: Record) -> dict[str, Any]:
 
 def is_drawn(record: Record) -> bool:
     """Whether the faces that a cell was evaluated on are drawn by emobench, so that they are nobody's."""
+    return catalogue_name(record) == DRAWN
+
+
+def catalogue_name(record: Record) -> str:
+    """The name of the dataset's class that a cell was evaluated on; "": a class of the user's own, in an old record."""
     try:
-        return name_of(dataset_of(record)) == DRAWN
-    except (KeyError, IndexError):  # a class of the user's own, in an old record
-        return False
+        return name_of(dataset_of(record))
+    except (KeyError, IndexError):
+        return ""
 
 
 class Lookup:
@@ -74,13 +80,14 @@ class Lookup:
         if is_drawn(record):
             self._find = _drawn(record)
             return
+        if catalogue_name(record) in _SILENT:
+            return
         assert record.evaluation is not None
-        dataset = record.evaluation.dataset
-        table = _kept(dataset.fingerprint)
+        table = _kept(record.evaluation.dataset.fingerprint)
         if table is None:
             self.reason = (
-                "what the dataset says of its faces is not at hand: they are not in this machine's cache. Where the "
-                f"data is, `emobench data check {dataset.name}` puts it there"
+                "what the dataset says of its faces is not at hand, since this machine's cache has not read it. Where "
+                "the data is, emobench bench SUITE --dry-run reads it, and emobench report then finds it"
             )
         else:
             self._find = lambda rows: _given(table.reindex(rows))

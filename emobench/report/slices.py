@@ -310,7 +310,7 @@ def _gaps(drawn: Drawn, k: int, rests: Floats) -> dict[tuple[str, str], interval
     spread = replace(spread, faces=spread.faces + short[one] + short[other])
     level = 1 - (1 - intervals.LEVEL) / len(pairs)
     alike = sum(len([t for t in drawn.of(each) if not drawn.groups[t].small]) > 1 for each in drawn.attributes)
-    p, half = intervals.tested(spread, level, rests[one] + rests[other] - 1, alike)
+    p, half = intervals.against_zero(spread, level, rests[one] + rests[other] - 1, alike)
     corrected, known = intervals.holm(p), len(values) >= intervals.SEEDS_NEEDED
     found: dict[tuple[str, str], intervals.Comparison] = {}
     for place, (first, second) in enumerate(pairs):
