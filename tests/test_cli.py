@@ -18,7 +18,7 @@ from emobench.metrics.inception import FILE
 
 HEAVY = ("torch", "lightning", "pandas", "matplotlib", "transformers", "timm", "albumentations", "numpy", "gradio")
 COMMANDS = [
-    "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "demo", "history",
+    "bench", "report", "check", "compare", "view", "predict", "generate", "edit", "morph", "stylize", "demo", "history",
     "models", "datasets",
     "new", "data check", "data show", "doctor", "clean",
 ]  # fmt: skip

@@ -344,12 +344,24 @@ def _short(drawn: Drawn, k: int) -> Floats:
 # Two rows
 
 
-def apart(one: Drawn, other: Drawn) -> list[tuple[Group, str, float, float, intervals.Comparison]]:
-    """Two rows on each slice that is no small one: slice, metric, both values and their difference.
+@dataclass(frozen=True)
+class Apart:
+    """A metric of two rows on one slice; no values and no `pair` where the slice is too small.
 
-    Its p is corrected over all slices of the metric.
+    Attributes:
+        pair: the first minus the second, its p corrected over all slices of the metric.
     """
-    found: list[tuple[Group, str, float, float, intervals.Comparison]] = []
+
+    group: Group
+    metric: str
+    first: float | None = None
+    second: float | None = None
+    pair: intervals.Comparison | None = None
+
+
+def apart(one: Drawn, other: Drawn) -> list[Apart]:
+    """Two rows on each slice."""
+    found: list[Apart] = []
     for k, metric in enumerate(one.metrics):
         kept = [place for place, group in enumerate(one.groups) if not group.small]
         pairs = []
@@ -358,10 +370,10 @@ def apart(one: Drawn, other: Drawn) -> list[tuple[Group, str, float, float, inte
             draws = [each.draws[:, :, place, k] for each in (one, other)]
             pairs += intervals.compare(values, draws, one.groups[place].units)
         p = intervals.holm([pair.p for pair in pairs])
-        for place, pair, corrected in zip(kept, pairs, p, strict=True):
-            means = float(one.values[:, place, k].mean()), float(other.values[:, place, k].mean())
-            pair = intervals.Comparison(0, 1, pair.difference, pair.low, pair.high, corrected, pair.seeds_known)
-            found.append((one.groups[place], metric, *means, pair))
+        told = {place: replace(pair, p=each) for place, pair, each in zip(kept, pairs, p, strict=True)}
+        for place, group in enumerate(one.groups):
+            means = (float(each.values[:, place, k].mean()) for each in (one, other))
+            found.append(Apart(group, metric, *means, told[place]) if place in told else Apart(group, metric))
     return found
 
 
