@@ -196,19 +196,20 @@ def report(
     board: Board = None,
     every: Annotated[bool, typer.Option("--all", help="All boards of the folder, and one page of them.")] = False,
     results: Results = Path("results"),
+    data: Data = Path("data"),
 ) -> None:
     """Write a suite's board again from its stored results, and index.html, a page for the browser."""
     from emobench.commands.report import report
 
-    raise typer.Exit(report(board, results, every=every))
+    raise typer.Exit(report(board, results, data, every=every))
 
 
 @app.command(epilog="Example: emobench view demo")
-def view(board: Board = None, results: Results = Path("results")) -> None:
+def view(board: Board = None, results: Results = Path("results"), data: Data = Path("data")) -> None:
     """Open a board's page in the browser, or that of all boards; prints its path."""
     from emobench.commands.view import view
 
-    raise typer.Exit(view(board, results))
+    raise typer.Exit(view(board, results, data))
 
 
 @app.command(
@@ -236,6 +237,26 @@ def check_board(
     bounds = [Bound.of(text, least=True) for text in least or []]
     bounds += [Bound.of(text, least=False) for text in greatest or []]
     raise typer.Exit(check(board, results, bounds, against, drop))
+
+
+@app.command(epilog="Example: emobench compare demo/resnet18 cnn21 --on synthetic-plain")
+def compare(
+    first: Annotated[str, typer.Argument(help="BOARD/ROW, BOARD/DATASET/ROW or best:BOARD/DATASET.")],
+    second: Annotated[str, typer.Argument(help="Likewise; ROW alone is one of the same board.")],
+    on: Annotated[str | None, typer.Option(help="The dataset, where a row stands on several.")] = None,
+    out: Annotated[Path, typer.Option(callback=_home, help="Folder of what is written.")] = Path("compared"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    results: Results = Path("results"),
+    data: Data = Path("data"),
+) -> None:
+    """Compare two rows on the same faces: figures, emotions, slices, and the faces on which they disagree.
+
+    Rows of one board, or of two on the same test faces. Also written as compare.md and compare.json, with a picture of
+    the faces where these are nobody's.
+    """
+    from emobench.commands.compare import compare
+
+    raise typer.Exit(compare(first, second, on, results, data, out, force=force))
 
 
 class Format(StrEnum):

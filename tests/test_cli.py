@@ -29,8 +29,8 @@ HEAVY = (
     "captum",
 )
 COMMANDS = [
-    "bench", "report", "check", "view", "predict", "generate", "edit", "morph", "stylize", "explain", "demo", "history",
-    "models", "datasets",
+    "bench", "report", "check", "compare", "view", "predict", "generate", "edit", "morph", "stylize", "explain", "demo",
+    "history", "models", "datasets",
     "new", "data check", "data show", "wandb dashboard", "doctor", "clean",
 ]  # fmt: skip
 

@@ -157,7 +157,7 @@ def bench(
         else:
             show_notes(plan)
         show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
-        board = BoardFile(results, plan, Origin.of(loaded, results))
+        board = BoardFile(results, plan, Origin.of(loaded, results), data)
         if dry_run:
             return Outcome(board.path.parent, 0)
         if not cells:
@@ -389,8 +389,8 @@ class BoardFile:
     SHARE = 0.1  # of the time that may be spent on it from then on ...
     LATEST = 60.0  # seconds: ... unless it is as old as that
 
-    def __init__(self, results: Path, plan: Plan, origin: Origin) -> None:
-        self.results, self.plan, self.origin = results, plan, origin
+    def __init__(self, results: Path, plan: Plan, origin: Origin, data: Path | None = None) -> None:
+        self.results, self.plan, self.origin, self.data = results, plan, origin, data
         self.path = results / plan.suite / "leaderboard.md"
         self.problem: str | None = None
         self.due = False
@@ -425,7 +425,7 @@ class BoardFile:
         self._memory = self._memory or Memory()
         try:
             self._list()
-            self._board = write(self.results, self.plan.suite, self._memory)
+            self._board = write(self.results, self.plan.suite, self._memory, self.data)
         except Exception as error:
             reason = mark_unwritten(self.results, self.plan.suite, error)
             if reason != self.problem:

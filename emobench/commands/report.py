@@ -15,11 +15,12 @@ from emobench.runner.store import load_board
 from emobench.suite.file import stem
 
 
-def report(board: str | None, results: Path, *, every: bool = False) -> int:
+def report(board: str | None, results: Path, data: Path | None = None, *, every: bool = False) -> int:
     """Write a board and its page, and print where they are; one that cannot be written says so itself.
 
     Args:
         board: its name, its folder, or the file of its suite; None: see `every`.
+        data: the data root, in which the votes of annotators are looked for.
         every: all boards of the folder, and one page of them.
 
     Returns:
@@ -31,19 +32,19 @@ def report(board: str | None, results: Path, *, every: bool = False) -> int:
     if every == (board is not None):
         raise StoreError("name a board, such as `emobench report demo`, or all of them by --all")
     if board is None:
-        return _report_all(results)
-    written = _written(results, stem(board))
+        return _report_all(results, data)
+    written = _written(results, stem(board), data)
     if written is None or _paged(results / written.suite / FILE, lambda: write_page(written, results)) is None:
         return 1
     return 1 if written.failed else 0
 
 
-def _report_all(results: Path) -> int:
+def _report_all(results: Path, data: Path | None) -> int:
     names = boards(results)
     pages, whole = Pages(apart=True), True
     share = min(PICTURES, OF_ALL // len(names))
     for name in names:
-        written = _written(results, name)
+        written = _written(results, name, data)
         whole = whole and written is not None and not written.failed
         if written is not None:
             page = _paged(results / name / FILE, lambda written=written: write_page(written, results))  # type: ignore[misc]
@@ -65,11 +66,11 @@ def boards(results: Path) -> list[str]:
     return names
 
 
-def _written(results: Path, name: str) -> Board | None:
+def _written(results: Path, name: str, data: Path | None) -> Board | None:
     """The board, written and said; None: it could not be."""
     load_board(results, name)
     try:
-        board = write(results, name)
+        board = write(results, name, data=data)
     except Exception as error:
         reason = mark_unwritten(results, name, error)
         print(f"emobench: the board {results / name} could not be written: {reason}", file=sys.stderr)

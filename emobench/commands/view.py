@@ -11,11 +11,12 @@ from emobench.report.written import PAGE
 from emobench.suite.file import stem
 
 
-def view(board: str | None, results: Path) -> int:
+def view(board: str | None, results: Path, data: Path | None = None) -> int:
     """Open a page, written first where it is missing or older than its board, and print its path.
 
     Args:
         board: its name, its folder, or the file of its suite; None: all boards of the folder.
+        data: the data root, in which the votes of annotators are looked for.
 
     Returns:
         The exit code of writing it.
@@ -29,7 +30,7 @@ def view(board: str | None, results: Path) -> int:
     made_of = [results / each / PAGE for each in (boards(results) if name is None else [name])]
     code = 0
     if not path.is_file() or any(not each.exists() or _newer(each, path) for each in made_of):
-        code = report(board, results, every=board is None)
+        code = report(board, results, data, every=board is None)
     else:
         print(path)
     if path.is_file():

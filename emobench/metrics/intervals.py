@@ -214,6 +214,32 @@ def intervals(
     return found
 
 
+def against_zero(
+    of: Spread, level: float = LEVEL, units: ArrayLike | None = None, alike: int | None = None
+) -> tuple[Floats, Floats]:
+    """p, two-sided, that each of Q statistics is 0, such as differences within one model; and half its interval.
+
+    By the variances of `intervals`: mean ± t_ν·√(V_m + B). Three seeds tell little of B, so that it is pooled over the
+    statistics; that of a statistic itself counts where it is larger.
+
+    Args:
+        level: of the interval.
+        units: (Q,) faces or people that each statistic rests on; None: all of them.
+        alike: how many of the Q statistics tell of B for themselves, the others following from them; None: all.
+
+    Returns:
+        p (Q,), 1 where nothing varies or resamples leave it undefined; half (Q,), NaN where they do.
+    """
+    rests = np.broadcast_to(np.asarray(of.groups if units is None else units, np.float64), of.mean.shape)
+    parts = [(of.faces * _larger(rests), np.maximum(rests - 1, 1))]
+    if of.count >= SEEDS_NEEDED:
+        seeds = np.maximum(0, of.between - of.own)
+        pooled = float(np.mean(seeds[np.isfinite(seeds)])) if np.isfinite(seeds).any() else 0.0
+        freedom = np.full(of.mean.shape, (of.count - 1.0) * (len(of.mean) if alike is None else alike))
+        parts.append((np.maximum(seeds, pooled), freedom))
+    return _p_value(of.mean, parts), half_width(parts, level)
+
+
 def _larger(units: Floats | float) -> Floats:
     """G/(G − 1), by which the variance of a bootstrap is too small (Efron 1982)."""
     return np.asarray(units / np.maximum(np.asarray(units) - 1, 1))

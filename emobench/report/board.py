@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from emobench.runner.flops import mfu
 from emobench.runner.record import Card, Record
 from emobench.runner.store import HISTORY, StoredCell, check_raw
 from emobench.suite.keys import PROTOCOL, processes
+
+if TYPE_CHECKING:
+    from emobench.report.slices import Sliced
 
 COSTS = ("params", "flops", "fit_seconds", "fit_faces_per_s", "peak_memory_gb", "recipe_share")
 MFU = "mfu"
@@ -160,6 +163,8 @@ class Section:
     memory: Memory = field(default_factory=Memory)
     training: dict[str, list[Run]] = field(default_factory=dict)  # row -> how the fit of each seed went
     choices: list[Choice] = field(default_factory=list)  # among settings, of which the chosen one is measured
+    slices: Sliced | None = None  # the rows' numbers by slice, once they are looked up
+    without_people: str = ""  # why no annotator stands beside the classifiers of a dataset that people voted on
 
     @property
     def measured(self) -> list[Entry]:
@@ -292,7 +297,7 @@ def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[S
             estimates |= _measured(found, part, suite) if not found.many else _remembered(found, part[0], suite)
         controls = [place for place, cell in enumerate(found.usable) if place == 0 or cell.control is not None]
         for control in track.controls(Some(found.data, controls)):
-            _control(found, control, suite)
+            add_control(found, control, suite)
         found.blind = track.blind(found.data[0], found.checks)
         for ranking in track.rankings:
             _rank(found, ranking, estimates)
@@ -714,7 +719,7 @@ def _explain(section: Section, entry: Entry, trouble: Mapping[int, str], suite: 
 # Controls and ranks
 
 
-def _control(section: Section, control: ControlRow, suite: str) -> None:
+def add_control(section: Section, control: ControlRow, suite: str) -> None:
     """A control's checks, and its row unless a trained network is the row already."""
     section.checks += control.checks
     if control.trained:

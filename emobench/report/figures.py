@@ -69,8 +69,23 @@ def _content(argument: Any) -> Any:
     return argument
 
 
+MARKED = 0.05  # share of a model, and of annotators, from which on a confusion is one that people make too
+
+
+def marked(people: NDArray[np.floating], shares: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """(K, K) the confusions `shares` that people make too: both do so often enough."""
+    apart = 1 - np.eye(len(people))
+    return np.asarray(np.minimum(np.nan_to_num(people), np.nan_to_num(shares)) * apart >= MARKED)
+
+
 @_once
-def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str], title: str) -> None:
+def confusion(
+    path: Path,
+    shares: NDArray[np.floating],
+    emotions: Sequence[str],
+    title: str,
+    people: NDArray[np.floating] | None = None,
+) -> None:
     """Draw a confusion matrix: of the faces of each emotion (row), the share read as each (column), in percent.
 
     Args:
@@ -78,8 +93,10 @@ def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str],
         shares: (K, K), rows sum to 1; a row of NaN has no test face.
         emotions: the K names.
         title: shown above it, as plain text.
+        people: (K, K) the same of annotators: confusions that they make too are framed; None: not known.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     side = 1.15 + 0.36 * len(emotions)
     figure = Figure(figsize=(side, side), dpi=DPI)
@@ -94,6 +111,9 @@ def confusion(path: Path, shares: NDArray[np.floating], emotions: Sequence[str],
             if text:
                 weight = "bold" if row == column else "normal"
                 axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour, fontweight=weight)
+    for row, column in [] if people is None else np.argwhere(marked(people, shares)):
+        frame = Rectangle((column - 0.43, row - 0.43), 0.86, 0.86, fill=False, edgecolor=_LINES[1], linewidth=0.9)
+        axes.add_patch(frame)
     ticks = range(len(emotions))
     axes.set_xticks(ticks, emotions, fontsize=7.5, rotation=40, ha="right", rotation_mode="anchor", color=_INK)
     axes.set_yticks(ticks, emotions, fontsize=7.5, color=_INK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from emobench.evaluation.tracks.track import Column, Key, Name, Track
-from emobench.report import outside
+from emobench.report import outside, people
 from emobench.report.board import Board, Entry, Section
 from emobench.report.page import Block, Bullets, Cost, Heading, Link, Paragraph, Rank, Table, Text, joined
 from emobench.report.readable import brief, is_share
@@ -69,6 +69,11 @@ def _table(section: Section, rows: Sequence[Entry], marks: Mapping[str, str]) ->
         by: list[Text] = [(Name(entry.trainer),)] if trainer else []
         figures: list[Text] = [(brief(entry.numbers.get(column.key)),) for column in columns]
         said.append([_rank(section, entry), name, *by, *figures, *_cost_and_seeds(entry)])
+    for ceiling in section.controls:
+        if ceiling.name == people.NAME:
+            beside: list[Text] = [("",)] if trainer else []
+            figures = [(brief(ceiling.numbers.get(column.key)),) for column in columns]
+            said.append([("",), ("*one person*",), *beside, *figures, ("",), ("",)])
     return header, said
 
 
@@ -124,6 +129,12 @@ def _end(board: Board, shown: Sequence[Section]) -> list[Block]:
     items: list[Text] = [(_BRACKETS,)] if shown else []
     rankings = [ranking for track in tracks for ranking in track.rankings]
     items += [(_CONTROL,)] if any(ranking.name == "control" for ranking in rankings) else []
-    files = [*(Link(details_name(track)) for track in tracks), Link("metrics.csv"), Link("metrics.json")]
+    sliced = any(section.slices is not None and section.slices.rows for section in shown)
+    files = [
+        *(Link(details_name(track)) for track in tracks),
+        *([Link("slices.md")] if sliced else []),
+        Link("metrics.csv"),
+        Link("metrics.json"),
+    ]
     items.append(("All else: ", *joined(files), "."))
     return [Heading(2, ("About this page",)), Bullets([*items, *earlier(board), again(board)])]

@@ -10,8 +10,9 @@ import numpy as np
 
 from emobench.evaluation.tracks.track import Column, Key, Name, Ranking, Track
 from emobench.metrics import intervals
-from emobench.report import outside, power, unranked
+from emobench.report import outside, people, power, unranked
 from emobench.report.board import AT_CHANCE, MFU, Board, Entry, Number, Section
+from emobench.report.figures import marked
 from emobench.report.page import (
     Block,
     Bullets,
@@ -309,6 +310,7 @@ def _notes(section: Section, machines: Mapping[str, str]) -> Iterator[Text]:
             yield (f"{metric} orders only: fewer than three seeds give no interval, and no rank.",)
     records = {cell.row: cell.record for cell in section.usable}
     yield from section.track.notes(records)
+    yield from people.notes(section)
     yield from _all_shown(section)
     yield from _recipes(section)
     for machine, letter in machines.items():
@@ -462,13 +464,14 @@ def _by_emotion(section: Section) -> list[Block]:
         blocks += [Table(header, rows)]
     confused = [entry for entry in section.measured if entry.shares is not None]
     if confused:
-        misread = [_misread(entry, section.emotions) for entry in confused]
+        others = people.confusions(section)
+        misread = [_misread(entry, section.emotions, others) for entry in confused]
         blocks.append(Table([("model",), ("most often misread",)], misread, left=(0, 1)))
     return [Heading(3, ("Each emotion",)), *blocks] if blocks else []
 
 
-def _misread(entry: Entry, emotions: Sequence[str]) -> list[Text]:
-    return [(Name(entry.name),), _confused(entry.shares, emotions)]
+def _misread(entry: Entry, emotions: Sequence[str], others: np.ndarray | None) -> list[Text]:
+    return [(Name(entry.name),), _confused(entry.shares, emotions, others)]
 
 
 def _row(entry: Entry, keys: Sequence[Key], *, bare: bool = False) -> list[Text]:
@@ -476,13 +479,17 @@ def _row(entry: Entry, keys: Sequence[Key], *, bare: bool = False) -> list[Text]
     return [(Name(entry.name),), *((Score(entry.numbers.get(key), bare),) for key in keys)]
 
 
-def _confused(shares: np.ndarray | None, emotions: Sequence[str]) -> Text:
-    """The largest share of one emotion's faces that is read as one other."""
+def _confused(shares: np.ndarray | None, emotions: Sequence[str], others: np.ndarray | None = None) -> Text:
+    """The largest share of one emotion's faces that is read as one other; `others`: the same of people, if known."""
     if shares is None:
         return ("n/a",)
     wrong = np.nan_to_num(shares * (1 - np.eye(len(emotions))))
     shown, read = divmod(int(wrong.argmax()), len(emotions))
-    return (Name(emotions[shown]), " as ", Name(emotions[read]), f", {100 * wrong[shown, read]:.0f} %")
+    said = f", {100 * wrong[shown, read]:.0f} %"
+    if shares is not None and others is not None:
+        too = "people too, " if marked(others, shares)[shown, read] else "people "
+        said += f" ({too}{100 * np.nan_to_num(others)[shown, read]:.0f} %)"
+    return (Name(emotions[shown]), " as ", Name(emotions[read]), said)
 
 
 def _guided(section: Section) -> list[Block]:

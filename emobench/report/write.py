@@ -15,7 +15,7 @@ from typing import Any
 
 from emobench.errors import EmobenchError, RawError
 from emobench.files import SCHEMA_VERSION, write_json, write_text
-from emobench.report import figures
+from emobench.report import figures, people, slices
 from emobench.report.board import Board, Entry, Number, Section, content, sections
 from emobench.report.explained import fading
 from emobench.report.history import runs
@@ -44,14 +44,16 @@ from emobench.suite.keys import PROTOCOL
 _VALUE = Number._fields.index("value")
 
 
-def write(results: Path, suite: str, memory: Memory | None = None) -> Board:
+def write(results: Path, suite: str, memory: Memory | None = None, data: Path | None = None) -> Board:
     """Write results/<suite>/ from what the store holds, and put the finished cells' raw files beside it.
 
-    A pure function of those files; every file is replaced as a whole. What of them is damaged costs its row; so do
+    A pure function of those files, and of the votes of annotators where these are at hand (`people`) and the attributes
+    of faces (`slices`); every file is replaced as a whole. What of them is damaged costs its row; so do
     files of the user's own that cannot be imported, with the tracks that they define.
 
     Args:
         memory: of the board as this process wrote it before, so that what did not change is not computed again.
+        data: the data root, in which votes are looked for; None: nowhere.
 
     Raises:
         StoreError: the suite has never been run here, or its `suite.json` is no list of cells.
@@ -74,11 +76,15 @@ def write(results: Path, suite: str, memory: Memory | None = None) -> Board:
     commit_judges(results, [record for section in board.sections for record in section.records])
     for section in board.sections:
         section.without_weights = _without_weights(results, suite, section, cells)
+        section.slices = slices.sliced(section, suite)
+        people.add(section, suite, data)
     _read_training(board)
     pictures = _draw(board, folder)
     write_text(folder / "metrics.csv", _csv(board))
     write_json(folder / "metrics.json", _json(board))
     _write_details(board, pictures)
+    write_text(folder / "slices.csv", slices.table(board))
+    write_text(folder / "slices.md", markdown(slices.page(board)))
     write_text(board.path, f"{markdown(leaderboard(board))}\n{stamp(cells, memory.text)}\n")
     memory.written()
     return board
@@ -152,7 +158,7 @@ def _draw(board: Board, folder: Path) -> Pictures:
         for entry in (*section.entries, *section.controls):
             if entry.shares is not None:
                 path = f"figures/confusion-{_file_name(entry.name)}-{name}.webp"
-                figures.confusion(folder / path, entry.shares, section.emotions, entry.name)
+                figures.confusion(folder / path, entry.shares, section.emotions, entry.name, people.confusions(section))
                 pictures[*place, "confusion", entry.name] = path
         if section.track.name == "recognition" and len(section.compared.get("macro_f1", [])) > 1:
             pictures[*place, "ranking"] = path = f"figures/ranking-{name}.webp"

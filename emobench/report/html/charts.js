@@ -226,13 +226,18 @@ function header(names) {
   return el("thead", {}, el("tr", {}, el("td"), names.map((name) => el("th", { scope: "col" }, el("span", {}, name)))));
 }
 
-// Shares in thousandths: of the faces of an emotion (row) those that are read as each (column).
-function confusion(emotions, shares, caption) {
+const MARKED = 50; // from which on a confusion is one that people make too
+
+// Shares in thousandths: of the faces of an emotion (row) those that are read as each (column). `people`: the same of
+// annotators; confusions that they make too are framed.
+function confusion(emotions, shares, caption, people = null) {
   const rows = shares.map((of, shown) => {
     const cells = of.map((share, read) => {
       const percent = share >= 5 ? String(Math.round(share / 10)) : "";
-      const kinds = [shown === read ? "diagonal" : "", share > 550 ? "dark" : ""];
-      const said = `${emotions[shown]} read as ${emotions[read]}: ${((share ?? 0) / 10).toFixed(1)} %`;
+      const theirs = shown !== read && share >= MARKED ? (people?.[shown][read] ?? 0) : 0;
+      const kinds = [shown === read ? "diagonal" : "", share > 550 ? "dark" : "", theirs >= MARKED ? "people" : ""];
+      const too = theirs ? `; by people: ${(theirs / 10).toFixed(1)} %` : "";
+      const said = `${emotions[shown]} read as ${emotions[read]}: ${((share ?? 0) / 10).toFixed(1)} %${too}`;
       const attributes = { class: kinds.join(" "), title: share === null ? "no face of it" : said };
       const cell = el("td", attributes, share === null && shown === read ? "n/a" : percent);
       if (share) cell.style.background = `rgb(var(--heat) / ${share / 1000})`;

@@ -119,7 +119,7 @@ def _judged_apart(
     for entry in entries:
         cell, faces = section.usable_of(entry)[0], section.data_of(entry)[0]
         outside = cell.record is not None and cell.record.evaluation is not None and cell.record.evaluation.outside
-        if not outside and (table := _asked(faces, kind)) is not None:
+        if not outside and (table := asked_table(faces, kind)) is not None:
             tables[entry.name] = table
     if len(tables) < 2:
         return None
@@ -131,7 +131,7 @@ def _judged_apart(
     names = [f"read_{place}" for place in range(len(first.judges))]
     made = kind == "control"
     pictures = {each.row: each for each in shown if each.kind == {"control": "samples", "editing": "edits"}.get(kind)}
-    lines = _lines(first, kind, common)
+    lines = lines_of(first, kind, common)
     return {
         "what": "requests" if made else "edits" if kind == "editing" else "faces",
         "of": len(common),
@@ -146,7 +146,7 @@ def _judged_apart(
     }
 
 
-def _asked(faces: JudgedFaces, kind: str) -> pd.DataFrame | None:
+def asked_table(faces: JudgedFaces, kind: str) -> pd.DataFrame | None:
     """What judges read, by (number, emotion): the n-th face of the emotion, or the row of the source."""
     part = faces.part(kind)
     if part.empty:
@@ -156,7 +156,7 @@ def _asked(faces: JudgedFaces, kind: str) -> pd.DataFrame | None:
     return table if table.index.is_unique else None
 
 
-def _lines(faces: JudgedFaces, kind: str, common: Sequence[tuple[int, int]]) -> list[list[int]]:
+def lines_of(faces: JudgedFaces, kind: str, common: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Where each face stands in the picture of its row: line and column; [−1, −1]: not in it.
 
     Samples have a line an emotion and a column a number; edits a line for the first source of each emotion, in the

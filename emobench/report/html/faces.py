@@ -22,15 +22,13 @@ from emobench.data.drawn.parameters import VARIANTS, emotion_weights, face_param
 from emobench.data.split import SPLITS
 from emobench.emotions import EMOTIONS
 from emobench.report import figures
+from emobench.report.attributes import PEOPLE, dataset_of, is_drawn
 from emobench.report.board import Section
-from emobench.runner.record import Record
 from emobench.runner.store import StoredCell, check_raw
-from emobench.suite.keys import DRAWN, datasets_in, name_of
 
 QUALITY = 72  # of WebP: lossy, which eyes do not see; the lossless faces lie in the cells' folders
 ACROSS = 16  # faces of a line of a sheet
 _SMALLEST = 1024  # bytes of a picture of faces
-_PEOPLE = 1_000_000  # by which the splits' people are numbered apart
 _DRAWN_ID = re.compile(r"(train|val|test)-(\d{5,6})-(\d)")
 _OF_PEOPLE = ("edits", "styles")  # kinds of pictures that show the people they were made of
 _OF_NOBODY = ("means",)  # kinds that show no face of real people
@@ -107,19 +105,6 @@ def sheet_of(picture: NDArray[np.uint8], lines: int, times: int = 1) -> Sheet | 
 
 
 # Whose faces they are
-
-
-def is_drawn(record: Record) -> bool:
-    """Whether the faces that a cell was evaluated on are drawn by emobench, so that they are nobody's."""
-    try:
-        return name_of(_dataset(record)) == DRAWN
-    except (KeyError, IndexError):  # a class of the user's own, in an old record
-        return False
-
-
-def _dataset(record: Record) -> dict[str, Any]:
-    """What its keys hold of the dataset that a cell was evaluated on."""
-    return datasets_in(record.made_of.fit)[int(record.made_of.eval.get("part") or 0)]
 
 
 def may_be_seen(cell: StoredCell, kind: str, flags: Sequence[str]) -> bool:
@@ -206,12 +191,12 @@ def drawn_faces(section: Section, ids: Sequence[str], labels: NDArray[np.int64])
     parts = [_DRAWN_ID.fullmatch(each) for each in ids]
     if record is None or not is_drawn(record) or not ids or any(part is None for part in parts):
         return None
-    arguments = _dataset(record).get("arguments", {})
+    arguments = dataset_of(record).get("arguments", {})
     variant, seed = VARIANTS.get(arguments.get("variant", "standard")), arguments.get("draw_seed", 0)
     if variant is None or not isinstance(seed, int):
         return None
     found = [part.groups() for part in parts if part is not None]
-    person = np.array([SPLITS.index(split) * _PEOPLE + int(number) for split, number, _ in found], np.int64)
+    person = np.array([SPLITS.index(split) * PEOPLE + int(number) for split, number, _ in found], np.int64)
     face = np.array([int(number) for *_, number in found], np.int64)
     emotion = np.array([EMOTIONS.index(name) for name in section.emotions], np.int64)[labels]
     weights = emotion_weights(variant, seed, person, face, emotion)

@@ -141,11 +141,12 @@ draw.emotions = (section, target) => {
 
 draw.confusions = (section, target) => {
   const matrices = section.confusions.map(({ row, shares }) =>
-    confusion(section.emotions, shares, el("strong", {}, section.rows[row].name)));
+    confusion(section.emotions, shares, el("strong", {}, section.rows[row].name), section.people));
   target.append(
     note(
       "Of the faces of each emotion (row), the percentage that is read as each (column); means over seeds. What ",
       "rounds to 0 is left empty.",
+      section.people ? " Framed: confusions of at least 5 % that at least one person in twenty makes too." : "",
     ),
     el("div", { class: "figures" }, matrices),
   );

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from emobench.evaluation.tracks.track import Key, Ranking
-from emobench.report import power
+from emobench.report import people, power
 from emobench.report.board import Entry, Number, Section
 from emobench.report.history import History, Run
 from emobench.report.html.disagreements import disagreements
@@ -63,6 +63,7 @@ def values(section: Section, name: str, folder: str, real_faces: bool, allowance
             for entry in every
             if entry.shares is not None
         ],
+        "people": _people(section),
         "judges": _judges(section),
         "training": _training(section, places, folder),
         "costs": _costs(section, places),
@@ -138,6 +139,12 @@ def _by_emotion(section: Section, places: Mapping[str, int]) -> Iterator[dict[st
 def _thousandths(shares: Any) -> list[list[int | None]]:
     """(K, K) shares in thousandths; None: no face of the emotion."""
     return [[None if np.isnan(each) else round(1000 * each) for each in line] for line in np.asarray(shares).tolist()]
+
+
+def _people(section: Section) -> list[list[int | None]] | None:
+    """The confusions of annotators; None: not known."""
+    shares = people.confusions(section)
+    return None if shares is None else _thousandths(shares)
 
 
 def _curves(section: Section, places: Mapping[str, int]) -> Iterator[dict[str, Any]]:

@@ -22,12 +22,13 @@ from markupsafe import Markup
 from emobench.errors import EmobenchError
 from emobench.evaluation.tracks.track import Check
 from emobench.files import write_text
+from emobench.report import slices
 from emobench.report.board import Board, Section
 from emobench.report.html.faces import Allowance
 from emobench.report.html.text import Grid, Said, answer, grid, said, written
 from emobench.report.html.values import files, values
 from emobench.report.markdown import one_line
-from emobench.report.page import Block, Heading, Link, Table
+from emobench.report.page import Block, Heading, Link, Paragraph, Table
 from emobench.report.readable import signed
 from emobench.report.tables import heading, meaning, overviews, topics
 from emobench.report.verdict import any_wanted, failures, outcome, skipped, state, tells, trust, verdict
@@ -39,7 +40,12 @@ PICTURES = 900_000  # bytes of WebP that the pictures of a board may take; a thi
 OF_ALL = 5_000_000  # of those of all boards of a folder together
 SCRIPTS = ("elements.js", "tables.js", "charts.js", "sections.js")  # each uses what stands in those before it
 _HERE = Path(__file__).parent
-_FILES = {"leaderboard.md": "as Markdown", "metrics.csv": "every number", "metrics.json": "ranks, pairs, controls"}
+_FILES = {
+    "leaderboard.md": "as Markdown",
+    "metrics.csv": "every number",
+    "metrics.json": "ranks, pairs, controls",
+    "slices.csv": "by slice",
+}
 
 
 @dataclass(frozen=True)
@@ -286,6 +292,7 @@ _TABS = {
     "numbers": "All numbers",
     "differences": "Differences",
     "emotions": "Emotions",
+    "slices": "Slices",
     "confusions": "Confusions",
     "faces": "Faces",
     "apart": "Disagreements",
@@ -316,6 +323,7 @@ def _section(board: Board, section: Section, data: Mapping[str, Any], place: int
     kept = {
         "numbers": [Said("table", table=grid(each, folder, facets=facets, entries=entries)) for each in models[1:]],
         "emotions": _without_heading(about["emotions"], folder),
+        "slices": _by_slice(section, folder),
         "judges": [*_without_heading(about["panel"], folder), *_without_heading(about["controls"], folder)],
         "faces": list(said(about["guided"], folder)),
         "claims": [*_without_heading(about["outside"], folder), *said(about["claims"], folder)],
@@ -345,6 +353,12 @@ def _section(board: Board, section: Section, data: Mapping[str, Any], place: int
         place, written(heading(section)), str(data["id"]), answer(verdict(section), folder), of_all, table, kept,
         listed, there,
     )  # fmt: skip
+
+
+def _by_slice(section: Section, folder: str) -> list[Said]:
+    """The numbers by slice, and what they mean; nothing where nothing is known of the faces."""
+    there = section.slices is not None and section.slices.rows
+    return list(said([*slices.about(section), *([Paragraph((slices.MEANING,))] if there else [])], folder))
 
 
 def _without_heading(blocks: Sequence[Block], folder: str) -> list[Said]:
