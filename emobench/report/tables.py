@@ -37,6 +37,7 @@ from emobench.report.trainers import first_trainer, trainers
 from emobench.runner.choice import NOT_CHOSEN, READ_EARLIER, Choice, Setting, is_candidate
 from emobench.runner.record import Card, Record
 from emobench.suite.keys import PROTOCOL
+from emobench.suite.scale import stands_in_for
 
 Pictures = Mapping[tuple[str, ...], str]  # (track, dataset, what, …) -> path from the board's folder
 
@@ -279,10 +280,19 @@ def state(board: Board) -> list[Block]:
         for number in board.missing
     ]
     return [
+        *_stand_ins(board),
         *(Warning(("**Part of the suite cannot be used**: ", Name(each), ".")) for each in board.trouble),
         Paragraph((f"{whole}: {done} of {len(board.wanted)} cells done.",)),
         *([Bullets(missing)] if missing else []),
     ]
+
+
+def _stand_ins(board: Board) -> Iterator[Block]:
+    """That a board says nothing of a dataset, because drawn faces stand in for it."""
+    for dataset in dict.fromkeys(section.dataset for section in board.sections):
+        if (real := stands_in_for(dataset)) is not None:
+            lost: Text = (Name(real), " was not here, and the numbers of ", Code(dataset), " say nothing of it.")
+            yield Warning(("**Drawn faces stand in for a dataset**: ", *lost))
 
 
 def _row_name(number: Number) -> str:
