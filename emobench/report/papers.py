@@ -115,20 +115,20 @@ class Ours:
     @property
     def size(self) -> int:
         """Side of the faces that the network sees, px."""
-        recipe = self.record.made_of.fit["recipe"] or {}
+        recipe = self.record.made_of.fit.get("recipe") or {}
         return int(recipe.get("size") or self.cell.size)
 
     @property
     def weights(self) -> str | None:
         """That it starts from; "none": from scratch. Those of a loss network are no start."""
-        arguments = self.record.made_of.fit["arguments"]
+        arguments = self.record.made_of.fit.get("arguments", {})
         given = None if "perceptual" in arguments else arguments.get("weights")
         return "none" if given is None else str(given)
 
     @property
     def faces(self) -> int:
         """Of its test split."""
-        return sum(self.evaluation.dataset.counts["test"].values())
+        return sum(self.evaluation.dataset.counts.get("test", {}).values())
 
     def noted(self, start: str) -> bool:
         """Whether its dataset has a note that begins so."""
@@ -142,7 +142,7 @@ class Ours:
         if figure.of != "validation" or validation is None:
             return None
         value = getattr(validation, figure.metric)
-        n = sum(self.evaluation.dataset.counts["val"].values())
+        n = sum(self.evaluation.dataset.counts.get("val", {}).values())
         return _number(self.cell, figure.metric, value, n)
 
 
