@@ -140,6 +140,12 @@ def bench(
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="Measure this machine again for --budget, and plan anew.")
     ] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            help="A share of faces and epochs, such as 0.05, drawn faces for datasets not here: board SUITE+scale=0.05."
+        ),
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never download pre-trained weights; W&B logs offline.")
     ] = False,
@@ -179,6 +185,7 @@ def bench(
         per_gpu=per_gpu,
         budget=budget,
         recalibrate=recalibrate,
+        scale=scale,
         offline=offline,
         log=[each.value for each in log or []],
         wandb=None if wandb is None else wandb.value,

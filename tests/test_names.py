@@ -229,7 +229,8 @@ def test_a_bare_name_is_a_suite_of_the_package(
     emobench: Emobench, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert packaged() == ["demo", "full", "gpu", "smoke"]
+    papers = ("cnn21", "cvae-stylegan", "edits", "style", "vit", "vit-cvae")
+    assert packaged() == ["demo", "full", "gpu", *(f"paper-{each}" for each in papers), "smoke"]
     assert emobench("bench", "smoke", "--dry-run") == 0
     assert "smoke: 4 cells, 4 to run" in capsys.readouterr().out
     (tmp_path / "mine.toml").write_text(TINY)

@@ -17,7 +17,7 @@ from reading import pages
 
 from emobench.runner.store import load_board
 from emobench.suite.expand import expand
-from emobench.suite.file import load
+from emobench.suite.file import load, packaged
 
 CHECKOUT = Path(__file__).parents[1]
 HIDDEN = ("PYTHON", "PYTEST", "EMOBENCH_PLUGINS", "EMOBENCH_DATA")  # what could show the checkout to a child, or more
@@ -85,7 +85,8 @@ def test_the_wheel_holds_the_whole_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected
-    assert {"emobench/py.typed", *(f"emobench/suites/{name}.toml" for name in ("smoke", "demo", "gpu", "full"))} <= held
+    assert {"smoke", "demo", "gpu", "full", "paper-vit", "paper-style"} <= {*packaged()}
+    assert {"emobench/py.typed", *(f"emobench/suites/{name}.toml" for name in packaged())} <= held
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from emobench.commands import budget as budgets
-from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan
+from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan, show_stand_ins
 from emobench.errors import EmobenchError, Unsaid
 from emobench.files import say
 from emobench.nn import weights
@@ -35,6 +35,7 @@ from emobench.suite.budget import PlanFile, planned
 from emobench.suite.cell import Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
+from emobench.suite.scale import scaled
 
 if TYPE_CHECKING:
     from emobench.report.board import Board
@@ -76,6 +77,7 @@ def bench(
     per_gpu: str | None = None,
     budget: str | None = None,
     recalibrate: bool = False,
+    scale: float | None = None,
     offline: bool = False,
     log: Sequence[Literal["wandb", "tensorboard"]] = (),
     wandb: Literal["online", "offline"] | None = None,
@@ -101,6 +103,7 @@ def bench(
         log: where cells and boards are shown too.
         wandb: how Weights & Biases logs; None: as the suite says, and only where it or `log` asks for it.
         samples_every: epochs between two logged grids of a generator's faces; None: ten a fit.
+        scale: a share of faces and epochs, with drawn faces for datasets that are not here; None: the whole.
 
     Raises:
         EmobenchError: the suite cannot be read or planned, the results cannot be written, or what is to be logged with
@@ -114,7 +117,11 @@ def bench(
     store.check_writable()
     if isinstance(suite, Mapping):
         suite, name = written(suite, overrides, results)
-    loaded = budgets.named(load(_completed(suite), overrides, name), results, budget, name, recalibrate)
+    loaded = load(_completed(suite), overrides, name)
+    if scale is not None:
+        loaded = scaled(loaded, scale, name, data)
+        show_stand_ins(loaded)
+    loaded = budgets.named(loaded, results, budget, name, recalibrate)
     check_owner(results, loaded)
     show_overrides(loaded)
     tracking = None if dry_run else _tracking(loaded, log, wandb, offline, samples_every)
@@ -182,6 +189,7 @@ def bench(
         state = _shown(run, plan, board)
     if board.due or not board.whole():
         board.write()
+    _write_papers(results, loaded.name)
     if state.signal is not None:
         say(f"stopped by signal {state.signal}; run the same command again to go on", error=True)
         return Outcome(board.path.parent, 128 + state.signal)
@@ -241,6 +249,7 @@ def _without_a_sweep(board: BoardFile) -> Outcome:
     else:
         board.write()
         board.say_where()
+    _write_papers(board.results, board.plan.suite)
     return _outcome(board)
 
 
@@ -313,6 +322,18 @@ def _completed(suite: str | Path) -> str | Path:
         return suite
     print(f"the suite {suite} is {near}", file=sys.stderr)
     return near
+
+
+def _write_papers(results: Path, board: str) -> None:
+    """What the document of a board reports, beside it; as with the board itself, nothing stops for it."""
+    from emobench.report import papers
+    from emobench.report.written import why
+
+    try:
+        if papers.suites(results, [board]):
+            papers.write(results)
+    except Exception as error:
+        say(f"emobench: {results / papers.FILE} could not be written: {why(error, results / papers.FILE)}", error=True)
 
 
 def _tracking(

@@ -25,6 +25,7 @@ from emobench.runner.sweep import Sweep
 from emobench.runner.threads import Packing
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
+from emobench.suite.scale import stands_in_for
 
 if TYPE_CHECKING:
     from emobench.runner.calibrate import Seconds
@@ -149,6 +150,13 @@ def show_overrides(suite: Suite) -> None:
     """What is overridden, and so where the board lies."""
     if suite.overrides:
         say(f"with {', '.join(suite.overrides)}: the board is {suite.name}")
+
+
+def show_stand_ins(suite: Suite) -> None:
+    """Which datasets are not here, and that drawn faces stand in for them."""
+    for name in suite.data:
+        if (real := stands_in_for(name)) is not None:
+            say(f"{real} is not below the data root: drawn faces stand in for it, as {name}")
 
 
 def show_plan(

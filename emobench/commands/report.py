@@ -1,4 +1,7 @@
-"""`emobench report`: write a suite's board again from its stored results, and its page; or all boards of a folder."""
+"""`emobench report`: write a suite's board again from its stored results, and its page; or all boards of a folder.
+
+Where a document's experiments are among them, what it reports is written beside them too (`emobench.report.papers`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from emobench.errors import StoreError
+from emobench.report import papers
 from emobench.report.board import Board
 from emobench.report.html.write import FILE, OF_ALL, PICTURES, Pages, write_all, write_page
 from emobench.report.write import write
@@ -36,7 +40,8 @@ def report(board: str | None, results: Path, data: Path | None = None, *, every:
     written = _written(results, stem(board), data)
     if written is None or _paged(results / written.suite / FILE, lambda: write_page(written, results)) is None:
         return 1
-    return 1 if written.failed else 0
+    whole = not papers.suites(results, [written.suite]) or _paged(results / papers.FILE, lambda: papers.write(results))
+    return 0 if whole and not written.failed else 1
 
 
 def _report_all(results: Path, data: Path | None) -> int:
@@ -50,7 +55,10 @@ def _report_all(results: Path, data: Path | None) -> int:
             page = _paged(results / name / FILE, lambda written=written: write_page(written, results))  # type: ignore[misc]
             whole = whole and page is not None
             pages.add(written, results, share)
+    pages.add_documents(results, names)
     joint = _paged(results / FILE, lambda: write_all(pages, results))
+    if papers.suites(results, names):
+        whole = whole and _paged(results / papers.FILE, lambda: papers.write(results)) is not None
     return 0 if whole and joint is not None else 1
 
 

@@ -3,7 +3,7 @@ whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from emobench.evaluation.tracks.recognition import cannot_fail
 from emobench.evaluation.tracks.track import Check, Key, Name, Ranking
@@ -22,6 +22,7 @@ from emobench.report.page import (
     joined,
 )
 from emobench.report.spread import Held, held
+from emobench.suite.scale import stands_in_for
 
 # The verdict
 
@@ -277,10 +278,19 @@ def state(board: Board) -> list[Block]:
         for number in board.missing
     ]
     return [
+        *_stand_ins(board),
         *(Warning(("**Part of the suite cannot be used**: ", Name(each), ".")) for each in board.trouble),
         Paragraph((f"{whole}: {done} of {len(board.wanted)} cells done.",)),
         *([Bullets(missing)] if missing else []),
     ]
+
+
+def _stand_ins(board: Board) -> Iterator[Block]:
+    """That a board says nothing of a dataset, because drawn faces stand in for it."""
+    for dataset in dict.fromkeys(section.dataset for section in board.sections):
+        if (real := stands_in_for(dataset)) is not None:
+            lost: Text = (Name(real), " was not here, and the numbers of ", Code(dataset), " say nothing of it.")
+            yield Warning(("**Drawn faces stand in for a dataset**: ", *lost))
 
 
 def _row_name(number: Number) -> str:

@@ -270,6 +270,7 @@ class _OriginFields(BaseModel):
     overrides: list[str] = []
     plugins: list[Text] = []
     budget: Text | None = None
+    scale: float | None = None
     real_faces: bool = False
 
 
@@ -283,6 +284,7 @@ class Origin:
         overrides: as `--set` takes them, in one order.
         plugins: files of the user's own that it names, relative in the same way.
         budget: of time, as `--budget` takes it; None: its own recipes.
+        scale: of faces and epochs, as `--scale` takes it; None: the whole.
         real_faces: whether its page may show pictures of real people.
     """
 
@@ -291,6 +293,7 @@ class Origin:
     plugins: list[str] = field(default_factory=list)
     budget: str | None = None
     real_faces: bool = False
+    scale: float | None = None
 
     @classmethod
     def of(cls, suite: Suite, results: Path) -> Origin:
@@ -302,7 +305,7 @@ class Origin:
             return Path(name).relative_to(home).as_posix() if inside else name
 
         named = [placed(each) for each in suite.plugins]
-        return cls(placed(suite.file), list(suite.overrides), named, suite.budget, suite.real_faces)
+        return cls(placed(suite.file), list(suite.overrides), named, suite.budget, suite.real_faces, suite.scale)
 
     @classmethod
     def recorded(cls, results: Path, board: str) -> Origin:
@@ -341,6 +344,9 @@ class Origin:
         """The command that runs it again, from the folder that holds the results; quoted for a shell."""
         words = ["emobench", "bench", self.file, *(word for each in self.overrides for word in ("--set", each))]
         name = board_name(stem(self.file), parsed(self.overrides))
+        if self.scale is not None:
+            words += ["--scale", f"{self.scale:g}"]
+            name = f"{name}+scale={self.scale:g}"
         if self.budget is not None:
             words += ["--budget", self.budget]
             name = f"{name}+budget={self.budget}"
@@ -363,7 +369,7 @@ def check_owner(results: Path, suite: Suite) -> None:
     here, there = mine.path(results), theirs.path(results)
     moved = here is not None and there is not None and not there.exists()  # or the checkout that held it
     same = here.resolve() == there.resolve() if here and there else mine.file == theirs.file
-    if (same or moved) and (mine.overrides, mine.budget) == (theirs.overrides, theirs.budget):
+    if (same or moved) and (mine.overrides, mine.budget, mine.scale) == (theirs.overrides, theirs.budget, theirs.scale):
         return
     raise StoreError(
         f"{results / suite.name} is the board of `{theirs.command(suite.name)}`, and not of this suite. Give this one "

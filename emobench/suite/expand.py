@@ -126,7 +126,8 @@ def expand(suite: Suite, data_root: Path) -> Plan:
 
 
 def _skipped(row: ModelRow, dataset: str, size: int, reason: str) -> Skipped:
-    return Skipped(row.row, row.model, dataset, size, reason, row.trained_by)
+    """With the reason as a board may say it, which others read: the home of whoever runs it is called ~."""
+    return Skipped(row.row, row.model, dataset, size, reason.replace(f"{Path.home()}/", "~/"), row.trained_by)
 
 
 def _model_rows(where: str, suite: Suite, datasets: list[str], trainers: Sequence[Trainer]) -> list[ModelRow]:

@@ -20,7 +20,7 @@ from emobench.suite import plugins
 from emobench.suite.overrides import apply, board_name, checked_name, parsed
 
 PACKAGED = Path(__file__).parents[1] / "suites"
-_OF_FILE = ("name", "file", "overrides", "budget")
+_OF_FILE = ("name", "file", "overrides", "budget", "scale")
 _LARGEST = 2**20  # bytes of a suite's file
 _MOST = 10_000_000  # faces: beyond it is a slip of the keyboard
 OUTSIDE = ("onnx", "hf", "python", "predictions", "images")  # prefixes of what is named by a file or folder
@@ -108,6 +108,7 @@ class Suite(BaseModel):
     file: str  # as the command takes it: the path of a file, or the name of a suite of the package
     overrides: list[str] = []  # with which it was read
     budget: str | None = None  # of time, that the command names (see `emobench.suite.budget`); None: its own recipes
+    scale: float | None = None  # of faces and epochs, likewise (see `emobench.suite.scale`); None: the whole
     seeds: Annotated[list[Seed], AfterValidator(_once)] = Field(default=[0], min_length=1)
     data: dict[str, dict[str, Any]] = Field(min_length=1)
     model: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -163,7 +164,9 @@ def load(suite: str | Path, overrides: Sequence[str] = (), name: str | None = No
     try:
         board = checked_name(board_name(stem(path), changes) if name is None else name)
         file = str(path.resolve()) if is_file(suite) else str(suite)
-        found = Suite(name=board, file=file, overrides=[str(each) for each in changes], budget=None, **content)
+        found = Suite(
+            name=board, file=file, overrides=[str(each) for each in changes], budget=None, scale=None, **content
+        )
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

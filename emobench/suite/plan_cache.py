@@ -37,7 +37,9 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
         EmobenchError: what is wrong with the suite (see `emobench.suite.expand.expand`).
     """
     made_of = {
-        "suite": suite.model_dump(exclude={"name", "file", "overrides", "budget"}),  # two boards may share a plan
+        "suite": suite.model_dump(
+            exclude={"name", "file", "overrides", "budget", "scale"}
+        ),  # two boards may share a plan
         "trainers": list(suite.trainer),  # in their order, since judges come of the first
         "code": package_digest(),
         "libraries": [importlib.metadata.version(library) for library in _LIBRARIES],

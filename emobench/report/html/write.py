@@ -22,7 +22,7 @@ from markupsafe import Markup
 from emobench.errors import EmobenchError
 from emobench.evaluation.tracks.track import Check
 from emobench.files import write_text
-from emobench.report import slices
+from emobench.report import papers, slices
 from emobench.report.board import Board, Section
 from emobench.report.html.faces import Allowance
 from emobench.report.html.text import Grid, Said, answer, grid, said, written
@@ -115,11 +115,17 @@ class Pages:
 
     Attributes:
         apart: whether each lies in a folder of its own below the page.
+        documents: what is said of the documents that they repeat.
     """
 
     apart: bool
     boards: list[BoardPage] = field(default_factory=list)
     sections: list[dict[str, Any]] = field(default_factory=list)
+    documents: list[Said] = field(default_factory=list)
+
+    def add_documents(self, results: Path, names: Sequence[str]) -> None:
+        """What the documents report whose experiments are among these boards."""
+        self.documents += said(papers.of_boards(results, names, "" if self.apart else "../"))
 
     def add(self, board: Board, results: Path, pictures: int = PICTURES) -> None:
         """A further board; `pictures`: bytes that its pictures may take."""
@@ -155,6 +161,7 @@ def write_page(board: Board, results: Path) -> Path:
     """
     pages = Pages(apart=False)
     pages.add(board, results)
+    pages.add_documents(results, [board.suite])
     return _write(results / board.suite / FILE, pages, board.suite)
 
 
@@ -182,6 +189,7 @@ def html(pages: Pages, title: str) -> str:
             title=one_line(title),
             boards=pages.boards,
             apart=pages.apart,
+            documents=pages.documents,
             facets=_facets(pages),
             protocol=PROTOCOL,
             policy=policy,
