@@ -8,13 +8,12 @@ from pathlib import Path
 from PIL import Image
 
 from emobench.data.datasets.synthetic import grid
-from emobench.runner.store import WEBP
 
 
 def main() -> None:
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "results/checks/faces.webp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid("standard", 64, 14)).save(path, **WEBP)
+    Image.fromarray(grid("standard", 64, 14)).save(path, quality=90, method=6)  # for eyes: a fourth of the lossless size
     print(path)
 
 

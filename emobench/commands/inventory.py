@@ -83,8 +83,8 @@ def _overview(console: Console, kind: Kind) -> None:
         _print(console, table)
         console.print()
     console.print(f"`emobench {kind}s NAME` shows one in detail.", markup=False)
-    for each in broken(kind):
-        print(f"emobench: passed over {each}", file=sys.stderr)
+    for missing in broken(kind):
+        print(f"emobench: passed over {missing}", file=sys.stderr)
 
 
 def _print(console: Console, table: Table) -> None:

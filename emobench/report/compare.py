@@ -21,7 +21,7 @@ from emobench.evaluation.tracks.track import Estimates, Key, Name, Track
 from emobench.metrics import intervals
 from emobench.metrics.intervals import Comparison
 from emobench.report import power, slices
-from emobench.report.attributes import DRAWN, Lookup, catalogue_name, dataset_of, is_drawn
+from emobench.report.attributes import Lookup, catalogue_name, dataset_of, is_drawn
 from emobench.report.board import Entry, Number, Section, Some, read_raw, section
 from emobench.report.html.disagreements import asked_table, lines_of
 from emobench.report.memory import Memory
@@ -30,6 +30,7 @@ from emobench.report.readable import signed
 from emobench.report.slices import HEADINGS, probability
 from emobench.report.spread import few_seeds, moved
 from emobench.runner.store import StoredCell
+from emobench.suite.keys import DRAWN
 
 LISTED = 24  # faces of each side that are listed, those first on which the wrong one is surest
 _NO_EMOTION = "none of these"
@@ -387,7 +388,8 @@ def _face(found: Section, faces: Any, place: int, said: Sequence[NDArray[np.int6
 def _most(read: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """(N,) what most of some readers (S, N) read, the first of equal ones; −1: none of the emotions."""
     counts = np.stack([(read == k).sum(0) for k in range(-1, classes)])
-    return np.asarray(counts[1:].argmax(0)) * (counts[1:].max(0) >= counts[0]) - (counts[1:].max(0) < counts[0])
+    most: NDArray[np.int64] = counts[1:].argmax(0).astype(np.int64)
+    return np.where(counts[1:].max(0) >= counts[0], most, -1)
 
 
 def _counts(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -424,7 +426,7 @@ def _judged_apart(found: Section, entries: tuple[Entry, Entry]) -> Apart | None:
         picked = [
             Face(
                 int(common[place][0]) + (kind == "control"), "", found.emotions[asked[place]],
-                *(found.emotions[each[place]] for each in said),
+                found.emotions[said[0][place]], found.emotions[said[1][place]],
                 place=(lines[place][0], lines[place][1]) if lines[place][0] >= 0 else None,
             )
             for place in order[:LISTED]

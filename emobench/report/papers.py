@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -186,7 +185,6 @@ def _reason(cell: StoredCell) -> str:
 
 def _numbers(folder: Path, cell: StoredCell) -> dict[tuple[str, str], Number]:
     """A row's numbers over all seeds and judges, of the track that it has them on first."""
-    import pandas as pd  # as `read_board`
 
     try:
         table = read_board(folder)
@@ -201,23 +199,24 @@ def _numbers(folder: Path, cell: StoredCell) -> dict[tuple[str, str], Number]:
     ]
     found: dict[tuple[str, str], Number] = {}
     for line in mine.itertuples():
-        values = {name: _known(getattr(line, name)) for name in ("value", "low", "high")}
-        n = None if pd.isna(line.n) else int(line.n)
-        number = _number(cell, str(line.metric), None, n, reason=str(line.reason))
-        found.setdefault((str(line.metric), str(line.emotion)), number._replace(**values))
+        value, low, high, faces = (_known(getattr(line, name)) for name in ("value", "low", "high", "n"))
+        number = _number(cell, str(line.metric), value, None if faces is None else int(faces), reason=str(line.reason))
+        found.setdefault((str(line.metric), str(line.emotion)), number._replace(low=low, high=high))
     return found
 
 
 def _known(value: Any) -> float | None:
-    return None if math.isnan(value) else float(value)
+    import pandas as pd
+
+    return None if pd.isna(value) else float(value)
 
 
 def _number(cell: StoredCell, metric: str, value: float | None, n: int | None, reason: str | None = None) -> Number:
-    nothing = {"trainer": "", "seed": None, "emotion": "", "low": None, "high": None, "judge": "", "hardware": ""}
     return Number(
         suite="", dataset=cell.dataset, size=cell.size, track=cell.track, model=cell.model, variant=cell.variant,
-        metric=metric, value=value, n=n, reason=reason, protocol=1, flags="", **nothing,
-    )  # type: ignore[arg-type]  # fmt: skip
+        trainer="", seed=None, metric=metric, emotion="", value=value, low=None, high=None, n=n, reason=reason,
+        judge="", hardware="", protocol=1, flags="",
+    )  # fmt: skip
 
 
 # Whether they compare

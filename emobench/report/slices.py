@@ -171,15 +171,15 @@ def _drawn(counted: Sequence[_Counted | None], lookup: Lookup, classes: int) -> 
 
     def statistic(sums: intervals.Floats) -> intervals.Floats:
         apart = sums.reshape(*sums.shape[:-1], len(groups), -1)  # (…, T, C)
-        return first.measure(apart, counted_in).reshape(*sums.shape[:-1], -1)
+        measured: Floats = first.measure(apart, counted_in)
+        return measured.reshape(*sums.shape[:-1], -1)
 
     wide = (every[:, :, None, :] * member[None, :, :, None]).reshape(*every.shape[:2], -1)
     of = np.stack([intervals.grouped(each, first.units) for each in wide])  # (S, G, T·C)
     values, draws = statistic(of.sum(1)), intervals.bootstrap(of, statistic)
     shape = (len(groups), len(first.metrics))
-    return Drawn(
-        groups, first.metrics, values.reshape(len(parts), *shape), draws.reshape(*draws.shape[:2], *shape), of.shape[1]
-    )
+    of_seeds: Floats = values.reshape(len(parts), *shape).astype(np.float64)
+    return Drawn(groups, first.metrics, of_seeds, draws.reshape(*draws.shape[:2], *shape), of.shape[1])
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,8 @@ def _mean(values: Floats, emotions: NDArray[np.bool_]) -> Floats:
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
+    share: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
+    return share
 
 
 def _groups(attributes: Sequence[Attribute], unit: NDArray[np.int64]) -> Iterator[Group]:
@@ -319,8 +320,8 @@ def _gaps(drawn: Drawn, k: int, rests: Floats) -> dict[tuple[str, str], interval
         if np.isnan(gap) or (key in found and found[key].difference >= abs(gap)):
             continue
         best, worst = (first, second) if gap >= 0 else (second, first)
-        ends = (None, None) if np.isnan(width) else (abs(gap) - width, abs(gap) + width)
-        found[key] = intervals.Comparison(best, worst, abs(gap), *ends, corrected[place], known)
+        low, high = (None, None) if np.isnan(width) else (abs(gap) - width, abs(gap) + width)
+        found[key] = intervals.Comparison(best, worst, abs(gap), low, high, corrected[place], known)
     return found
 
 
@@ -372,8 +373,11 @@ def apart(one: Drawn, other: Drawn) -> list[Apart]:
         p = intervals.holm([pair.p for pair in pairs])
         told = {place: replace(pair, p=each) for place, pair, each in zip(kept, pairs, p, strict=True)}
         for place, group in enumerate(one.groups):
-            means = (float(each.values[:, place, k].mean()) for each in (one, other))
-            found.append(Apart(group, metric, *means, told[place]) if place in told else Apart(group, metric))
+            if place not in told:
+                found.append(Apart(group, metric))
+                continue
+            first, second = (float(each.values[:, place, k].mean()) for each in (one, other))
+            found.append(Apart(group, metric, first, second, told[place]))
     return found
 
 

@@ -126,7 +126,8 @@ def _faces(found: DataRow | str, scale: float) -> int | None:
     """Faces of an epoch of a dataset from files; None: drawn ones, of which there are fewer."""
     if isinstance(found, str) or not found.cls.expects:
         return None
-    return max(1, round(scale * sum(found.module.counts()["train"].values())))
+    counts: dict[str, int] = found.module.counts()["train"]
+    return max(1, round(scale * sum(counts.values())))
 
 
 # Rows
@@ -138,7 +139,9 @@ def _rows(where: str, suite: Suite) -> dict[str, dict[str, Any]]:
 
     classes = [resolve("model", str(table.get("class", name)))[0] for name, table in suite.model.items()]
     judged = any(not hasattr(cls, "logits") for cls in classes)
-    further = {name: {} for name in (*suite.panel, suite.reader) if judged and name not in suite.model}
+    further: dict[str, dict[str, Any]] = {
+        name: {} for name in (*suite.panel, suite.reader) if judged and name not in suite.model
+    }
     return {**suite.model, **further}
 
 
