@@ -13,7 +13,8 @@ from emobench.data.datasets.synthetic import grid
 def main() -> None:
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "results/checks/faces.webp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid("standard", 64, 14)).save(path, quality=90, method=6)  # for eyes: a fourth of the lossless size
+    # For eyes: a fourth of the lossless size.
+    Image.fromarray(grid("standard", 64, 14)).save(path, quality=90, method=6)
     print(path)
 
 

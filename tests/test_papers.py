@@ -20,7 +20,7 @@ from emobench.report.board import Number
 from emobench.report.html.write import Pages
 from emobench.report.page import Bullets, Heading, Table
 from emobench.report.papers import Document, Experiment, documents, lacking, ours
-from emobench.report.tables import state
+from emobench.report.verdict import state
 from emobench.runner.store import Origin, check_owner
 from emobench.suite.expand import expand
 from emobench.suite.file import Suite, load, packaged

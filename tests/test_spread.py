@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import spread as script
+from reading import pages
 from test_judged import Board
 from test_report import Results
 
@@ -40,7 +41,7 @@ def lines(*lines: str) -> str:
 
 
 def verdict(board: Written) -> str:
-    return board.path.read_text().splitlines()[2]
+    return (board.path.parent / "details-recognition.md").read_text().splitlines()[2]
 
 
 def good_and_bad(known: Path, results: Results, *, spread_of_good: float, freedom: int) -> Written:
@@ -57,7 +58,7 @@ def good_and_bad(known: Path, results: Results, *, spread_of_good: float, freedo
 
 
 def first_table(board: Written) -> list[list[str]]:
-    page = board.path.read_text().splitlines()
+    page = pages(board.path.parent).splitlines()
     start = next(place for place, line in enumerate(page) if line.startswith("| rank"))
     rows = page[start : page.index("", start)]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
@@ -155,7 +156,7 @@ def test_a_winner_by_more_than_another_training_moves_is_one_and_the_spread_stan
     assert header[:4] == ["rank: macro F1", "model", "macro F1", "another training"]
     assert len(header) == 7
     assert (good[3], bad[3]) == ("±0.012", "±0.020")
-    assert "as the same class did in `reference`." in board.path.read_text()
+    assert "as the same class did in `reference`." in pages(board.path.parent)
 
 
 def test_a_winner_by_less_than_another_training_moves_is_one_of_these_networks_only(
@@ -195,7 +196,7 @@ def test_what_is_not_known_is_said(results: Results) -> None:
         "known."
     )
     assert "another training" not in first_table(board)[0]
-    assert "- How far another training moves these figures is not known" in board.path.read_text()
+    assert "- How far another training moves these figures is not known" in pages(board.path.parent)
 
 
 def test_rows_of_three_seeds_say_it_by_their_intervals(results: Results) -> None:
@@ -203,7 +204,7 @@ def test_rows_of_three_seeds_say_it_by_their_intervals(results: Results) -> None
         results.cell("good", seed, 3.5)
         results.cell("bad", seed, 1.0)
     board = results.write()
-    assert "another training" not in board.path.read_text().lower().split("## what the numbers mean")[0]
+    assert "another training" not in pages(board.path.parent).lower().split("## what the numbers mean")[0]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_a_spread_of_another_dataset_is_named_and_rests_no_headline(
         assert "another training" not in header
     else:
         assert (good[3], bad[3]) == (shown, "not known")
-        assert "another dataset's says little of this one" in board.path.read_text()
+        assert "another dataset's says little of this one" in pages(board.path.parent)
     assert "how far another training moves" in verdict(board)
     assert "is not known" in verdict(board)
 
@@ -238,7 +239,7 @@ def test_a_row_without_half_of_its_recipe_is_not_said_to_move_as_little_as_a_who
     known.write_text(lines("recognition,faces,48,good,no,macro_f1,,linear,0.012,2,reference"))
     results.cell("good", 0, 3.5, recipe_share=0.04)
     board = results.write()
-    assert "±0.012" not in board.path.read_text()
+    assert "±0.012" not in pages(board.path.parent)
 
 
 def test_a_distance_is_compared_by_factors(known: Path, tmp_path: Path) -> None:

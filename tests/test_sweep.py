@@ -185,7 +185,8 @@ def test_two_sweeps_on_one_folder_run_each_cell_once(emobench: Emobench, tiny: P
     for fit in fits:
         history = pd.read_csv(fit.parent / "history.csv")
         assert list(history["epoch"]) == [0, 1, 2, 3]
-        assert "going on from" not in (fit.parent / "log.txt").read_text()
+        log = fit.parent / "log.txt"  # the other sweep's engine runs a cell in its own process, and writes none
+        assert not log.exists() or "going on from" not in log.read_text()
 
 
 def test_a_corrupt_result_is_named_and_can_run_again(

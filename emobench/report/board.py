@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -260,9 +260,17 @@ def says(number: Number, state: str) -> bool:
 
 
 def sections(
-    suite: str, cells: Sequence[StoredCell], tracks: Sequence[Track], memory: Memory | None = None
+    suite: str,
+    cells: Sequence[StoredCell],
+    tracks: Sequence[Track],
+    memory: Memory | None = None,
+    also: Callable[[Section], None] | None = None,
 ) -> list[Section]:
-    """All tracks and datasets of a board: tracks as given, datasets in the suite's order."""
+    """All tracks and datasets of a board: tracks as given, datasets in the suite's order.
+
+    Args:
+        also: what else is found out of a section while its faces are in memory.
+    """
     memory = memory or Memory()
     found = []
     for track in tracks:
@@ -270,7 +278,12 @@ def sections(
         for cell in cells:
             if cell.part is None and track.name in tracks_of(cell):
                 places.setdefault((cell.dataset, cell.size), []).append(cell)
-        found += [section(suite, track, *place, mine, memory) for place, mine in places.items()]
+        for place, mine in places.items():
+            found.append(section(suite, track, *place, mine, memory))
+            if also is not None:
+                also(found[-1])
+            if isinstance(raw := found[-1].data, Raw):
+                raw.forget()
     return found
 
 
@@ -301,7 +314,6 @@ def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[S
         found.blind = track.blind(found.data[0], found.checks)
         for ranking in track.rankings:
             _rank(found, ranking, estimates)
-        raw.forget()
     for entry in entries:
         _explain(found, entry, trouble, suite)
     if track.floor is not None:

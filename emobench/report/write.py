@@ -62,7 +62,11 @@ def write(results: Path, suite: str, memory: Memory | None = None, data: Path | 
     cells, choices = load_choices(results, suite, memory.record)
     folder = results / suite
     command, trouble = _origin(results, suite)
-    found = sections(suite, cells, list(tracks().values()), memory)
+
+    def by_slice(section: Section) -> None:
+        section.slices = slices.sliced(section, suite)
+
+    found = sections(suite, cells, list(tracks().values()), memory, by_slice)
     for section in found if choices else ():
         mine = (section.dataset, section.size)
         measured = section.track.name == RECOGNITION
@@ -76,7 +80,6 @@ def write(results: Path, suite: str, memory: Memory | None = None, data: Path | 
     commit_judges(results, [record for section in board.sections for record in section.records])
     for section in board.sections:
         section.without_weights = _without_weights(results, suite, section, cells)
-        section.slices = slices.sliced(section, suite)
         people.add(section, suite, data)
     _read_training(board)
     pictures = _draw(board, folder)
