@@ -206,10 +206,11 @@ def complete(target: Path) -> None:
         folder = target / (attempt or "none")
         if not attempt or not folder.is_dir():
             return
-        for path in folder.iterdir():
-            if path.name not in (content["record"], COMMIT):
-                with suppress(FileNotFoundError):  # another process does the same
-                    os.replace(path, target / path.name)
+        with suppress(FileNotFoundError):  # another process does the same, and is done with it
+            for path in list(folder.iterdir()):
+                if path.name not in (content["record"], COMMIT):
+                    with suppress(FileNotFoundError):
+                        os.replace(path, target / path.name)
         write_text(target / content["record"], content["text"])
         shutil.rmtree(folder, ignore_errors=True)
         if _published(target)[0] == attempt:

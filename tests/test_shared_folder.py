@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -64,6 +65,27 @@ def test_of_two_attempts_the_first_to_publish_is_there_and_the_other_leaves_noth
         assert make(tmp_path, "fast")
         assert not slow.publish("record.json")
     assert there(tmp_path) == {"weights": "fast", "record.json": "record of fast"}
+
+
+def test_what_another_process_completes_meanwhile_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder goes between the look at it and the list of its files."""
+    target = tmp_path / "target"
+    target.mkdir()
+    with Attempt.at(target, None) as mine:
+        written(mine.folder, "record.json", "mine")
+        real, asked = Path.is_dir, []
+
+        def gone(path: Path) -> bool:
+            found = real(path)
+            if path == mine.folder and found:
+                asked.append(path)
+                shutil.rmtree(path)
+            return found
+
+        monkeypatch.setattr(Path, "is_dir", gone)
+        assert mine.publish("record.json")
+    assert asked
+    assert (target / "record.json").read_text() == "mine"
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
