@@ -17,11 +17,13 @@ from PIL import Image
 from reading import pages
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from emobench.attribution import rollout
 from emobench.attribution.explainer import GRAD_CAM, ROLLOUT, Explainer
 from emobench.attribution.overlays import overlaid
 from emobench.classifiers.ensemble import Ensemble
+from emobench.classifiers.hugging_face import HuggingFace
 from emobench.classifiers.onnx_file import OnnxFile
 from emobench.classifiers.resnet import ResNet18
 from emobench.classifiers.timm_backbone import TimmBackbone
@@ -35,6 +37,7 @@ from emobench.evaluation.tracks import explanation
 from emobench.evaluation.tracks.explanation import Explanation, Looks
 from emobench.evaluation.tracks.track import MeasuredCell
 from emobench.metrics.attention import area_of, area_under, curves, order, share_within, upsampled
+from emobench.report.html import faces as page_faces
 from emobench.report.write import write
 from emobench.runner.build import build_data
 from emobench.runner.choice import groups
@@ -140,6 +143,21 @@ def test_timm_networks_are_explained_by_what_they_are() -> None:
     cnn = of("test_resnet")
     assert cnn.method == GRAD_CAM
     assert cnn.cells >= 8
+
+
+def test_outside_networks_of_torch_are_explained(tmp_path: Path) -> None:
+    small = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    config = ViTConfig(**small, image_size=32, patch_size=8, id2label={0: "happy", 1: "sad", 2: "fear"})
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    face = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8)
+    theirs = HuggingFace(emotions=TWO, size=40, repository=str(tmp_path)).eval()
+    explainer = Explainer(theirs, face)
+    assert (explainer.method, explainer.cells) == (ROLLOUT, 4)
+    assert explainer.maps(face, [1]).shape == (1, 4, 4)
+    mirrored = HuggingFace(emotions=TWO, size=40, repository=str(tmp_path), flip=True).eval()
+    with pytest.raises(NotExplained, match="its mirror image beside it"):
+        Explainer(mirrored, face)
 
 
 def test_attention_in_windows_and_ensembles_are_not_explained() -> None:
@@ -502,5 +520,9 @@ def test_pictures_of_real_people_stay_in_the_store(
     with np.load(folder / "maps.npz") as kept:
         assert kept["maps"].shape == (16, 8, 8)
         assert kept["deletion"].shape == (16, explanation.POINTS)
-    write(results, "tiny")
+    board = write(results, "tiny")
     assert not (results / "tiny" / "cells" / cell.eval_key / "explained.webp").exists()
+    monkeypatch.setattr(page_faces, "is_drawn", lambda record: False)
+    (stored,) = (each for section in board.sections for each in section.usable if each.eval_key == cell.eval_key)
+    assert not page_faces.may_be_seen(stored, "explained", ())
+    assert page_faces.may_be_seen(stored, "means", ())  # maps alone, without a face
