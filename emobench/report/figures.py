@@ -78,6 +78,14 @@ def marked(people: NDArray[np.floating], shares: NDArray[np.floating]) -> NDArra
     return np.asarray(np.minimum(np.nan_to_num(people), np.nan_to_num(shares)) * apart >= MARKED)
 
 
+def _grid_alone(axes: Any, axis: str = "both", width: float = 0.8) -> None:
+    """Pale lines behind what is drawn, and no frame around it."""
+    axes.grid(axis=axis, color="#e5e7eb", linewidth=width)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
 @_once
 def confusion(
     path: Path,
@@ -161,11 +169,8 @@ def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | N
     margin = 0.12 * max(max(ends) - min(ends), 0.05)
     axes.set_xlim(min(ends) - margin, max(ends) + 1.6 * margin)
     axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT)
-    axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
+    _grid_alone(axes, "x")
     axes.set_xlabel("macro F1, 95 % interval", fontsize=8.5, color=_SOFT)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
     _save(figure, path)
 
 
@@ -187,10 +192,7 @@ def curves(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]
     axes.set_xlabel("intensity asked for", fontsize=8.5, color=_SOFT)
     axes.set_ylabel("panel's probability of the emotion", fontsize=8.5, color=_SOFT)
     axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT)
-    axes.grid(color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
+    _grid_alone(axes)
     for text in axes.legend(fontsize=7.5, frameon=False).get_texts():
         text.set_parse_math(False)
     _save(figure, path)
@@ -217,10 +219,7 @@ def fading(path: Path, rows: Mapping[str, tuple[Sequence[float], Sequence[float]
         axes.set_ylim(0, 1)
         axes.set_xlabel("pixels, %", fontsize=8, color=_SOFT)
         axes.tick_params(length=0, labelsize=7.5, labelcolor=_SOFT)
-        axes.grid(color="#e5e7eb", linewidth=0.8)
-        axes.set_axisbelow(True)
-        for side in ("top", "right", "left", "bottom"):
-            axes.spines[side].set_visible(False)
+        _grid_alone(axes)
     panels[0].set_ylabel("probability of what was read", fontsize=8, color=_SOFT)
     lines = panels[1].get_legend_handles_labels()
     for text in figure.legend(*lines, loc="outside right center", fontsize=7, frameon=False).get_texts():
@@ -277,10 +276,7 @@ def _plain(axes: Axes, heading: str) -> None:
     axes.ticklabel_format(axis="y", scilimits=(-2, 4))
     axes.yaxis.get_offset_text().set_fontsize(6)
     axes.tick_params(length=0, labelsize=6.5, labelcolor=_SOFT)
-    axes.grid(color="#e5e7eb", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
+    _grid_alone(axes, width=0.6)
 
 
 @_once

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from emobench.evaluation.tracks.track import Column, Key, Name, Track
-from emobench.report import outside, people
+from emobench.report import people
 from emobench.report.board import Board, Entry, Section
-from emobench.report.page import Block, Bullets, Cost, Heading, Link, Paragraph, Rank, Table, Text, joined
+from emobench.report.page import Block, Bullets, Cost, Heading, Link, Paragraph, Table, Text, joined
 from emobench.report.readable import brief, is_share
-from emobench.report.tables import FLAGS, again, earlier, heading, overviews, test_faces
+from emobench.report.tables import FLAGS, again, earlier, heading, is_listed, overviews, ranked, test_faces
 from emobench.report.verdict import answer, any_wanted, failures, skipped, state, trust
-from emobench.runner.choice import NOT_CHOSEN
 
 _BESIDE = 2  # columns beside the figure that is ranked by
 # What is shown there, the first that have values: further rankings come before, metrics of a track's own after them.
@@ -30,14 +29,12 @@ def leaderboard(board: Board) -> list[Block]:
     blocks += [Paragraph((trust(board)[1],))] if shown else []
     blocks += overviews(shown, short=True)
     for section in shown:
-        blocks += _section(board, section)
+        blocks += _section(section)
     return [*blocks, *skipped(board), *_end(board, shown)]
 
 
-def _section(board: Board, section: Section) -> list[Block]:
-    rows = [
-        entry for entry in section.entries if any(cell.state not in ("skipped", NOT_CHOSEN) for cell in entry.cells)
-    ]
+def _section(section: Section) -> list[Block]:
+    rows = [entry for entry in section.entries if is_listed(entry)]
     marks = _marks(rows)
     table = Table(*_table(section, rows, marks), left=(0, 1))
     notes = [(f"{mark} *{flag}*: ", *FLAGS.get(flag, ("see the details.",))) for flag, mark in marks.items()]
@@ -103,11 +100,7 @@ def _mostly(section: Section, key: Key) -> bool:
 def _rank(section: Section, entry: Entry) -> Text:
     """By the first ranking; of a row that takes none, the place that it would have."""
     ranking = next(iter(section.track.rankings), None)
-    if ranking is None:
-        return ("–",)
-    if (place := entry.would_be.get(ranking.name)) is not None:
-        return (f"would be {outside.ordinal(place)}",)
-    return (Rank(entry.ranks.get(ranking.name), ranking.name in section.order_only),)
+    return ("–",) if ranking is None else ranked(section, entry, ranking)
 
 
 def _cost_and_seeds(entry: Entry) -> Iterator[Text]:

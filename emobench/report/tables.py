@@ -163,9 +163,9 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     rows: list[list[Text]] = []
     further: list[list[Text]] = []
     for entry in section.entries:
-        if all(cell.state in ("skipped", NOT_CHOSEN) for cell in entry.cells):
+        if not is_listed(entry):
             continue
-        ranks: list[Text] = [_ranked(section, entry, ranking) for ranking in rankings]
+        ranks: list[Text] = [ranked(section, entry, ranking) for ranking in rankings]
         name: Text = (Name(entry.name),)
         trainer = [(Name(entry.trainer),)] if by else []
         if entry.seeds:
@@ -193,7 +193,12 @@ def _models(section: Section, machines: Mapping[str, str]) -> list[Block]:
     return blocks
 
 
-def _ranked(section: Section, entry: Entry, ranking: Ranking) -> Text:
+def is_listed(entry: Entry) -> bool:
+    """Whether a row stands in the tables: it can run here, and is no setting that was not chosen."""
+    return any(cell.state not in ("skipped", NOT_CHOSEN) for cell in entry.cells)
+
+
+def ranked(section: Section, entry: Entry, ranking: Ranking) -> Text:
     """The rank of a row; of one that takes none, the place that it would have."""
     if (place := entry.would_be.get(ranking.name)) is not None:
         return (f"would be {outside.ordinal(place)}",)
@@ -486,7 +491,7 @@ def _confused(shares: np.ndarray | None, emotions: Sequence[str], others: np.nda
     wrong = np.nan_to_num(shares * (1 - np.eye(len(emotions))))
     shown, read = divmod(int(wrong.argmax()), len(emotions))
     said = f", {100 * wrong[shown, read]:.0f} %"
-    if shares is not None and others is not None:
+    if others is not None:
         too = "people too, " if marked(others, shares)[shown, read] else "people "
         said += f" ({too}{100 * np.nan_to_num(others)[shown, read]:.0f} %)"
     return (Name(emotions[shown]), " as ", Name(emotions[read]), said)
