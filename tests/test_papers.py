@@ -13,6 +13,7 @@ import pytest
 from conftest import TINY
 from made_records import made_evaluation, made_fit, made_record
 
+from emobench.commands.score import _beside as beside
 from emobench.errors import DatasetMissing, SuiteError
 from emobench.evaluation.tracks.track import Name
 from emobench.report import papers
@@ -157,6 +158,12 @@ def test_the_command_says_what_stands_in(
     shown = capsys.readouterr().out
     assert "jaffe is not below the data root: drawn faces stand in for it, as drawn-for-jaffe" in shown
     assert "suite+scale=0.01: 2 cells" in shown
+
+
+def test_nothing_is_scored_beside_a_board_of_a_share(tmp_path: Path) -> None:
+    board(tmp_path, name="part", scale=0.5)
+    with pytest.raises(SuiteError, match="it is of a share .--scale 0.5.; name a board of a whole suite"):
+        beside(tmp_path / "part", "mine", {}, "fer2013", {})
 
 
 # ---- what the documents report -------------------------------------------------------------------------------------
