@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,6 +31,7 @@ from emobench.report.written import PAGE, read_board
 from emobench.runner.record import Evaluation, Record
 from emobench.runner.store import Origin, StoredCell, load_board
 from emobench.suite.file import stem
+from emobench.suite.keys import PROTOCOL
 from emobench.suite.scale import stands_in_for
 
 FILE = "papers.md"
@@ -200,24 +201,20 @@ def _numbers(folder: Path, cell: StoredCell) -> dict[tuple[str, str], Number]:
         & (table["judge"].fillna("") == "")
     ]
     found: dict[tuple[str, str], Number] = {}
-    for line in mine.itertuples():
-        values = {name: _known(getattr(line, name)) for name in ("value", "low", "high")}
-        n = None if pd.isna(line.n) else int(line.n)
-        number = _number(cell, str(line.metric), None, n, reason=str(line.reason))
-        found.setdefault((str(line.metric), str(line.emotion)), number._replace(**values))
+    for line in mine.to_dict("records"):
+        value, low, high = (None if math.isnan(line[name]) else float(line[name]) for name in ("value", "low", "high"))
+        n = None if pd.isna(line["n"]) else int(line["n"])
+        number = _number(cell, str(line["metric"]), value, n, reason=str(line["reason"]))
+        found.setdefault((str(line["metric"]), str(line["emotion"])), number._replace(low=low, high=high))
     return found
 
 
-def _known(value: Any) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
 def _number(cell: StoredCell, metric: str, value: float | None, n: int | None, reason: str | None = None) -> Number:
-    nothing = {"trainer": "", "seed": None, "emotion": "", "low": None, "high": None, "judge": "", "hardware": ""}
     return Number(
         suite="", dataset=cell.dataset, size=cell.size, track=cell.track, model=cell.model, variant=cell.variant,
-        metric=metric, value=value, n=n, reason=reason, protocol=1, flags="", **nothing,
-    )  # type: ignore[arg-type]  # fmt: skip
+        trainer="", seed=None, metric=metric, emotion="", value=value, low=None, high=None, n=n, reason=reason,
+        judge="", hardware="", protocol=PROTOCOL, flags="",
+    )  # fmt: skip
 
 
 # Whether they compare
@@ -286,11 +283,11 @@ def _percent(share: float) -> str:
 # The page
 
 
-def page(results: Path, of: Sequence[Document] | None = None, folder: str = "") -> list[Block]:
+def page(results: Path, of: Sequence[Document] | None = None, folder: str | None = None) -> list[Block]:
     """The documents, or some of them, figure by figure.
 
     Args:
-        folder: from the page to the results, with a slash at its end.
+        folder: from the page to the results, with a slash at its end; None: boards are named, and not linked.
     """
     shown = documents() if of is None else of
     parts = [(document, [(each, *ours(results, each)) for each in document.experiment]) for document in shown]
@@ -320,7 +317,7 @@ def _sums(parts: Sequence[tuple[Document, Sequence[Row]]]) -> Text:
     )
 
 
-def _document(document: Document, rows: Sequence[Row], folder: str) -> Iterator[Block]:
+def _document(document: Document, rows: Sequence[Row], folder: str | None) -> Iterator[Block]:
     yield Heading(2, (Name(document.cited),))
     yield Paragraph((f"{document.about[0].upper()}{document.about[1:]}.",))
     header = ["network", "whose", "faces", "test rows", "size", "starts from", "budget"]
@@ -349,7 +346,7 @@ def _in_place(of: Experiment, mine: Ours | None, why: str) -> Text:
     return (*((why,) if why.startswith("its suite") else (Name(why),)), *instead, ".")
 
 
-def _settings(of: Experiment, mine: Ours | None, why: str, folder: str) -> Iterator[list[Text]]:
+def _settings(of: Experiment, mine: Ours | None, why: str, folder: str | None) -> Iterator[list[Text]]:
     """What an experiment was made on: a line of the document's, and one of ours."""
     unsaid = "not said"
     yield [
@@ -364,11 +361,12 @@ def _settings(of: Experiment, mine: Ours | None, why: str, folder: str) -> Itera
     if mine is None:
         yield [("",), ("ours",), *[("not run",)] * 5]
         return
-    link = Link(f"{folder}{mine.board}/{PAGE}", "ours")
+    # A link only on a page, which is made beside its boards: papers.md may be read where these are not.
+    whose: Text = ("ours, ", Code(mine.board)) if folder is None else (Link(f"{folder}{mine.board}/{PAGE}", "ours"),)
     marked: Text = (Name(mine.cell.dataset),)
     yield [
         ("",) if mine.cell.row == of.row else (Code(mine.cell.row),),
-        (link,),
+        whose,
         ("**drawn**, ", *marked) if stands_in_for(mine.cell.dataset) else marked,
         (f"{_split(of, mine)}, {mine.faces:,}",),
         (f"{mine.size} px",),
