@@ -385,7 +385,7 @@ def _had(mine: Ours) -> str:
     """How much of its recipe ours had."""
     cost = None if mine.record.fit is None else mine.record.fit.cost
     share = mine.cell.share
-    said = "nothing to train" if cost is None else f"{cost.steps:,} steps"
+    said = "nothing to train" if cost is None else f"{cost.steps:,} step{'' if cost.steps == 1 else 's'}"
     return said if share is None else f"{said}, {_percent(share)} of the recipe"
 
 
