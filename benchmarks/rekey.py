@@ -142,7 +142,7 @@ def plan_today(results: Path, board: str, rows: Sequence[Row], today: Code, data
     origin = Origin.recorded(results, board)
     path = origin.path(results) or PACKAGED / f"{origin.file}.toml"
     (plan,) = today.plans([path], data)
-    if origin.overrides or isinstance(plan, EmobenchError):
+    if origin.overrides or origin.scale or isinstance(plan, EmobenchError):
         for row in rows:
             row.why.append(str(plan) if isinstance(plan, EmobenchError) else "the board's suite is overridden")
         return

@@ -13,6 +13,7 @@ import pytest
 from conftest import TINY
 from made_records import made_evaluation, made_fit, made_record
 
+from emobench.commands.score import _beside as beside
 from emobench.errors import DatasetMissing, SuiteError
 from emobench.evaluation.tracks.track import Name
 from emobench.report import papers
@@ -77,7 +78,7 @@ def tiny(tmp_path: Path, text: str = TINY) -> Suite:
 def test_of_drawn_faces_there_are_fewer_and_epochs_are_fewer(tmp_path: Path) -> None:
     text = TINY.replace("train = 80", "train = 800").replace("epochs = 4", "epochs = 40")
     part = scaled(tiny(tmp_path, text), 0.25, None, tmp_path)
-    assert part.data["synthetic-plain"] == {"size": 32, "train": 200, "val": 32, "test": 80}
+    assert part.data["synthetic-plain"] == {"size": 32, "train": 200, "val": 32, "test": 32}
     assert part.model["resnet18"]["epochs"] == 10
     assert "trainer" not in part.model["resnet18"]
     whole = scaled(tiny(tmp_path, text), 1.0, None, tmp_path)
@@ -99,7 +100,9 @@ def test_of_real_faces_an_epoch_is_a_share_of_the_batches_and_the_test_split_is_
     assert part.model["resnet18"] == {"batch": 4, "epochs": 3, "trainer": {"limit_train_batches": 5}}  # 21 of 70 faces
     cell = expand(part, tmp_path).cells[0]
     assert cell.fit["trainer"]["limit_train_batches"] == 5
-    assert cell.fit_key != expand(tiny(tmp_path, text), tmp_path).cells[0].fit_key
+    whole = expand(tiny(tmp_path, text), tmp_path).cells[0].fit_key
+    assert cell.fit_key != whole
+    assert expand(scaled(tiny(tmp_path, text), 1.0, None, tmp_path), tmp_path).cells[0].fit_key == whole
 
 
 def test_steps_stand_for_faces_and_epochs(tmp_path: Path) -> None:
@@ -157,6 +160,12 @@ def test_the_command_says_what_stands_in(
     shown = capsys.readouterr().out
     assert "jaffe is not below the data root: drawn faces stand in for it, as drawn-for-jaffe" in shown
     assert "suite+scale=0.01: 2 cells" in shown
+
+
+def test_nothing_is_scored_beside_a_board_of_a_share(tmp_path: Path) -> None:
+    board(tmp_path, name="part", scale=0.5)
+    with pytest.raises(SuiteError, match="it is of a share .--scale 0.5.; name a board of a whole suite"):
+        beside(tmp_path / "part", "mine", {}, "fer2013", {})
 
 
 # ---- what the documents report -------------------------------------------------------------------------------------
@@ -340,7 +349,7 @@ def test_papers_are_written_and_shown_where_a_documents_suite_was_run(tmp_path: 
     assert papers.suites(tmp_path, ["mine", "demo"]) == ["paper-vit"]
     text = papers.write(tmp_path).read_text(encoding="utf-8")
     assert text.startswith("# The documents, side by side\n\nThe 5 documents report 40 figures of 6 networks. 1 of ")
-    assert "[ours](mine/leaderboard.md)" in text
+    assert "| ours, `mine` |" in text
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         f"## {each.cited}" for each in documents()
     ]

@@ -154,6 +154,8 @@ def _beside(
         origin = Origin.recorded(results, name)
     except FileNotFoundError:
         raise StoreError(f"--board {board}: there is no such board (no suite.json)") from None
+    if origin.scale is not None:
+        raise SuiteError(f"--board {board}: it is of a share (--scale {origin.scale:g}); name a board of a whole suite")
     content = content_of(origin.path(results) or origin.file, origin.overrides)
     if dataset not in content["data"]:
         raise SuiteError(f"--data {dataset}: the board {name} is of {', '.join(content['data'])}")

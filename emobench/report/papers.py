@@ -30,6 +30,7 @@ from emobench.report.written import PAGE, read_board
 from emobench.runner.record import Evaluation, Record
 from emobench.runner.store import Origin, StoredCell, load_board
 from emobench.suite.file import stem
+from emobench.suite.keys import PROTOCOL
 from emobench.suite.scale import stands_in_for
 
 FILE = "papers.md"
@@ -215,7 +216,7 @@ def _number(cell: StoredCell, metric: str, value: float | None, n: int | None, r
     return Number(
         suite="", dataset=cell.dataset, size=cell.size, track=cell.track, model=cell.model, variant=cell.variant,
         trainer="", seed=None, metric=metric, emotion="", value=value, low=None, high=None, n=n, reason=reason,
-        judge="", hardware="", protocol=1, flags="",
+        judge="", hardware="", protocol=PROTOCOL, flags="",
     )  # fmt: skip
 
 
@@ -285,11 +286,11 @@ def _percent(share: float) -> str:
 # The page
 
 
-def page(results: Path, of: Sequence[Document] | None = None, folder: str = "") -> list[Block]:
+def page(results: Path, of: Sequence[Document] | None = None, folder: str | None = None) -> list[Block]:
     """The documents, or some of them, figure by figure.
 
     Args:
-        folder: from the page to the results, with a slash at its end.
+        folder: from the page to the results, with a slash at its end; None: boards are named, and not linked.
     """
     shown = documents() if of is None else of
     parts = [(document, [(each, *ours(results, each)) for each in document.experiment]) for document in shown]
@@ -319,7 +320,7 @@ def _sums(parts: Sequence[tuple[Document, Sequence[Row]]]) -> Text:
     )
 
 
-def _document(document: Document, rows: Sequence[Row], folder: str) -> Iterator[Block]:
+def _document(document: Document, rows: Sequence[Row], folder: str | None) -> Iterator[Block]:
     yield Heading(2, (Name(document.cited),))
     yield Paragraph((f"{document.about[0].upper()}{document.about[1:]}.",))
     header = ["network", "whose", "faces", "test rows", "size", "starts from", "budget"]
@@ -348,7 +349,7 @@ def _in_place(of: Experiment, mine: Ours | None, why: str) -> Text:
     return (*((why,) if why.startswith("its suite") else (Name(why),)), *instead, ".")
 
 
-def _settings(of: Experiment, mine: Ours | None, why: str, folder: str) -> Iterator[list[Text]]:
+def _settings(of: Experiment, mine: Ours | None, why: str, folder: str | None) -> Iterator[list[Text]]:
     """What an experiment was made on: a line of the document's, and one of ours."""
     unsaid = "not said"
     yield [
@@ -363,11 +364,12 @@ def _settings(of: Experiment, mine: Ours | None, why: str, folder: str) -> Itera
     if mine is None:
         yield [("",), ("ours",), *[("not run",)] * 5]
         return
-    link = Link(f"{folder}{mine.board}/{PAGE}", "ours")
+    # A link only on a page, which is made beside its boards: papers.md may be read where these are not.
+    whose: Text = ("ours, ", Code(mine.board)) if folder is None else (Link(f"{folder}{mine.board}/{PAGE}", "ours"),)
     marked: Text = (Name(mine.cell.dataset),)
     yield [
         ("",) if mine.cell.row == of.row else (Code(mine.cell.row),),
-        (link,),
+        whose,
         ("**drawn**, ", *marked) if stands_in_for(mine.cell.dataset) else marked,
         (f"{_split(of, mine)}, {mine.faces:,}",),
         (f"{mine.size} px",),
@@ -386,7 +388,7 @@ def _had(mine: Ours) -> str:
     """How much of its recipe ours had."""
     cost = None if mine.record.fit is None else mine.record.fit.cost
     share = mine.cell.share
-    said = "nothing to train" if cost is None else f"{cost.steps:,} steps"
+    said = "nothing to train" if cost is None else f"{cost.steps:,} step{'' if cost.steps == 1 else 's'}"
     return said if share is None else f"{said}, {_percent(share)} of the recipe"
 
 

@@ -9,7 +9,7 @@ says so by itself:
 - `rotate_to`, which fills classes up to so many faces, times the share where faces are drawn.
 - A dataset that is not below the data root becomes one of drawn faces with its emotions, under a name that says so:
   `drawn-for-ckplus`. Of drawn faces there are fewer instead, in all splits.
-- What an evaluation draws: the share of the suite's own numbers, as far as control can be told from so few.
+- What an evaluation draws, and the steps of a search, which is all that a row without a fit does: the share likewise.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from emobench.suite.trainers import trainers_of
 
 STAND_IN = "drawn-for-"  # before the name of the dataset that drawn faces stand in for
 _DRAWN = "synthetic-plain"  # gray, aligned and strong: what little training can read
-_LEAST = {"train": 10, "val": 4, "test": 10}  # drawn faces of each emotion
-_LEAST_DRAWN = {"per_emotion": 4, "sources": 8, "intensity": 1}  # of an evaluation
+_LEAST = {"train": 10, "val": 4, "test": 4}  # drawn faces of each emotion
+_SEARCHES = ("steps", "projection_steps")  # arguments of rows that search instead of being fitted
+_LEAST_DRAWN = {"per_emotion": 2, "sources": 8, "intensity": 0}  # of an evaluation
 
 
 def stands_in_for(dataset: str) -> str | None:
@@ -64,6 +65,8 @@ def scaled(suite: Suite, scale: float, name: str | None, data_root: Path) -> Sui
     model = {
         row: _row(where, row, table, suite, trainers, scale, faces, named) for row, table in _rows(where, suite).items()
     }
+    asked = {each: getattr(suite.evaluation, each) for each in _LEAST_DRAWN}
+    drawn = {each: max(min(_LEAST_DRAWN[each], number), round(scale * number)) for each, number in asked.items()}
     cues = suite.cues and Cues(each=max(1, round(scale * (suite.cues.each or 10))))
     board = suite.name if name is not None else checked_name(f"{suite.name}+scale={scale:g}")
     return suite.model_copy(
@@ -73,13 +76,7 @@ def scaled(suite: Suite, scale: float, name: str | None, data_root: Path) -> Sui
             "data": data,
             "model": model,
             "cues": cues,
-            "evaluation": suite.evaluation.model_copy(
-                update={
-                    each: max(min(least, asked), round(scale * asked))
-                    for each, least in _LEAST_DRAWN.items()
-                    if (asked := getattr(suite.evaluation, each)) is not None
-                }
-            ),
+            "evaluation": suite.evaluation.model_copy(update=drawn),
         }
     )
 
@@ -123,11 +120,11 @@ def _counts(emotions: int, whole: Mapping[str, Any], scale: float) -> dict[str, 
 
 
 def _faces(found: DataRow | str, scale: float) -> int | None:
-    """Faces of an epoch of a dataset from files; None: drawn ones, of which there are fewer."""
-    if isinstance(found, str) or not found.cls.expects:
+    """Faces of an epoch of a dataset from files; None: all of them, as of drawn ones, of which there are fewer."""
+    if isinstance(found, str) or not found.cls.expects or scale == 1:
         return None
-    counts: dict[str, int] = found.module.counts()["train"]
-    return max(1, round(scale * sum(counts.values())))
+    number: int = sum(found.module.counts()["train"].values())
+    return max(1, round(scale * number))
 
 
 # Rows
@@ -160,7 +157,8 @@ def _row(
     first = next(iter(settings(where, name, table).values()))
     row = model_row(where, name, first, suite, list(named), trainers)
     if row.recipe is None:
-        return {**table, **moved}
+        searched = {key: max(1, round(scale * row.arguments[key])) for key in _SEARCHES if key in row.arguments}
+        return {**table, **moved, **searched}
     if swept := [key for key in ("epochs", "steps", "batch") if is_sweep(table.get(key))]:
         raise SuiteError(f"{where}, [model.{name}]: --scale cannot take a share of {swept[0]}, which is swept")
     kept = {key: value for key, value in table.items() if key not in ("epochs", "steps")}
