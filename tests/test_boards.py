@@ -14,7 +14,7 @@ import pytest
 from reading import pages
 
 from emobench.evaluation.tracks import recognition
-from emobench.report.written import mark_unwritten
+from emobench.report.written import mark_unwritten, rows_of
 from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
@@ -64,7 +64,7 @@ def test_what_breaks_a_board_is_said_once_and_the_other_cells_go_on(
 
     monkeypatch.undo()
     assert emobench("bench", tiny, "--results", results) == 0
-    assert "The board is" in capsys.readouterr().out
+    assert f"The board is {page}; as a page: emobench view tiny --results {results}" in capsys.readouterr().out
     assert "could not be written" not in page.read_text()
     assert emobench("bench", tiny, "--results", results) == 0
     assert "3 of 3 cells are done; the board is" in capsys.readouterr().out
@@ -134,3 +134,10 @@ def test_a_diverged_cell_is_not_counted_as_done(
     capsys.readouterr()
     assert emobench("bench", tiny, "--results", results) == 1
     assert "2 of 3 cells are done; the board is" in capsys.readouterr().out
+
+
+def test_a_control_is_not_called_by_the_row_that_it_is_of() -> None:
+    numbers = pd.DataFrame(
+        {"model": ["resnet18", "resnet18", "control:permuted"], "variant": ["", "resnet18-wide", "resnet18-wide"]}
+    )
+    assert rows_of(numbers).tolist() == ["resnet18", "resnet18-wide", "control:permuted"]

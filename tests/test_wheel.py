@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from pathlib import Path
 
@@ -35,8 +36,9 @@ print(json.dumps({
 """
 
 
-def run(*command: object, cwd: Path) -> str:
+def run(*command: object, cwd: Path, **variables: object) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
+    environment |= {name: str(value) for name, value in variables.items()}
     ended = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, timeout=280, env=environment, cwd=cwd
     )
@@ -102,7 +104,13 @@ def test_smoke_runs_from_an_empty_folder_where_the_checkout_is_not(environment: 
     command = environment / "bin" / "emobench"
     assert run(command, "--version", cwd=tmp_path).startswith("emobench 0.")
     assert list(tmp_path.iterdir()) == []
-    run(command, "bench", "smoke", cwd=tmp_path)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    run(command, "bench", "smoke", cwd=tmp_path, TMPDIR=temporary)
+    ends = time.monotonic() + 20  # the server, which ends when the command has
+    while (left := [each.name for each in temporary.iterdir() if each.name.startswith(("tmp", "pymp"))]) != []:
+        assert time.monotonic() < ends, left
+        time.sleep(0.1)
     assert pages(tmp_path / "results" / "smoke").startswith("#")
     cells = load_board(tmp_path / "results", "smoke")
     rows = ("resnet18", "resnet18@bf16", "resnet18@two", "control:permuted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -324,6 +325,11 @@ def _completed(suite: str | Path) -> str | Path:
     return near
 
 
+def option_of(results: Path) -> str:
+    """What a command needs further to find these results; empty: it looks there by itself."""
+    return "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
+
+
 def _write_papers(results: Path, board: str) -> None:
     """What the document of a board reports, beside it; as with the board itself, nothing stops for it."""
     from emobench.report import papers
@@ -491,6 +497,7 @@ class BoardFile:
     def say_where(self) -> None:
         """Where the board is, or why what lies there is another one."""
         if self.problem is None:
-            say(f"The board is {self.path}")
+            view = f"emobench view {self.plan.suite}{option_of(self.results)}"
+            say(f"The board is {self.path}; as a page: {view}")
         else:
             say(f"emobench: {self.path} is not the board of these results: {self.problem}", error=True)

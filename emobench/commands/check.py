@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.errors import SuiteError, printable, unknown
-from emobench.report.written import read_board
+from emobench.report.written import read_board, rows_of
 from emobench.runner.store import load_board
 from emobench.suite.file import stem
 
@@ -88,8 +88,7 @@ def check(board: str, results: Path, bounds: Sequence[Bound], against: Path | No
 def _figures(board: pd.DataFrame) -> pd.DataFrame:
     """The numbers over all seeds and judges; of those an emotion the macro average, of the rest the whole."""
     whole = board[board["seed"].isna() & (board["judge"].fillna("") == "") & board["emotion"].isin(["", "macro"])]
-    variant, model = whole["variant"].fillna(""), whole["model"]
-    return whole.assign(row=variant.where((variant != "") & ~model.str.startswith("control:"), model))
+    return whole.assign(row=rows_of(whole))
 
 
 def _rows(figures: pd.DataFrame) -> Iterator[Any]:

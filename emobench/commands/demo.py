@@ -8,7 +8,6 @@ removed at the end.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from string import hexdigits
 from typing import Any
 
+from emobench.commands.bench import option_of
 from emobench.commands.demo_answers import Answers
 from emobench.commands.demo_page import STYLE, page
 from emobench.commands.pictures import note
@@ -127,8 +127,8 @@ def _of_default(results: Path) -> dict[str, list[Run]]:
             continue
         if any(runs.values()):
             return runs
-    where = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
-    raise StoreError(f"no finished network is in {results}. To train some: `emobench bench {_DEFAULT}{where}`")
+    command = f"emobench bench {_DEFAULT}{option_of(results)}"
+    raise StoreError(f"no finished network is in {results}. To train some: `{command}`")
 
 
 def _boards(results: Path) -> list[str]:

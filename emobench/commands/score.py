@@ -200,13 +200,13 @@ def _on_validation(
 
 def _print(board: Path, row: str) -> None:
     """The figures of the new row, and of the best other one, with their intervals."""
-    from emobench.report.written import read_board
+    from emobench.report.written import read_board, rows_of
 
     numbers = read_board(board)
     whole = numbers[numbers["seed"].isna() & numbers["emotion"].isin(["", "macro"]) & (numbers["judge"] == "")]
     for track, metrics in _SHOWN.items():
         mine = whole[whole["track"] == track]
-        names = mine["variant"].where(mine["variant"] != "", mine["model"])
+        names = rows_of(mine)
         if row not in set(names):
             continue
         shown = Table(track, *metrics, "n", "flags", box=None)

@@ -61,6 +61,12 @@ def read_board(folder: Path) -> pd.DataFrame:
         raise StoreError(f"{path}: cannot be read ({reason}). `emobench report` writes it again") from error
 
 
+def rows_of(numbers: pd.DataFrame) -> pd.Series[str]:
+    """The row of each number of a board, as its suite calls it; of a control its name, not what it is of."""
+    variant, model = numbers["variant"].fillna(""), numbers["model"]
+    return variant.where((variant != "") & ~model.str.startswith("control:"), model)
+
+
 def why(error: Exception, path: Path) -> str:
     """Why a file could not be written, as people are told."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "emobench" in Path(frame.filename).parts]

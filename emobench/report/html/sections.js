@@ -165,6 +165,24 @@ draw.faces = (section, target) => {
       lines(series, { label, xlabel, width: 420, height: 240, low: 0, high: 1 }),
     );
   }
+  if (section.fading.length) {
+    const named = section.fading.map((each, place) => ({ ...each, place, name: section.rows[each.row].name }));
+    const drawn = (of, heading, xlabel) => {
+      const series = named.map((each) => ({ ...each, y: each[of] }));
+      const label = `${heading}: the mean probability of what was read over the share of the pixels`;
+      const chart = lines(series, { label, xlabel, width: 420, height: 240, low: 0, high: 1 });
+      return el("div", { class: "half" }, el("h4", {}, heading), chart);
+    };
+    target.append(
+      legend(named.map(({ place, name }) => [place, name])),
+      el(
+        "div",
+        { class: "figures" },
+        drawn("deletion", "Deletion: what counts most goes first", "% of the pixels gone; up: probability of what was read"),
+        drawn("insertion", "Insertion: what counts most comes first", "% of the pixels there; up: probability of what was read"),
+      ),
+    );
+  }
   for (const kind of new Set(section.pictures.map((each) => each.kind))) {
     const mine = section.pictures.filter((each) => each.kind === kind);
     target.append(el("h4", {}, `${kind[0].toUpperCase()}${kind.slice(1)}`));

@@ -15,6 +15,7 @@ import numpy as np
 from emobench.evaluation.tracks.track import Key, Ranking
 from emobench.report import people, power
 from emobench.report.board import Entry, Number, Section
+from emobench.report.explained import fading
 from emobench.report.history import History, Run
 from emobench.report.html.disagreements import disagreements
 from emobench.report.html.faces import Allowance, Shown, pictures
@@ -68,6 +69,7 @@ def values(section: Section, name: str, folder: str, real_faces: bool, allowance
         "training": _training(section, places, folder),
         "costs": _costs(section, places),
         "curves": list(_curves(section, places)),
+        "fading": _fading(section, places),
         "pictures": [_picture(section, each, places, folder) for each in shown],
         "apart": disagreements(section, places, shown, allowance),
     }
@@ -154,6 +156,19 @@ def _curves(section: Section, places: Mapping[str, int]) -> Iterator[dict[str, A
         if curve is not None:
             points = [rounded(each) for each in curve.tolist()]
             yield {"row": places[entry.name], "x": curve.index.tolist(), "y": points}
+
+
+def _fading(section: Section, places: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Deletion and insertion of explanations, over the share of the pixels in percent."""
+    return [
+        {
+            "row": places[name],
+            "x": [rounded(each) for each in np.linspace(0, 100, len(deletion)).tolist()],
+            "deletion": [rounded(each) for each in deletion],
+            "insertion": [rounded(each) for each in insertion],
+        }
+        for name, (deletion, insertion) in fading(section).items()
+    ]
 
 
 # Judges

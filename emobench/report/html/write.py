@@ -346,7 +346,7 @@ def _section(board: Board, section: Section, data: Mapping[str, Any], place: int
     drawn = {
         "differences": bool(data["rankings"]),
         "confusions": bool(data["confusions"]),
-        "faces": bool(data["pictures"] or data["curves"]),
+        "faces": bool(data["pictures"] or data["curves"] or data["fading"]),
         "apart": data["apart"] is not None,
         "training": bool(data["training"]),
         "cost": bool(data["costs"]["axes"]) and len(data["costs"]["rows"]) > 1,
