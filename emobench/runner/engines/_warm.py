@@ -62,7 +62,7 @@ versions()
 multiplying()
 
 # Folders that libraries made as they were imported (wandb, through timm), which their own way to end would remove.
-folders = [each for each in gc.get_objects() if isinstance(each, tempfile.TemporaryDirectory)]
+folders = [each for each in gc.get_objects() if type(each) is tempfile.TemporaryDirectory]
 
 
 def end() -> None:
