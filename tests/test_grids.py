@@ -16,6 +16,7 @@ from reading import pages
 from emobench.cli import main
 from emobench.errors import RawError
 from emobench.report import figures
+from emobench.runner.store import WEBP
 
 RESULTS = Path(__file__).parents[1] / "results"
 SIDE = 48
@@ -84,6 +85,19 @@ def test_a_picture_is_drawn_again_where_what_it_shows_changed(tmp_path: Path, mo
     assert write([0.25, 0.75, 1, 0], names, "here")[0] == first[0]
     assert len(times) == 5  # the faces changed under their file's name
     assert path.read_bytes() != first[1]
+
+
+def test_a_chart_keeps_its_colours_in_half_of_the_bytes(tmp_path: Path) -> None:
+    shares = np.random.default_rng(0).dirichlet(np.ones(8), 8)
+    emotions = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
+    for name in ("a.png", "a.webp"):
+        figures.confusion(tmp_path / name, shares, emotions, "vit")
+    whole, kept = drawn(tmp_path / "a.png"), drawn(tmp_path / "a.webp")
+    assert len(np.unique(kept.reshape(-1, 3), axis=0)) <= figures.COLOURS
+    assert np.abs(whole.astype(int) - kept).mean() < 1  # of 255
+    with Image.open(tmp_path / "a.png") as picture:
+        picture.convert("RGB").save(tmp_path / "b.webp", "WEBP", **WEBP)
+    assert (tmp_path / "a.webp").stat().st_size < 0.6 * (tmp_path / "b.webp").stat().st_size
 
 
 @pytest.mark.parametrize(("lines", "columns"), [(4, 0), (3, 4), (0, 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import itertools
 import pickle
 from collections import OrderedDict
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from emobench.report.history import Run
 
 DPI = 130
+COLOURS = 64  # of a chart
+FACES: Mapping[str, Any] = {"quality": 65, "method": 6}  # how Pillow writes faces: eyes see no loss
 _INK, _SOFT = "#1f2937", "#6b7280"
 _LINES = ("#1d4ed8", "#ea580c", "#059669", "#9333ea", "#ca8a04", "#0891b2")  # of one panel, in this order
 _KEPT = 1024  # pictures, of some 20 KiB each
@@ -325,10 +328,10 @@ def strip(
 
 @_once
 def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], sources: int = 4) -> None:
-    """Draw the same sources, every emotion, every model: one line a source and model.
+    """Draw the same sources, every emotion, every model: one line a source and model. Lossy, as `grid` is.
 
     Args:
-        path: the file, WebP (lossless) or PNG by its ending.
+        path: the file, WebP or PNG by its ending.
         grids: model -> picture with a line for each source: itself, then each emotion, the same sources for all.
         emotions: the K of the columns.
         sources: so many of them, spread over all.
@@ -360,7 +363,7 @@ def edits(path: Path, grids: Mapping[str, Path], emotions: Sequence[str], source
         axes.axhline(place * len(pictures) * side - 0.5, color="white", linewidth=3)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    _save(figure, path)
+    _save(figure, path, FACES)
 
 
 @_once
@@ -400,7 +403,7 @@ def grid(path: Path, file: Path, lines: Sequence[str], columns: Sequence[str] = 
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    _save(figure, path, {"quality": 65, "method": 6})
+    _save(figure, path, FACES)
 
 
 def names(emotions: Sequence[str], kind: str) -> tuple[Sequence[str], ...] | None:
@@ -442,10 +445,28 @@ def _short(text: str, length: int = 40) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _save(figure: Figure, path: Path, webp: Mapping[str, Any] = WEBP) -> None:
-    """Write the picture beside its place and move it there; the same picture gives the same bytes."""
+def _save(figure: Figure, path: Path, faces: Mapping[str, Any] | None = None) -> None:
+    """Write the picture beside its place and move it there; the same picture gives the same bytes.
+
+    Args:
+        faces: how Pillow writes a WebP with faces; None: a chart, lossless but for shades of the same colour at the
+            edges of letters and lines, without which it is half as large.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.removeprefix(".")
-    how: dict[str, Any] = {"pil_kwargs": dict(webp)} if kind == "webp" else {"metadata": {"Software": None}}
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=kind, **how)
+        if kind != "webp":
+            figure.savefig(temporary, format=kind, metadata={"Software": None})
+        elif faces is not None:
+            figure.savefig(temporary, format=kind, pil_kwargs=dict(faces))
+        else:
+            _save_chart(figure, temporary)
+
+
+def _save_chart(figure: Figure, path: Path) -> None:
+    from PIL import Image
+
+    with io.BytesIO() as drawn:
+        figure.savefig(drawn, format="png")
+        picture = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB")
+    picture.save(path, "WEBP", **WEBP)
