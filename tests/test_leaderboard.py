@@ -112,7 +112,7 @@ NUMBER: dict[str, Any] = dict.fromkeys(Number._fields, "")
         ("macro_f1", 0.9734, 0.9532, 0.9944, "97.3 (95.3–99.4)"),
         ("macro_f1", 0.3456, 0.29, 0.41, "35 (29–41)"),  # a decimal would say more than the interval bears
         ("control", 0.5734, None, None, "57.3"),
-        ("control_calibrated", -0.0004, -0.009, 0.01, "0.0 (−0.9–1.0)"),
+        ("control_calibrated", -0.0004, -0.009, 0.01, "0.0 (−0.9\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}1.0)"),
         ("fed", 1490.6, None, None, "1,491"),
         ("fed", 27.383, 26.0, 28.91, "27.4 (26.0–28.9)"),
         ("ssim", 0.604, 0.559, 0.65, "0.60 (0.56–0.65)"),

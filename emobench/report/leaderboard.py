@@ -114,6 +114,10 @@ _BRACKETS = (
     "is an order only, of too few seeds."
 )
 _CONTROL = "Control: how often judges read the emotion asked for, on a scale where real faces score 100."
+_UNITS = (
+    "Attention on units: how much of a network's attention lies on the parts of the face that show the emotion, over "
+    "their share of the face; 1: it looks everywhere alike."
+)
 
 
 def _end(board: Board, shown: Sequence[Section]) -> list[Block]:
@@ -122,6 +126,7 @@ def _end(board: Board, shown: Sequence[Section]) -> list[Block]:
     items: list[Text] = [(_BRACKETS,)] if shown else []
     rankings = [ranking for track in tracks for ranking in track.rankings]
     items += [(_CONTROL,)] if any(ranking.name == "control" for ranking in rankings) else []
+    items += [(_UNITS,)] if any(track.name == "explanation" for track in tracks) else []
     sliced = any(section.slices is not None and section.slices.rows for section in shown)
     files = [
         *(Link(details_name(track)) for track in tracks),

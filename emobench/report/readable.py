@@ -22,7 +22,20 @@ def score(number: Number | None, escape: Escape = str) -> str:
         return f"n/a ({escape(number.reason)})"
     if number.low is None or number.high is None:
         return shown_value(number)
-    return f"{shown_value(number)} ({shown_value(number, number.low)}–{shown_value(number, number.high)})"
+    return f"{shown_value(number)} ({between(shown_value(number, number.low), shown_value(number, number.high))})"
+
+
+def between(low: str, high: str) -> str:
+    """The ends of an interval; a dash would be read as one more minus sign where an end is negative.
+
+    >>> between("0.861", "0.887"), between("−0.043", "0.44")
+    ('0.861–0.887', '−0.043\\xa0to\\xa00.44')
+    """
+    return _to(low, high) if "−" in low + high else f"{low}–{high}"
+
+
+def _to(low: str, high: str) -> str:
+    return f"{low}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high}"
 
 
 def shown_value(number: Number, value: float | None = None) -> str:
@@ -50,7 +63,7 @@ def brief(number: Number | None) -> str:
         return _briefly(number.value, share, 1)
     digits = 1 if number.high - number.low < 0.1 else 0
     value, low, high = (_briefly(each, share, digits) for each in (number.value, number.low, number.high))
-    return f"{value} ({low}–{high})"
+    return f"{value} ({between(low, high)})"
 
 
 def _briefly(value: float, share: bool, digits: int) -> str:
@@ -93,7 +106,7 @@ def significant(value: float) -> str:
 def gap(pair: Comparison) -> str:
     if pair.low is None or pair.high is None:
         return f"{signed(pair.difference)} (no interval: too few faces to resample)"
-    return f"{signed(pair.difference)} ({signed(pair.low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{signed(pair.high)})"
+    return f"{signed(pair.difference)} ({_to(signed(pair.low), signed(pair.high))})"
 
 
 def rank(places: tuple[int, int] | None, order_only: bool) -> str:

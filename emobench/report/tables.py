@@ -644,6 +644,13 @@ FLAGS: dict[str, Text] = {
     AT_CHANCE: ("its balanced accuracy is not above that of naming one class for every face, by its interval.",),
     "diverged": ("a seed diverged, so the model is not ranked; the numbers are those of the other seeds.",),
     **unranked.MEANINGS,
+    "looks as with random weights": (
+        "its attention lies on the parts that show the emotion no more than with random weights, by the interval.",
+    ),
+    "looks as with permuted labels": (
+        "its attention lies on the parts that show the emotion no more than that of a network whose training labels "
+        "were permuted, by the interval.",
+    ),
 }
 
 

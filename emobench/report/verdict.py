@@ -70,11 +70,12 @@ def _nobody(section: Section) -> Text:
     heading = next((column.heading for column in section.track.columns if column.key == key), key.metric)
     ranks = bool(section.track.rankings)
     short = {flag for _, flag in section.track.gains}
-    said: Text = ("no row takes a rank" if ranks else f"{heading}, by which nobody is ranked",)
-    for entry in shown:
+    said: Text = ("no row takes a rank" if ranks else f"{heading}, which ranks nobody",)
+    for place, entry in enumerate(shown):
         flags = [*entry.unranked, *(flag for flag in entry.flags if flag in short)]
         why = f" ({', '.join(flags)})" if flags else ""
-        said = (*said, "; ", Name(entry.name), f": {heading} " if ranks else " ", Score(entry.numbers[key]), why)
+        between = ": " if place == 0 and not ranks else "; "
+        said = (*said, between, Name(entry.name), f": {heading} " if ranks else " ", Score(entry.numbers[key]), why)
     return said
 
 
