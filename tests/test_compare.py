@@ -19,7 +19,7 @@ from test_slices import blinded, columns, keep
 from emobench.commands.compare import compare, named
 from emobench.errors import EmobenchError, StoreError
 from emobench.files import read_json, write_json
-from emobench.report.compare import Side, check_faces
+from emobench.report.compare import Side, check_faces, judgement
 from emobench.runner.record import MadeOf
 from emobench.suite.catalog import tracks
 
@@ -231,7 +231,21 @@ def test_generators_differ_in_control_and_in_what_they_edit(tmp_path: Path, run:
     assert all(face["first"] == face["shown"] != face["second"] for face in apart["only_first"])
     assert "Generation on faces" in shown
     assert "Editing on faces" in shown
+    assert shown.count("Inception weights not found") == 2  # once for all figures, of faces and of edits
     assert not list((tmp_path / "compared").glob("faces-editing.png"))  # edits of real people
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        ([1, 1, 0], "happy"),
+        ([1, 0], "neutral or happy"),
+        ([-1, -1, 0], "none of these"),
+        ([0, -1], "neutral or none of these"),
+    ],
+)
+def test_judges_of_two_minds_are_said_to_be(read: list[int], said: str) -> None:
+    assert judgement(np.array(read), ["neutral", "happy"]) == said
 
 
 # ---- which rows ------------------------------------------------------------------------------------------------------

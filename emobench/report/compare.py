@@ -392,6 +392,13 @@ def _most(read: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     return np.where(counts[1:].max(0) >= counts[0], most, -1)
 
 
+def judgement(read: NDArray[np.int64], emotions: Sequence[str]) -> str:
+    """What most of the judges (J,) read; where no emotion has more of them than another, all that have most."""
+    counts = {emotion: int((read == k).sum()) for k, emotion in enumerate(emotions)}
+    counts[_NO_EMOTION] = int((read < 0).sum())
+    return " or ".join(name for name, count in counts.items() if count == max(counts.values()))
+
+
 def _counts(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float, float, float]:
     """Faces that both are right about, one alone, the other alone, and neither, from how often each is right."""
     both = one * other, one * (1 - other), (1 - one) * other, (1 - one) * (1 - other)
@@ -415,7 +422,6 @@ def _judged_apart(found: Section, entries: tuple[Entry, Entry]) -> Apart | None:
     asked = np.array([each for _, each in common])
     share = [(side == asked).mean(0) for side in read]
     right = [(side > 0.5).astype(float) for side in share]
-    said = [_most(side, len(found.emotions)) for side in read]
     lines = lines_of(data[0], kind, common)
     chosen, more = [], []
     for mine in (0, 1):
@@ -426,7 +432,7 @@ def _judged_apart(found: Section, entries: tuple[Entry, Entry]) -> Apart | None:
         picked = [
             Face(
                 int(common[place][0]) + (kind == "control"), "", found.emotions[asked[place]],
-                found.emotions[said[0][place]], found.emotions[said[1][place]],
+                judgement(read[0][:, place], found.emotions), judgement(read[1][:, place], found.emotions),
                 place=(lines[place][0], lines[place][1]) if lines[place][0] >= 0 else None,
             )
             for place in order[:LISTED]
@@ -463,12 +469,15 @@ def blocks(found: Compared, picture: str | None, listed: int = LISTED) -> list[B
     said: list[Block] = [Heading(2, title), *(Warning((Name(note),)) for note in found.notes), Paragraph(about)]
     said += [Bullets([text for each in found.figures[:1] for text in _verdict(found, each)])]
     header: list[Text] = [(Name(one),), (Name(other),), ("difference",), ("p",)]  # the first minus the second
-    figures = [*found.figures, *found.samples]
-    said.append(Table([("figure",), *header], [_line(each, _heading(found.section, each.key)) for each in figures]))
+    figures = {_heading(found.section, each.key): each for each in (*found.figures, *found.samples)}
+    known = {heading: each for heading, each in figures.items() if not _unknown(each)}
+    said.append(Table([("figure",), *header], [_line(each, heading) for heading, each in known.items()]))
+    said += _whys(figures)
     for metric, heading in found.section.track.by_emotion:
         if metric in found.emotions:
-            rows = [_with_n(_line(each, each.key.emotion), each) for each in found.emotions[metric]]
-            said.append(Table([(f"{heading}, by emotion",), ("n",), *header], rows))
+            of = {each.key.emotion: each for each in found.emotions[metric]}
+            rows = [_with_n(_line(each, emotion), each) for emotion, each in of.items()]
+            said += [Table([(f"{heading}, by emotion",), ("n",), *header], rows), *_whys(of)]
     return [*said, *_slices(found, header), *_faces(found, picture, listed)]
 
 
@@ -502,13 +511,29 @@ def _heading(of: Section, key: Key) -> str:
     return named.get(key, key.metric.replace("_", " "))
 
 
+def _unknown(each: Difference) -> bool:
+    """Whether neither row has a value."""
+    return each.first.value is None and each.second.value is None
+
+
+def _whys(of: Mapping[str, Difference]) -> Iterator[Block]:
+    """Why figures have no value or no interval, each reason once below its table."""
+    reasons: dict[str, list[str]] = {}
+    for heading, each in of.items():
+        if each.pair is None and each.why:
+            reasons.setdefault(each.why, []).append(heading)
+    if reasons:
+        yield Bullets([(f"{', '.join(headings)}: ", Name(why), ".") for why, headings in reasons.items()])
+
+
 def _line(each: Difference, what: str) -> list[Text]:
     if each.pair is not None:
         gap: Text = (each.pair,)
     else:
-        gap = ("n/a" if each.gap is None else signed(each.gap), f" ({each.why})")
+        gap = ("n/a" if each.gap is None else signed(each.gap),)
     p: Text = ("",) if each.pair is None else (_p(each.pair),)
-    return [(Name(what),), (Score(each.first),), (Score(each.second),), gap, p]
+    numbers = [("n/a",) if number.value is None else (Score(number),) for number in (each.first, each.second)]
+    return [(Name(what),), *numbers, gap, p]
 
 
 def _p(pair: Comparison) -> str:
