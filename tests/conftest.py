@@ -191,7 +191,10 @@ def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What reads the networks of a module's fixture is as slow as the first that wants them."""
+    """What reads the networks of a module's fixture is as slow as the first that wants them; and the wheel, which is
+    last by its name and takes a minute, comes first, so that it does not run alone in the end.
+    """
+    items.sort(key=lambda item: item.path.name != "test_wheel.py")
     for item in items:
         if {"pair_once", "swept_once"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
