@@ -104,11 +104,11 @@ def test_smoke_runs_from_an_empty_folder_where_the_checkout_is_not(environment: 
     command = environment / "bin" / "emobench"
     assert run(command, "--version", cwd=tmp_path).startswith("emobench 0.")
     assert list(tmp_path.iterdir()) == []
-    temporary = tmp_path / "temporary"
+    temporary = tmp_path / ("temporary" * 12)  # no socket's path may be as long
     temporary.mkdir()
     run(command, "bench", "smoke", cwd=tmp_path, TMPDIR=temporary)
     ends = time.monotonic() + 20  # the server, which ends when the command has
-    while (left := [each.name for each in temporary.iterdir() if each.name.startswith(("tmp", "pymp"))]) != []:
+    while (left := [each.name for each in temporary.iterdir() if each.name.startswith("tmp")]) != []:
         assert time.monotonic() < ends, left
         time.sleep(0.1)
     assert pages(tmp_path / "results" / "smoke").startswith("#")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.runner.engines.engine import Engine
+from emobench.runner.sockets import keep_short
 from emobench.runner.threads import wait_gently
 from emobench.suite.keys import processes
 
@@ -84,6 +85,7 @@ class Local(Engine):
     def serve(self) -> None:
         """Start the server that the processes are forked from; it imports while this process goes on."""
         wait_gently()
+        keep_short()
         forkserver.ensure_running()
 
     def start(self, job: Job) -> Started | None:

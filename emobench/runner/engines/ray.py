@@ -30,6 +30,7 @@ from emobench.runner.engines.local import Local, Started, on_several_devices
 from emobench.runner.machine import ORDERLY, Machines, lives, versions
 from emobench.runner.record import Record
 from emobench.runner.remote import Remote, failure
+from emobench.runner.sockets import SHORT, too_long
 from emobench.runner.store import HELD, Store
 from emobench.suite.cell import Cell
 from emobench.suite.keys import package_digest, processes
@@ -66,6 +67,8 @@ class Ray(Engine):
         ray = _ray()
         os.environ.setdefault("RAY_task_oom_retries", "0")  # else Ray runs a cell for ever that memory does not suffice
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if too_long():
+            os.environ.setdefault("RAY_TMPDIR", SHORT)
         try:
             _check_reachable(address or os.environ.get("RAY_ADDRESS", ""))
             ray.init(address=address, log_to_driver=False, logging_level="error")
