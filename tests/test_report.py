@@ -399,6 +399,17 @@ def test_states_stay_visible(results: Results) -> None:
     assert (found["value"], found["reason"]) == ("n/a", "failed: out of memory")
 
 
+def test_a_control_that_failed_is_a_cell_as_others_are(results: Results) -> None:
+    results.cell("good", 0, 3.0)
+    results.cell("control:permuted", 0, model="good", control="permuted", state="failed", reason="out of memory")
+    board = results.write()
+    page = pages(board.path.parent)
+    assert "**Incomplete**: 1 of 2 cells done." in page
+    assert "- control:permuted on faces, seed 0: failed: out of memory" in page
+    assert [number.model for number in board.failed] == ["control:permuted"]
+    assert json.loads((results.folder / "demo" / "metrics.json").read_text())["done"] == 1
+
+
 def test_nothing_done_yet(results: Results) -> None:
     results.cell("later", 0)
     page = pages(results.write().path.parent)

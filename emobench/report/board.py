@@ -215,7 +215,7 @@ class Board:
     def missing(self) -> list[Number]:
         """The cells without numbers, each once and with its reason; skipped ones are not among them, nor settings that
         were not chosen."""
-        found = [number for section in self.sections for entry in section.entries for number in entry.missing]
+        found = [number for section in self.sections for entry in section.every for number in entry.missing]
         found += [_nowhere(self.suite, cell) for cell in self.unplaced]
         kept = {(n.dataset, n.size, n.model, n.variant, n.trainer, n.seed): n for n in found if not _ended(n)}
         return list(kept.values())
