@@ -399,6 +399,16 @@ def test_states_stay_visible(results: Results) -> None:
     assert (found["value"], found["reason"]) == ("n/a", "failed: out of memory")
 
 
+def test_rows_that_are_skipped_for_one_reason_are_named_together(results: Results) -> None:
+    results.cell("good", 0, 3.0)
+    for row in ("one", "two", "three"):
+        results.cell(row, 0, skipped=f"suite demo, [model.{row}] on faces: weights x not found; fetch them")
+    results.cell("other", 0, skipped="no such dataset")
+    page = pages(results.write().path.parent)
+    assert "- one, two and three on faces: weights x not found; fetch them" in page
+    assert "- other on faces: no such dataset" in page
+
+
 def test_a_control_that_failed_is_a_cell_as_others_are(results: Results) -> None:
     results.cell("good", 0, 3.0)
     results.cell("control:permuted", 0, model="good", control="permuted", state="failed", reason="out of memory")

@@ -3,6 +3,7 @@ whole."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from emobench.evaluation.tracks.recognition import cannot_fail
@@ -299,12 +300,21 @@ def _row_name(number: Number) -> str:
     return f"{name} (trainer {number.trainer})" if number.trainer else name
 
 
+_ITS_PLACE = re.compile(r"^suite [^\[\]]*, \[model\.[^\[\]]*\] on \S*: ")  # that begins a reason, and is said already
+
+
 def skipped(board: Board) -> list[Block]:
     """The optional rows that cannot run here, and why."""
     found = {(cell.row, cell.dataset): cell.reason for cell in board.cells if cell.state == "skipped"}
     if not found:
         return []
-    items: list[Text] = [(Name(row), " on ", Name(data), ": ", Name(why)) for (row, data), why in found.items()]
+    rows: dict[tuple[str, str], list[str]] = {}  # dataset and reason -> which are skipped for it
+    for (row, dataset), why in found.items():
+        rows.setdefault((dataset, _ITS_PLACE.sub("", why or "")), []).append(row)
+    items: list[Text] = [
+        (*joined([Name(row) for row in names]), " on ", Name(dataset), ": ", Name(why))
+        for (dataset, why), names in rows.items()
+    ]
     return [Heading(2, ("Skipped",)), Bullets(items)]
 
 
