@@ -11,6 +11,7 @@ import signal
 import stat
 import struct
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ from emobench.runner import callbacks
 from emobench.runner.build import build_data
 from emobench.runner.fit import fit
 from emobench.runner.machine import record_of
+from emobench.runner.run import Job, execute
 from emobench.runner.store import Store, intact
 from emobench.runner.sweep import Running, Sweep, _ended, _signals
 from emobench.suite.cell import Cell, Plan
@@ -319,6 +321,29 @@ def test_a_cell_that_is_killed_after_an_attempt_that_was_interrupted_says_why(pl
     state = Sweep(plan, store, plan.cells, [])
     _ended(state, Running(cell, None, 0.0), -signal.SIGKILL)
     assert state.state(cell) == ("failed", "killed by SIGKILL: out of memory, or by hand")
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_last_word_of_a_cell_that_is_ended_does_not_displace_why(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows: bool
+) -> None:
+    """What ran it was killed, say for its memory: the sweep hears of that before SIGTERM ends the cell itself."""
+    cell, store = plan.cells[0], Store(tmp_path)
+    failed = record_of(cell, "failed", "out of memory on node 1")
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    store.keep_failure(failed)  # of the run before
+
+    def ended(*args: object) -> None:
+        if knows:
+            store.keep_failure(failed)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr("emobench.runner.run.run", ended)
+    assert execute(Job(cell, tmp_path, tmp_path)) == 128 + signal.SIGTERM
+    known = store.failure(cell.fit_key, cell.eval_key)
+    assert known is not None
+    assert known[0].state == ("failed" if knows else "interrupted")
 
 
 def test_a_connection_that_goes_ends_a_sweep_in_order(plan: Plan, tmp_path: Path) -> None:

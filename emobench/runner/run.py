@@ -152,6 +152,7 @@ def execute(job: Job) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep gets it too and ends its cells in order
     helper = int(os.environ.get("LOCAL_RANK", 0)) > 0  # a further process of a fit on several devices
     leases: list[Lease | None] = []
+    former = store.failure(job.cell.fit_key, job.cell.eval_key)
     try:
         signal.signal(signal.SIGTERM, stop)
         remote = None if job.store is None else Remote(job.store)
@@ -187,7 +188,11 @@ def execute(job: Job) -> int:
             if not raised and (folder / _ELSEWHERE).is_file():
                 reason = f"{(folder / _ELSEWHERE).read_text(encoding='utf-8')} (in another process of the fit)"
             states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
-            said = store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), reason))
+            known = store.failure(job.cell.fit_key, job.cell.eval_key)
+            if raised and known is not None and known[0].state == "failed" and known != former:
+                said = f"{reason}; the sweep knew why: {known[0].reason}"  # and has written it
+            else:
+                said = store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), reason))
             print(said, file=sys.stderr)  # with what kept it from being written: the sweep sees the exit code alone
         return 128 + ended.signal if isinstance(ended, Interrupted) else 1
     finally:

@@ -186,9 +186,7 @@ class Store:
         Returns:
             Its reason, and what kept it from being written: the disk is full, or the folder is read-only.
         """
-        path = self.fit_folder(record.fit_key) / "fit.json"
-        if finished(path):
-            path = self.eval_folder(record.fit_key, record.eval_key) / "result.json"
+        path = self._under_way(record.fit_key, record.eval_key)
         seen = published(path.parent)
         try:
             if not finished(path):
@@ -198,6 +196,20 @@ class Store:
         except OSError as error:
             return f"{record.reason}; the state could not be written ({error})"
         return str(record.reason)
+
+    def failure(self, fit_key: str, eval_key: str) -> tuple[Record, int] | None:
+        """What is written of a fit or evaluation that did not end well, and when it was, in ns; None: nothing that can
+        be read."""
+        path = self._under_way(fit_key, eval_key)
+        try:
+            return read_record(path), path.stat().st_mtime_ns
+        except (OSError, StoreError):
+            return None
+
+    def _under_way(self, fit_key: str, eval_key: str) -> Path:
+        """The record of a fit, or where that is finished of its evaluation."""
+        path = self.fit_folder(fit_key) / "fit.json"
+        return self.eval_folder(fit_key, eval_key) / "result.json" if finished(path) else path
 
     def tidy(self, fit_key: str, eval_key: str) -> None:
         """Of a cell that this process holds: finish what a killed one had begun to put into place, and delete what

@@ -199,13 +199,13 @@ class Ray(Engine):
                     return value.code
                 task.node, task.host = value
         except errors.OutOfMemoryError:
-            return f"out of memory on {task.host}: Ray ended it. {_LESS}"
+            return f"out of memory on {task.host or 'a node'}: Ray ended it. {_LESS}"
         except errors.TaskCancelledError:
             return -signal.SIGTERM
         except errors.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, errors.OutOfMemoryError):
-                return f"out of memory on {task.host}: Ray ended what runs cells there. {_LESS}"
+                return f"out of memory on {task.host or 'a node'}: Ray ended what runs cells there. {_LESS}"
             lost = isinstance(cause, errors.RayActorError | errors.RaySystemError | errors.WorkerCrashedError)
             return LOST if lost else f"Ray could not run it: {type(cause).__name__}: {cause}"
         except (errors.RayError, StopIteration):  # its node, its worker or the actor of its node is gone
