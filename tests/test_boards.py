@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pandas as pd
 import pytest
 from reading import pages
 
 from emobench.evaluation.tracks import recognition
-from emobench.report.written import mark_unwritten, rows_of
+from emobench.report.written import mark_unwritten, overall
 from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
@@ -139,5 +140,5 @@ def test_a_diverged_cell_is_not_counted_as_done(
 def test_a_control_is_not_called_by_the_row_that_it_is_of() -> None:
     numbers = pd.DataFrame(
         {"model": ["resnet18", "resnet18", "control:permuted"], "variant": ["", "resnet18-wide", "resnet18-wide"]}
-    )
-    assert rows_of(numbers).tolist() == ["resnet18", "resnet18-wide", "control:permuted"]
+    ).assign(seed=np.nan, judge="", emotion="")
+    assert overall(numbers)["row"].tolist() == ["resnet18", "resnet18-wide", "control:permuted"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.errors import SuiteError, printable, unknown
-from emobench.report.written import read_board, rows_of
+from emobench.report.written import overall, read_board
 from emobench.runner.store import load_board
 from emobench.suite.file import stem
 
@@ -76,19 +76,13 @@ def check(board: str, results: Path, bounds: Sequence[Bound], against: Path | No
         raise SuiteError("nothing to check: say --min resnet18.macro_f1=0.3, or --against results/<suite>")
     name = stem(board)
     unfinished = [cell for cell in load_board(results, name) if cell.state not in ("done", "not chosen")]
-    figures = _figures(read_board(results / name))
+    figures = overall(read_board(results / name))
     found = [*_bounded(figures, bounds), *([] if against is None else _compared(figures, against, drop))]
     broken = [wrong for wrong in found if wrong]
     for line in (*(f"{cell.row} on {cell.dataset}, seed {cell.seed}: {cell.state}" for cell in unfinished), *broken):
         print(printable(line), file=sys.stderr)
     print(f"{len(found) - len(broken)} of {len(found)} figures are as they must be")
     return 1 if broken or unfinished else 0
-
-
-def _figures(board: pd.DataFrame) -> pd.DataFrame:
-    """The numbers over all seeds and judges; of those an emotion the macro average, of the rest the whole."""
-    whole = board[board["seed"].isna() & (board["judge"].fillna("") == "") & board["emotion"].isin(["", "macro"])]
-    return whole.assign(row=rows_of(whole))
 
 
 def _rows(figures: pd.DataFrame) -> Iterator[Any]:
@@ -118,7 +112,7 @@ def _compared(figures: pd.DataFrame, against: Path, drop: float) -> Iterator[str
     """For each figure by which the other board ranks what is wrong, empty where nothing is."""
     from emobench.suite.catalog import tracks
 
-    before = _figures(read_board(against))
+    before = overall(read_board(against))
     before = before[~before["row"].str.startswith("control:")]
     for name, track in tracks().items():
         for ranking in track.rankings:

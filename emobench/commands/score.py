@@ -200,13 +200,12 @@ def _on_validation(
 
 def _print(board: Path, row: str) -> None:
     """The figures of the new row, and of the best other one, with their intervals."""
-    from emobench.report.written import read_board, rows_of
+    from emobench.report.written import overall, read_board
 
-    numbers = read_board(board)
-    whole = numbers[numbers["seed"].isna() & numbers["emotion"].isin(["", "macro"]) & (numbers["judge"] == "")]
+    whole = overall(read_board(board))
     for track, metrics in _SHOWN.items():
         mine = whole[whole["track"] == track]
-        names = rows_of(mine)
+        names = mine["row"]
         if row not in set(names):
             continue
         shown = Table(track, *metrics, "n", "flags", box=None)

@@ -364,14 +364,13 @@ def _read_apart(found: Section, entries: tuple[Entry, Entry]) -> Apart:
     right = [(side == labels).mean(0) for side in read]
     names = [f"p_{emotion}" for emotion in found.emotions]
     sure = [np.mean([each.faces[names].to_numpy(np.float64).max(1) for each in side], 0) for side in of]
-    said = [_most(side, len(found.emotions)) for side in read]
     chosen, more = [], []
     for mine in (0, 1):
         wrong = 1 - mine
         lead = right[mine] - right[wrong]
         places = np.flatnonzero(lead > 0.5)
         order = places[np.lexsort((places, -sure[wrong][places], -lead[places]))]
-        chosen.append([_face(found, faces, place, said) for place in order[:LISTED].tolist()])
+        chosen.append([_face(found, faces, place, read) for place in order[:LISTED].tolist()])
         more.append(max(0, len(order) - LISTED))
     seeds = tuple(entry.seeds for entry in entries)
     return Apart(
@@ -379,21 +378,14 @@ def _read_apart(found: Section, entries: tuple[Entry, Entry]) -> Apart:
     )
 
 
-def _face(found: Section, faces: Any, place: int, said: Sequence[NDArray[np.int64]]) -> Face:
+def _face(found: Section, faces: Any, place: int, read: Sequence[NDArray[np.int64]]) -> Face:
     shown = found.emotions[int(faces["label"].iloc[place])]
-    reads = [found.emotions[each[place]] if each[place] >= 0 else _NO_EMOTION for each in said]
-    return Face(int(faces["index"].iloc[place]), str(faces["id"].iloc[place]), shown, reads[0], reads[1])
-
-
-def _most(read: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """(N,) what most of some readers (S, N) read, the first of equal ones; −1: none of the emotions."""
-    counts = np.stack([(read == k).sum(0) for k in range(-1, classes)])
-    most: NDArray[np.int64] = counts[1:].argmax(0).astype(np.int64)
-    return np.where(counts[1:].max(0) >= counts[0], most, -1)
+    said = [judgement(side[:, place], found.emotions) for side in read]
+    return Face(int(faces["index"].iloc[place]), str(faces["id"].iloc[place]), shown, said[0], said[1])
 
 
 def judgement(read: NDArray[np.int64], emotions: Sequence[str]) -> str:
-    """What most of the judges (J,) read; where no emotion has more of them than another, all that have most."""
+    """What most of some judges or seeds (J,) read; of emotions that as many of them read, all."""
     counts = {emotion: int((read == k).sum()) for k, emotion in enumerate(emotions)}
     counts[_NO_EMOTION] = int((read < 0).sum())
     return " or ".join(name for name, count in counts.items() if count == max(counts.values()))

@@ -61,10 +61,14 @@ def read_board(folder: Path) -> pd.DataFrame:
         raise StoreError(f"{path}: cannot be read ({reason}). `emobench report` writes it again") from error
 
 
-def rows_of(numbers: pd.DataFrame) -> pd.Series[str]:
-    """The row of each number of a board, as its suite calls it; of a control its name, not what it is of."""
-    variant, model = numbers["variant"].fillna(""), numbers["model"]
-    return variant.where((variant != "") & ~model.str.startswith("control:"), model)
+def overall(board: pd.DataFrame) -> pd.DataFrame:
+    """The numbers over all seeds and judges; of those an emotion the macro average, of the rest the whole.
+
+    Their column `row` holds what a suite calls each; of a control its name, not what it is of.
+    """
+    whole = board[board["seed"].isna() & (board["judge"].fillna("") == "") & board["emotion"].isin(["", "macro"])]
+    variant, model = whole["variant"].fillna(""), whole["model"]
+    return whole.assign(row=variant.where((variant != "") & ~model.str.startswith("control:"), model))
 
 
 def why(error: Exception, path: Path) -> str:

@@ -188,8 +188,8 @@ def execute(job: Job) -> int:
             if not raised and (folder / _ELSEWHERE).is_file():
                 reason = f"{(folder / _ELSEWHERE).read_text(encoding='utf-8')} (in another process of the fit)"
             states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
-            known = store.failure(job.cell.fit_key, job.cell.eval_key)
-            if raised and known is not None and known[0].state == "failed" and known != former:
+            known = store.failure(job.cell.fit_key, job.cell.eval_key) if raised else None
+            if known is not None and known[0].state == "failed" and known != former:
                 said = f"{reason}; the sweep knew why: {known[0].reason}"  # and has written it
             else:
                 said = store.keep_failure(record_of(job.cell, states.get(type(ended), "failed"), reason))
