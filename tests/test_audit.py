@@ -256,7 +256,7 @@ def crowd(place: Path, n: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("n", [100_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n", [200_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 def test_a_million_files_fit_into_little_memory(tmp_path: Path, n: int) -> None:
     """By what each of fewer files takes, in a run of the tests that is not the long one."""
     crowd(tmp_path / "few", 400)
