@@ -1,6 +1,7 @@
 """Speed, as ratios measured in one run: `make perf` writes results/perf/perf.md and perf.json.
 
 - fit: ResNet18 at 48 px by emobench against a hand-written PyTorch loop with the same data, augmentation and precision.
+- attention: its forward and backward pass in bf16 on a CPU, as a fit has it, against torch's fused one.
 - rerun: the command on a finished suite.
 - start: a cell's process forked from the warm server against a cold process that imports the same.
 - loader: an epoch of the training loader against albumentations alone, on one thread.
@@ -27,7 +28,7 @@ from generating import measure_fits, measure_further_row, measure_pipeline, meas
 from gpu import measure_feed, measure_steps
 from loading import measure_batched, measure_loader
 from stylegan import measure_compiled, measure_search
-from training import measure_fit, measure_rerun, measure_start
+from training import measure_attention, measure_fit, measure_rerun, measure_start
 
 from emobench.report.markdown import table
 from emobench.runner.machine import hardware, versions
@@ -37,6 +38,15 @@ Rows = list[list[str]]  # what, emobench, compared with, ratio, limit
 
 def _fit(found: dict[str, Any]) -> Rows:
     return [_by_hand("fit of ResNet18, one epoch of 4,000 faces at 48 px", found)]
+
+
+def _attention(found: dict[str, Any]) -> Rows:
+    what, ours, other = (
+        "attention of 64 tokens in bf16 on a CPU, and its gradient",
+        found["emobench_s"],
+        found["fused_s"],
+    )
+    return [_against("torch's fused one", what, ours, other, found["ratio"], f"at most {found['limit']}")]
 
 
 def _rerun(found: dict[str, Any]) -> Rows:
@@ -130,6 +140,7 @@ def _against(other: str, what: str, ours: float, theirs: float, ratio: float, li
 # What is measured, by how many runs, and its rows of the page.
 MEASURES: dict[str, tuple[Callable[[int], Any], Callable[[Any], Rows]]] = {
     "fit": (measure_fit, _fit),
+    "attention": (measure_attention, _attention),
     "rerun": (measure_rerun, _rerun),
     "start": (measure_start, _start),
     "loader": (measure_loader, _augmented("training loader, the default augmentation, 48 px")),

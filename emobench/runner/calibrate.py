@@ -389,7 +389,7 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
 
     from emobench.runner.build import recipe_of
     from emobench.runner.callbacks import Averaging, Fused, Reproducible, Statistics
-    from emobench.runner.fit import _trainer, prepare
+    from emobench.runner.fit import _trainer, attention, prepare
 
     cell = trial.cell
     one = {name: value for name, value in cell.trainer.items() if name not in ("devices", "num_nodes", "strategy")}
@@ -411,7 +411,8 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     ]
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
         trainer = _trainer(cell, recipe, callbacks, Path(folder), None, model)
-        trainer.fit(model, datamodule=data)
+        with attention(trainer.strategy.root_device.type, settings.precision):
+            trainer.fit(model, datamodule=data)
     return float(clock.seconds_a_face())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
@@ -101,7 +103,8 @@ def fit(
         callbacks.append(Fused())
     prepare(model, recipe, execution)
     trainer = _trainer(cell, recipe, callbacks, folder, logger, model)
-    trainer.fit(model, datamodule=data, ckpt_path=newest_whole(checkpoints), weights_only=True)
+    with attention(trainer.strategy.root_device.type, str(trainer.precision)):
+        trainer.fit(model, datamodule=data, ckpt_path=newest_whole(checkpoints), weights_only=True)
     if not trainer.is_global_zero:
         return True
     if not history.rows:
@@ -157,6 +160,29 @@ def prepare(model: Any, recipe: Recipe, execution: Execution) -> None:
     if recipe.compile or execution.compile:
         for network in model.compilable():
             network.compile(mode="reduce-overhead" if execution.cuda_graphs else None)
+
+
+@contextmanager
+def attention(device: str, precision: str) -> Iterator[None]:
+    """Have training in bf16 on a CPU compute attention plainly, as matrix products and a softmax.
+
+    torch's fused one takes three times as long there, for its gradient (torch 2.15; `benchmarks/perf/run.py --only
+    attention`). In float32, and on a GPU, the fused one is faster.
+
+    Args:
+        device: its type, "cpu" or "cuda".
+        precision: as Lightning calls it.
+    """
+    if device != "cpu" or not precision.startswith("bf16"):
+        yield
+        return
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # of CPUs as well
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # else it computes in float32, for twice the time
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def together(fits: Sequence[Record]) -> Fit:
