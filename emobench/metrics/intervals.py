@@ -12,6 +12,7 @@ Shapes: R resamples, M networks (cells), S seeds of one model, N faces, C sums, 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -46,14 +47,27 @@ def resample(groups: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.flo
 
     Equal for equal arguments, so that two models, resampled one after the other, are still paired.
     """
-    draw = np.random.default_rng([SEED, groups])
     chunk = max(1, _CHUNK // max(groups, 1))
+    if resamples <= chunk:
+        yield _drawn_once(groups, resamples)
+        return
+    draw = np.random.default_rng([SEED, groups])
     for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        drawn = draw.integers(0, groups, (rows, groups), dtype=np.int64)
-        drawn += np.arange(rows)[:, None] * groups
-        counts = np.bincount(drawn.ravel(), minlength=rows * groups)
-        yield counts.reshape(rows, groups).astype(np.float32)
+        yield _drawn(draw, groups, min(chunk, resamples - start))
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn_once(groups: int, resamples: int) -> NDArray[np.float32]:
+    """One chunk, kept for the next network: to draw it takes as long as to sum the faces of ten."""
+    counts = _drawn(np.random.default_rng([SEED, groups]), groups, resamples)
+    counts.flags.writeable = False
+    return counts
+
+
+def _drawn(draw: np.random.Generator, groups: int, rows: int) -> NDArray[np.float32]:
+    drawn = draw.integers(0, groups, (rows, groups), dtype=np.int64)
+    drawn += np.arange(rows)[:, None] * groups
+    return np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float32)
 
 
 def grouped(faces: Floats, groups: NDArray[np.int64] | None) -> Floats:
