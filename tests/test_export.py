@@ -389,7 +389,7 @@ def test_seeds_give_the_same_faces(tmp_path: Path, name: str) -> None:
 # Generators, as trained
 
 
-@pytest.mark.parametrize("row", ["cvae", "vit_cvae", "stargan"])
+@pytest.mark.parametrize("row", ["cvae", pytest.param("vit_cvae", marks=pytest.mark.long), "stargan"])
 def test_generators_draw_the_same_from_both_forms(
     export: Callable[..., Path], generated: Path, tmp_path: Path, row: str
 ) -> None:

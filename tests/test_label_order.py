@@ -116,15 +116,15 @@ def test_people_are_kept_together() -> None:
     """Ten people of whom each is read in a way of his own: as faces they would be proof, as people they are not."""
     random = np.random.default_rng(6)
     accused, as_faces = 0, 0
-    for trial in range(60):
+    for trial in range(30):
         people = np.repeat(np.arange(10), 60)
         labels = random.integers(0, K, 600)
         ways = random.integers(0, K, (10, K))  # what each person's emotions are read as
         answers = ways[people, labels]
         accused += bool(audit(labels, answers, ORDER, K, people, seed=trial).renamed)
         as_faces += bool(audit(labels, answers, ORDER, K, seed=trial).renamed)
-    assert accused <= 4
-    assert as_faces > 20
+    assert accused <= 2
+    assert as_faces > 10
 
 
 def test_an_audit_is_plain_values() -> None:

@@ -180,7 +180,7 @@ def test_that_no_face_is_found_is_an_answer(
     assert "faces found by scikit-image's cascade" in printed.err
 
 
-@pytest.mark.parametrize("variant", ["plain", "standard"])
+@pytest.mark.parametrize("variant", [pytest.param("plain", marks=pytest.mark.long), "standard"])
 def test_drawn_faces_are_found_where_they_are(variant: str) -> None:
     data = Synthetic(size=48, variant=variant, train=16, val=16, test=16)
     data.prepare()

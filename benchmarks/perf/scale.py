@@ -274,9 +274,9 @@ def page(record: dict[str, Any]) -> str:
         "",
         "Cells that cost nothing have their lock, their process, forked from the server, and two records on disk; "
         "they run one at a time. Plans are of classifiers, ensembles and generators with guides and judges on four "
-        "datasets, ten seeds a hundred cells of each; memory is that of the process, and in brackets without the libraries "
-        "that are mapped from files, whose pages all processes share. Boards "
-        f"are of one dataset with {FACES:,} test faces, ten seeds a row.",
+        "datasets, ten seeds a hundred cells of each; memory is that of the process, and in brackets without libraries "
+        "that are mapped from files, whose pages all processes share. Boards are of one dataset with "
+        f"{FACES:,} test faces, ten seeds a row.",
     ]
     return "\n".join(lines) + "\n"
 
