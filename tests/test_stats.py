@@ -9,11 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from emobench.evaluation.tracks.recognition import Predictions, Recognition
+from emobench.evaluation.tracks.track import Key, MeasuredCell
 from emobench.files import read_json
 from emobench.metrics import intervals as stats
+from emobench.metrics.recognition import tally
 from emobench.report.board import sections
 from emobench.runner.store import load_board
 from emobench.suite.catalog import tracks
@@ -340,3 +344,27 @@ def test_coverage(regime: str, seeds: int) -> None:
     if seeds >= stats.SEEDS_NEEDED:
         assert np.mean([each.alarms for each in found]) <= 0.07
     assert min(each.covered for each in found) >= 0.9  # 400 runs: standard error 1.1 to 1.4 %
+
+
+def test_more_resamples_are_of_the_number_that_ranks() -> None:
+    """Drawn again, a number is that of `estimates` bit for bit, also where answers are outside the emotions."""
+    random = np.random.default_rng(3)
+    for outside in (False, True):
+        cells = []
+        for _ in range(2):
+            labels, shares = np.arange(60) % 3, random.dirichlet([1, 1, 1, 1], 60)
+            predictions = shares.argmax(1)
+            predictions[labels == 0] %= 2  # so that an emotion is read seldom, and one is never shown
+            shares[np.arange(60), predictions] = 2
+            shares /= shares.sum(1, keepdims=True)
+            if outside:
+                predictions[:5] = -1
+            table = tally(shares, labels, predictions=predictions)
+            faces = pd.DataFrame({"label": labels, "subject": None, "prediction": predictions, "leaked": False})
+            cells.append(Predictions(MeasuredCell("m", 0, None, ("a", "b", "c", "d"), Path()), faces, table))
+        track = Recognition()
+        for name in ("macro_f1", "accuracy"):
+            again = track.redrawn(cells, Key(name, "macro" if name == "macro_f1" else ""), stats.RESAMPLES)
+            for column, (first, *_) in enumerate(track.estimates(cells)):
+                place = [key.metric for key in first.keys].index(name)
+                np.testing.assert_array_equal(again[:, column], first.draws[:, place])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import itertools
 import pickle
 from collections import OrderedDict
@@ -464,9 +463,11 @@ def _save(figure: Figure, path: Path, faces: Mapping[str, Any] | None = None) ->
 
 
 def _save_chart(figure: Figure, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    with io.BytesIO() as drawn:
-        figure.savefig(drawn, format="png")
-        picture = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture = drawn.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB")
     picture.save(path, "WEBP", **WEBP)

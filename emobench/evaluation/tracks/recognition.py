@@ -32,7 +32,7 @@ from emobench.evaluation.tracks.track import (
     people,
 )
 from emobench.metrics import intervals
-from emobench.metrics.recognition import Sums, class_measures, confusion_matrix, macro_f1, measures, tally
+from emobench.metrics.recognition import Sums, class_measures, confusion_matrix, measures, tally
 
 if TYPE_CHECKING:
     from emobench.data.datamodule import EmotionDataModule
@@ -277,11 +277,16 @@ class Recognition(Track):
         def any_measure(sums: intervals.Floats) -> intervals.Floats:
             return measures(sums, classes)[key.metric][..., None]
 
-        def of_confusions(sums: intervals.Floats) -> intervals.Floats:  # the same number, of the first sums alone
-            return macro_f1(sums.reshape(*sums.shape[:-1], classes, classes))[..., None]
+        def of_counts(sums: intervals.Floats) -> intervals.Floats:
+            right, either = np.split(sums.astype(np.float64), 2, -1)
+            single = np.divide(2 * right, either, out=np.zeros_like(right), where=either > 0)  # F1, 0 where undefined
+            return np.asarray(single.mean(-1)[..., None])
 
-        if key.metric == "macro_f1" and not units[..., -classes:].any():
-            return intervals.bootstrap(units[..., :square], of_confusions, resamples)[..., 0]
+        if key.metric == "macro_f1" and not units[..., -classes:].any():  # a quarter of the columns has all it needs
+            confusion = units[..., :square].reshape(*units.shape[:-1], classes, classes)
+            right = np.diagonal(confusion, axis1=-2, axis2=-1)
+            either = confusion.sum(-1) + confusion.sum(-2)
+            return intervals.bootstrap(np.concatenate([right, either], -1), of_counts, resamples)[..., 0]
         return intervals.bootstrap(units, any_measure, resamples)[..., 0]
 
     def controls(self, cells: Sequence[Predictions]) -> list[ControlRow]:
