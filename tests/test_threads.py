@@ -20,7 +20,8 @@ from emobench.runner.machine import Machines, hardware
 from emobench.runner.record import read_record
 from emobench.runner.threads import Packing, threads, wait_gently
 
-WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
+BLAS = {"OPENBLAS_THREAD_TIMEOUT": "16"}
 
 
 @pytest.fixture
@@ -37,9 +38,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, {"GOMP_SPINCOUNT": "1000"}),
-        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
-        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        ({}, {"GOMP_SPINCOUNT": "1000"} | BLAS),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"} | BLAS),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"} | BLAS),
+        ({"OPENBLAS_THREAD_TIMEOUT": "26"}, {"GOMP_SPINCOUNT": "1000", "OPENBLAS_THREAD_TIMEOUT": "26"}),
     ],
 )
 def test_what_the_user_says_stays(
@@ -55,10 +57,11 @@ def test_what_the_user_says_stays(
 def test_the_fork_server_is_started_with_it_and_a_cold_cell_loads_torch_after_it(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    started: list[str | None] = []
-    environment.setattr(local.forkserver, "ensure_running", lambda: started.append(os.environ.get("GOMP_SPINCOUNT")))
+    started: list[tuple[str | None, ...]] = []
+    said = ("GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT")
+    environment.setattr(local.forkserver, "ensure_running", lambda: started.append(tuple(map(os.environ.get, said))))
     local.Local().open(tmp_path)
-    assert started == ["1000"]
+    assert started == [("1000", "16")]
     code = (
         "import os, sys, emobench.commands.cell as cold\n"
         "try:\n"

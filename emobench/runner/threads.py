@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SAID = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # by whoever wants something else
 SPINS = "1000"
+TIMEOUT = "16"  # of OpenBLAS's threads: 2 ** 16 turns of the clock
 
 MOST_A_GPU = 8  # cells that share a GPU where nobody says how many
 CONTEXT_GIB = 0.6  # memory of a GPU that each process takes beside its tensors
@@ -99,14 +100,17 @@ def fit_on_a_gpu(memory: float, peaks: Sequence[float]) -> int:
 
 
 def wait_gently() -> None:
-    """Have OpenMP's threads give their core up soon where they wait, in processes that load torch from now on.
+    """Have waiting threads of OpenMP and OpenBLAS give their core up soon, in processes that load them from now on.
 
     GNU's OpenMP, which torch's wheels for Linux bring, lets a thread that is done spin for milliseconds until the
     others are; where another process has their core, it spins on the time that they need. A thousand turns, some
     microseconds, are enough on free cores; no turn at all would make small networks take twice as long there.
+    OpenBLAS, which numpy's and SciPy's wheels bring, waits for 2 ** 26 turns of the clock: a short cell with two
+    threads took twice as long by that (`benchmarks/perf/scale.py`).
     """
     if not any(name in os.environ for name in SAID):
         os.environ["GOMP_SPINCOUNT"] = SPINS
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", TIMEOUT)
 
 
 @contextmanager
