@@ -1,7 +1,7 @@
 """Speed, as ratios measured in one run: `make perf` writes results/perf/perf.md and perf.json.
 
 - fit: ResNet18 at 48 px by emobench against a hand-written PyTorch loop with the same data, augmentation and precision.
-- attention: its forward and backward pass in bf16 on a CPU, as a fit has it, against torch's fused one.
+- attention: forward and backward in bf16 on a CPU, as a fit computes it, against torch's fused one.
 - rerun: the command on a finished suite.
 - start: a cell's process forked from the warm server against a cold process that imports the same.
 - loader: an epoch of the training loader against albumentations alone, on one thread.
@@ -41,11 +41,8 @@ def _fit(found: dict[str, Any]) -> Rows:
 
 
 def _attention(found: dict[str, Any]) -> Rows:
-    what, ours, other = (
-        "attention of 64 tokens in bf16 on a CPU, and its gradient",
-        found["emobench_s"],
-        found["fused_s"],
-    )
+    what = "attention of 64 tokens in bf16 on a CPU, and its gradient"
+    ours, other = found["emobench_s"], found["fused_s"]
     return [_against("torch's fused one", what, ours, other, found["ratio"], f"at most {found['limit']}")]
 
 

@@ -2,8 +2,8 @@
 scale.json.
 
 - plan: a suite of classifiers, an ensemble and generators with their guides and judges, on four datasets, to its cells
-  and what of them must run; then again, from the store. Peak memory is that of the process, with
-  and without mapped libraries.
+  and what of them must run; then again, from the store. Peak memory is that of the process, with and without the
+  libraries that are mapped at its end.
 - sweep: the command on cells that cost nothing themselves (at_once.py), one at a time; and on a Ray cluster of this
   machine, where Ray is installed.
 - report: a board of finished cells of one dataset, ten seeds a row; then one cell more, in the same process.
