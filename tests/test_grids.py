@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from reading import pages
 
@@ -55,13 +54,13 @@ def test_every_face_keeps_its_pixels_beside_the_names(tmp_path: Path) -> None:
 def test_a_picture_is_drawn_again_where_what_it_shows_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep writes its board after every cell, and most of its pictures show what they showed before."""
     times: list[object] = []
-    save = Figure.savefig
+    draw = FigureCanvasAgg.draw
 
-    def counted(figure: Figure, *args: Any, **options: Any) -> None:
-        times.append(args)
-        save(figure, *args, **options)
+    def counted(canvas: FigureCanvasAgg) -> None:
+        times.append(canvas)
+        draw(canvas)
 
-    monkeypatch.setattr(Figure, "savefig", counted)
+    monkeypatch.setattr(FigureCanvasAgg, "draw", counted)
     monkeypatch.setattr(figures, "_drawn", OrderedDict())  # whatever other tests drew in this process
     path, made = tmp_path / "a.webp", tmp_path / "made.webp"
     faces(made, 3, 5)
