@@ -35,11 +35,38 @@ def shares(right: np.ndarray) -> np.ndarray:
 
 
 def test_resamples_are_the_same_ones_every_time() -> None:
-    first, again = (np.concatenate(list(stats.resample(37, 50))) for _ in range(2))
+    first, again = (np.concatenate(list(stats.resample(37, 50)), 1) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert first.shape == (50, 37)
-    np.testing.assert_array_equal(first.sum(1), 37)
-    assert len({row.tobytes() for row in first}) == 50
+    assert first.shape == (37, 50)
+    np.testing.assert_array_equal(first.sum(0), 37)
+    assert len({column.tobytes() for column in first.T}) == 50
+
+
+def test_resamples_that_are_not_kept_are_the_same_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = np.concatenate(list(stats.resample(300, 40)), 1)
+    monkeypatch.setattr(stats, "_MOST_KEPT", 0)
+    monkeypatch.setattr(stats, "_CHUNK", 300 * 7)
+    chunks = list(stats.resample(300, 40))
+    assert [chunk.shape for chunk in chunks] == [(300, 7)] * 5 + [(300, 5)]
+    np.testing.assert_array_equal(np.concatenate(chunks, 1), kept)
+
+
+def test_sums_of_parts_are_those_of_columns_that_are_0_elsewhere() -> None:
+    random = np.random.default_rng(3)
+    counts, rest = random.integers(0, 2, (2, 90, 3)), random.normal(size=(2, 90, 2))
+    rest[..., 1] = 0
+    part = random.integers(-1, 4, 90)  # −1: of none
+    part[part == 2] = 3  # and nobody is of that one
+    wide = (counts[:, :, None, :] * (part[:, None] == np.arange(4))[None, :, :, None]).reshape(2, 90, 12)
+    parted = [stats.Parted(counts, part, 4), rest]
+    together = np.concatenate([wide, rest], -1)
+    np.testing.assert_allclose(stats.total(parted), together.sum(1))
+    found, expected = (stats.bootstrap(units, lambda sums: sums, 60) for units in (parted, together))
+    assert found.shape == (60, 2, 14)
+    np.testing.assert_array_equal(found[..., :12], expected[..., :12])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert found[..., :12].any()
+    assert not found[..., 13].any()
 
 
 def test_bootstrap_variance_of_a_share() -> None:

@@ -7,7 +7,8 @@ of tables of 2 to 20 equally good models tell any two apart.
 Faces and seeds are crossed: every network is measured on the same faces. A bootstrap over faces (over subjects
 where they are known: whole people are drawn) tells how far a mean over networks moves with the faces; how far it
 moves with the seed is added to that from the spread between the networks.
-Shapes: R resamples, M networks (cells), S seeds of one model, N faces, C sums, Q statistics.
+Shapes: R resamples, M networks (cells), S seeds of one model, N faces, G units (faces or subjects), C sums,
+Q statistics.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _SKEWNESS = 0.5  # how much of their kurtosis the intervals of shares allow for 
 _FLOAT32 = 1e-6  # of a number: what sums of resamples in float32 leave of one that is the same in all of them
 ROUNDING = 1e-9  # a spread below is that of the arithmetic
 _CHUNK = 8_000_000  # float32 weights held at once: 32 MB
+_MOST_KEPT = 50_000_000  # resamples × units that are kept, of a byte each
 _MOST_DRAWN = 500_000_000  # resamples × units: some seconds
 _MORE = 5  # times as many resamples at each step
 _MANY = 32  # models from which their covariances give the variances of all pairs, in a twentieth of the time
@@ -42,32 +44,31 @@ _NORMAL = 1e9  # degrees of freedom that are as good as infinitely many
 _SETTLED = 3.2905  # standard deviations of resampling on either side, 99.9 %, before the side of a p-value is said
 
 
-def resample(groups: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.float32]]:
-    """How often each group is drawn in each resample: chunks (r, groups) that together hold `resamples` rows.
+def resample(groups: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.unsignedinteger]]:
+    """How often each group is drawn in each resample: chunks (groups, r) that together hold `resamples` columns.
 
     Equal for equal arguments, so that two models, resampled one after the other, are still paired.
     """
-    chunk = max(1, _CHUNK // max(groups, 1))
-    if resamples <= chunk:
-        yield _drawn_once(groups, resamples)
-        return
-    draw = np.random.default_rng([SEED, groups])
+    return iter(_kept(groups, resamples)) if groups * resamples <= _MOST_KEPT else _drawn(groups, resamples)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(groups: int, resamples: int) -> list[NDArray[np.unsignedinteger]]:
+    """All chunks, for the next networks: to draw them takes nearly half as long as to sum the faces of ten."""
+    return list(_drawn(groups, resamples))
+
+
+def _drawn(groups: int, resamples: int) -> Iterator[NDArray[np.unsignedinteger]]:
+    draw, chunk = np.random.default_rng([SEED, groups]), max(1, _CHUNK // max(groups, 1))
     for start in range(0, resamples, chunk):
-        yield _drawn(draw, groups, min(chunk, resamples - start))
-
-
-@functools.lru_cache(maxsize=1)
-def _drawn_once(groups: int, resamples: int) -> NDArray[np.float32]:
-    """One chunk, kept for the next networks: to draw it takes nearly half as long as to sum the faces of ten."""
-    counts = _drawn(np.random.default_rng([SEED, groups]), groups, resamples)
-    counts.flags.writeable = False
-    return counts
-
-
-def _drawn(draw: np.random.Generator, groups: int, rows: int) -> NDArray[np.float32]:
-    drawn = draw.integers(0, groups, (rows, groups), dtype=np.int64)
-    drawn += np.arange(rows)[:, None] * groups
-    return np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float32)
+        rows = min(chunk, resamples - start)
+        drawn = draw.integers(0, groups, (rows, groups), dtype=np.int64)
+        drawn += np.arange(rows)[:, None] * groups
+        counts = np.bincount(drawn.ravel(), minlength=rows * groups)
+        small = np.uint8 if counts.max(initial=0) < 256 else np.uint32  # a quarter of the memory, in all but odd cases
+        found = np.ascontiguousarray(counts.astype(small).reshape(rows, groups).T)
+        found.flags.writeable = False
+        yield found
 
 
 def grouped(faces: Floats, groups: NDArray[np.int64] | None) -> Floats:
@@ -79,23 +80,75 @@ def grouped(faces: Floats, groups: NDArray[np.int64] | None) -> Floats:
     return np.add.reduceat(faces[..., order, :], starts, axis=-2)
 
 
-def bootstrap(units: Floats, statistic: Statistic, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Parted:
+    """What units add to the sums of parts of them, each to those of its own part alone.
+
+    The same as columns for all parts in which most units have zeros, in a fraction of the time.
+
+    Attributes:
+        units: (M, G, C).
+        part: (G,) from 0 to P − 1; −1: of none.
+        parts: P; their sums are (M, P·C), part by part.
+    """
+
+    units: Floats
+    part: NDArray[np.integer]
+    parts: int
+
+
+Units = Floats | Sequence[Floats | Parted]  # (M, G, C), or several whose sums stand one after the other
+
+
+def total(units: Units) -> Floats:
+    """(M, C) the sums of all units."""
+    return np.concatenate([table.sum(1) for _, table in _tables(units)], -1)
+
+
+def bootstrap(units: Units, statistic: Statistic, resamples: int = RESAMPLES) -> NDArray[np.float64]:
     """Statistics under resampled units, the same ones for all networks.
 
     Args:
-        units: (M, G, C), what each face or subject adds to the sums of each network.
+        units: what each face or subject adds to the sums of each network.
         statistic: sums (..., C) -> (..., Q).
 
     Returns:
         (R, M, Q) float64.
     """
-    networks, groups, columns = units.shape
-    flat = np.ascontiguousarray(units.transpose(1, 0, 2).reshape(groups, -1), np.float32)  # counts stay exact
+    first = units if isinstance(units, np.ndarray) else units[0]
+    networks, groups = (first.units if isinstance(first, Parted) else first).shape[:2]
+    tables = [(who, np.ascontiguousarray(table.transpose(1, 0, 2), np.float32)) for who, table in _tables(units)]
     draws = []
-    for weights in resample(groups, resamples):
-        sums = (weights @ flat).reshape(-1, networks, columns)
+    for counts in resample(groups, resamples):
+        sums = np.concatenate([_summed(counts[who], table) for who, table in tables], -1)
         draws.append(np.stack([statistic(sums[:, each]) for each in range(networks)], 1))
     return np.concatenate(draws)
+
+
+def _tables(units: Units) -> Iterator[tuple[NDArray[np.int64] | slice, Floats]]:
+    """Which units are summed, and what they add (M, ·, C): of parts, those of one after those of another."""
+    for each in [units] if isinstance(units, np.ndarray) else units:
+        if isinstance(each, Parted):
+            for part in range(each.parts):
+                mine = np.flatnonzero(each.part == part)
+                yield mine, each.units[:, mine]
+        else:
+            yield slice(None), each
+
+
+def _summed(counts: NDArray[np.unsignedinteger], table: Floats) -> Floats:
+    """(r, M, C) float32 from counts (G, r) and what each unit adds (G, M, C); a column of zeros costs nothing.
+
+    Counts stay exact.
+    """
+    groups, *shape = table.shape
+    flat, weights = table.reshape(groups, math.prod(shape)), counts.astype(np.float32).T
+    used = flat.any(0)
+    if used.all():
+        return (weights @ flat).reshape(-1, *shape)
+    sums = np.zeros((len(weights), flat.shape[1]), np.float32)
+    sums[:, used] = weights @ flat[:, used]
+    return sums.reshape(-1, *shape)
 
 
 @dataclass(frozen=True)

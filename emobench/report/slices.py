@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -125,11 +125,11 @@ def sliced(section: Section, suite: str) -> Sliced:
     found = Sliced()
     for entry in section.measured[:ROWS]:
         cells = section.usable_of(entry)
-        key: Hashable = ("slices", *(content(section.track, cell) for cell in cells))
+        key = ("slices", *(content(section.track, cell) for cell in cells))
         drawn = section.memory.once(key, lambda entry=entry: numbers_of(section, entry, lookup))  # type: ignore[misc]
         if drawn is not None:
             base = base_number(section, cells[0], suite, None, entry.flags)
-            found.rows[entry.name] = row_of(drawn, base)
+            found.rows[entry.name] = section.memory.once((*key, base), lambda of=(drawn, base): row_of(*of))  # type: ignore[misc]
     if found.rows and isinstance(section.track, PanelTrack):
         real = _drawn([_judged(section.data[0], "real")], lookup, len(section.emotions))
         if real is not None:
@@ -174,12 +174,30 @@ def _drawn(counted: Sequence[_Counted | None], lookup: Lookup, classes: int) -> 
         measured: Floats = first.measure(apart, counted_in)
         return measured.reshape(*sums.shape[:-1], -1)
 
-    wide = (every[:, :, None, :] * member[None, :, :, None]).reshape(*every.shape[:2], -1)
-    of = np.stack([intervals.grouped(each, first.units) for each in wide])  # (S, G, T·C)
-    values, draws = statistic(of.sum(1)), intervals.bootstrap(of, statistic)
+    of = _by_slice(every, attributes, member, first.units)
+    values, draws = statistic(intervals.total(of)), intervals.bootstrap(of, statistic)
     shape = (len(groups), len(first.metrics))
     of_seeds: Floats = values.reshape(len(parts), *shape).astype(np.float64)
-    return Drawn(groups, first.metrics, of_seeds, draws.reshape(*draws.shape[:2], *shape), of.shape[1])
+    count = int(first.units.max()) + 1
+    return Drawn(groups, first.metrics, of_seeds, draws.reshape(*draws.shape[:2], *shape), count)
+
+
+def _by_slice(
+    every: Floats, attributes: Sequence[Attribute], member: NDArray[np.bool_], unit: NDArray[np.int64]
+) -> intervals.Units:
+    """What each unit adds to the sums of each slice.
+
+    Args:
+        every: (S, N, C) what each face adds to them.
+        member: (N, T) which slices it is in.
+        unit: (N,) whose face it is.
+    """
+    place = np.argsort(unit)
+    if np.array_equal(unit[place], np.arange(len(unit))):  # its own, which is in one slice of an attribute at most
+        faces = every[:, place]
+        return [intervals.Parted(faces, each.of[place], len(each.slices)) for each in attributes]
+    wide = (every[:, :, None, :] * member[None, :, :, None]).reshape(*every.shape[:2], -1)
+    return np.stack([intervals.grouped(each, unit) for each in wide])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import hashlib
 import io
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,7 @@ def _file_name(name: str) -> str:
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def _numbers(board: Board) -> Iterator[Number]:
+def _numbers(board: Board) -> Iterator[tuple[Section, list[Number]]]:
     """Every number in the table's order: a model over its seeds, then seed by seed, then what is missing.
 
     Costs of a row stand once on each dataset: with the first track that it is measured on.
@@ -231,26 +231,30 @@ def _numbers(board: Board) -> Iterator[Number]:
     for section in board.sections:
         for entry in (*section.entries, *section.controls):
             row = entry.name, section.dataset, section.size
-            costs = [] if row in told else [*entry.costs.values()], entry.single_costs
+            costs = ([], []) if row in told else ([*entry.costs.values()], entry.single_costs)
             told |= {row} if entry.costs else set()
-            for number in (
+            numbers = [
                 *entry.numbers.values(),
                 *costs[0],
                 *entry.single,
                 *(costs[1] if costs[0] else []),
                 *entry.missing,
-            ):
-                if number.metric != "f1":  # follows from precision and recall
-                    yield number
+            ]
+            yield section, [number for number in numbers if number.metric != "f1"]  # follows from precision and recall
 
 
 def _csv(board: Board) -> str:
     """One row a number (see docs/protocol.md, Names); a missing one is `n/a`."""
+    found = [_lines([Number._fields])]
+    for section, numbers in _numbers(board):
+        rows = map(_cells, numbers)
+        found.append(section.memory.once(("csv", *numbers), lambda rows=rows: _lines(rows)))  # type: ignore[misc]
+    return "".join(found)
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> str:
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(Number._fields)
-    for number in _numbers(board):
-        writer.writerow(_cells(number))
+    csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue()
 
 
@@ -319,4 +323,4 @@ def _comparisons(section: Section) -> Iterator[dict[str, Any]]:
         of: list[Entry] = section.compared[ranking]
         for pair in pairs:
             names = {"first": of[pair.first].name, "second": of[pair.second].name}
-            yield asdict(pair) | _place(section) | {"by": ranking, "certain": pair.certain} | names
+            yield vars(pair) | _place(section) | {"by": ranking, "certain": pair.certain} | names

@@ -290,7 +290,7 @@ class Explanation(Track):
     def same(self, faces: Looks) -> object:
         """Protocol, emotions, faces and their labels."""
         digest = hashlib.sha256(faces.faces["label"].to_numpy(np.int64).tobytes())
-        digest.update("\0".join(faces.faces["id"].astype(str)).encode())
+        digest.update("\0".join(faces.faces["id"].astype(str).to_numpy(object)).encode())
         return faces.cell.same, faces.emotions, digest.hexdigest()
 
     def estimates(self, cells: Sequence[Looks]) -> list[list[Estimates]]:
