@@ -16,7 +16,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save_file
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor
+from torch.nn import functional as F
 
 from emobench.classifiers.classifier import EmotionClassifier, parameters_of
 from emobench.data.datamodule import EmotionDataModule
@@ -164,10 +165,11 @@ def prepare(model: Any, recipe: Recipe, execution: Execution) -> None:
 
 @contextmanager
 def attention(device: str, precision: str) -> Iterator[None]:
-    """Have training in bf16 on a CPU compute attention plainly, as matrix products and a softmax.
+    """Have training in bf16 on a CPU compute attention plainly, as two matrix products and a softmax.
 
-    torch's fused one takes three times as long there, for its gradient (torch 2.15; `benchmarks/perf/run.py --only
-    attention`). In float32, and on a GPU, the fused one is faster.
+    torch's fused one takes eight times as long there, for its gradient, and its own plain one three times, for what it
+    does against rows that are masked throughout (torch 2.15; `benchmarks/perf/run.py --only attention`). In float32,
+    and on a GPU, the fused one is faster.
 
     Args:
         device: its type, "cpu" or "cuda".
@@ -176,13 +178,28 @@ def attention(device: str, precision: str) -> Iterator[None]:
     if device != "cpu" or not precision.startswith("bf16"):
         yield
         return
-    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # of CPUs as well
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # else it computes in float32, for twice the time
+    own = F.scaled_dot_product_attention
+
+    def plain(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if attn_mask is not None or dropout_p or is_causal or enable_gqa:
+            return own(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+        return (scaled @ key.transpose(-2, -1)).softmax(-1) @ value
+
+    F.scaled_dot_product_attention = plain  # by which torch's own layers, timm, transformers and diffusers call it
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        yield
     finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+        F.scaled_dot_product_attention = own
 
 
 def together(fits: Sequence[Record]) -> Fit:
