@@ -196,7 +196,9 @@ class Attempt:
 
 def attempts(target: Path) -> list[Path]:
     """The folders of attempts at a folder that are under way, or were left by processes that are gone."""
-    return sorted(target.glob(f"{_ATTEMPT}*"))
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(path for path in target.iterdir() if path.name.startswith(_ATTEMPT))
+    return []
 
 
 def complete(target: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,7 +19,8 @@ from reading import pages
 
 from emobench.errors import StoreError
 from emobench.files import write_json
-from emobench.report.history import read_history
+from emobench.report import figures
+from emobench.report.history import Run, read_history
 from emobench.report.markdown import markdown
 from emobench.report.page import Link, Paragraph, Picture
 from emobench.runner.record import read_record
@@ -125,6 +127,27 @@ DAMAGED = {
     "a column with markup": ("epoch,step,lr,<img>\n0,1,2,3\n", "begins with"),
     "a name twice": ("epoch,step,lr,lr\n0,1,2,3\n", "begins with"),
 }
+
+
+@pytest.mark.parametrize(
+    ("columns", "panels"), [(HEADER, 3), ("epoch,step,lr,train_loss\n", 2)], ids=["all", "without"]
+)
+def test_what_was_not_measured_has_no_panel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str, panels: int
+) -> None:
+    """Validation by which nothing is chosen may be left out."""
+    path = tmp_path / "history.csv"
+    values = {"lr": 0.01, "val_loss": 1.5, "val_accuracy": 0.5, "val_macro_f1": 0.25, "train_loss": 1.25}
+    names = columns.strip().split(",")
+    path.write_text(
+        columns + "".join(f"{','.join(str(values.get(name, epoch)) for name in names)}\n" for epoch in (0, 1))
+    )
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: (drawn.append(figure), path.touch()))
+    figures.training(tmp_path / "training.webp", "mine", [Run(0, read_history(path), None, None, None)])
+    assert [axes.get_title() for axes in drawn[0].axes][:: panels - 1] == ["loss", "learning rate"]
+    assert len(drawn[0].axes) == panels
+    assert all(axes.lines for axes in drawn[0].axes)
 
 
 @pytest.mark.parametrize(("text", "says"), DAMAGED.values(), ids=DAMAGED)

@@ -413,7 +413,7 @@ class BoardFile:
     """
 
     AT_ONCE = 3  # cells after which it is written at once, however long that takes
-    SHARE = 0.1  # of the time that may be spent on it from then on ...
+    SHARE = 0.05  # of the time that may be spent on it from then on ...
     LATEST = 60.0  # seconds: ... unless it is as old as that
 
     def __init__(self, results: Path, plan: Plan, origin: Origin, data: Path | None = None) -> None:

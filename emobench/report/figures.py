@@ -272,6 +272,7 @@ def training(path: Path, title: str, runs: Sequence[Run]) -> None:
     known = [(run, run.history) for run in runs if run.history is not None]
     scores = list(dict.fromkeys(name for _, history in known for name in history.scores))[: len(_LINES)]
     panels = {"loss": ["train_loss", "val_loss"], "validation": scores, "learning rate": ["lr"]}
+    panels = {heading: names for heading, names in panels.items() if names}  # a fit may leave validation out
     figure = Figure(figsize=(6.6, 1.9), dpi=100)
     figure.suptitle(_short(title), fontsize=8.5, y=0.96, color=_INK, parse_math=False)
     # Places by hand: to have them found takes as long as all the rest.

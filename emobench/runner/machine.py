@@ -103,14 +103,16 @@ def _machine() -> Hardware:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return Hardware(
         device="cuda" if gpu else "cpu",
-        cpu=_cpu(),
+        cpu=cpu(),
         cores=cores(),
         gpu=gpu,
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
     )
 
 
-def _cpu() -> str:
+@functools.cache
+def cpu() -> str:
+    """The processor's name, which does not change while this process and those forked from it run."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

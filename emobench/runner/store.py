@@ -219,8 +219,10 @@ class Store:
             complete(target)
             for left in attempts(target):
                 shutil.rmtree(left, ignore_errors=True)
-        for leftover in folder.rglob("*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for place, _, names in os.walk(folder):
+            for name in names:
+                if name.endswith(".tmp"):
+                    Path(place, name).unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, fit_key: str) -> Iterator[Lease | None]:

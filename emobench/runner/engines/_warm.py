@@ -1,8 +1,8 @@
 """Imported by the fork server, last of all: every model, dataset and track, so that each cell starts with them there.
 
 Files that cannot be imported are passed over; who wants what they hold has been refused by then. So do the digests of
-the datasets' code, what a record says of the versions, and the libraries with threads of their own, which every cell
-asks for, and what libraries import where they are first used.
+the datasets' code, what a record says of versions and processor, and the libraries with threads of their own, which
+every cell asks for, and what libraries import where they are first used.
 """
 
 import atexit
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from emobench.definitions.roots import digest_of
 from emobench.errors import SuiteError
-from emobench.runner.machine import versions
+from emobench.runner.machine import cpu, versions
 from emobench.runner.threads import multiplying
 from emobench.suite.catalog import classes, tracks
 
@@ -59,6 +59,7 @@ for name in (
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
 versions()
+cpu()
 multiplying()
 
 # Folders that libraries made as they were imported (wandb, through timm), which their own way to end would remove.
