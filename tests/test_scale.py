@@ -243,7 +243,7 @@ def test_many_models_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) ->
         np.testing.assert_allclose(*ends, rtol=1e-6, atol=1e-9)
 
 
-def test_boards_take_a_tenth_of_the_time(
+def test_boards_take_a_twentieth_of_the_time(
     some: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     now, written = [1000.0], []
@@ -264,11 +264,11 @@ def test_boards_take_a_tenth_of_the_time(
     for _ in range(10_000):
         now[0] += 0.01
         file.changed()
-    assert (len(written) - 4) * 1.0 <= 0.11 * (now[0] - started)
-    assert len(written) > 10
+    assert (len(written) - 4) * 1.0 <= 0.055 * (now[0] - started)
+    assert len(written) > 8
     file.changed()
     assert file.due
-    now[0] += 9.0
+    now[0] += 19.0
     file.write_if_due()
     assert not file.due
 
