@@ -196,7 +196,7 @@ class Attempt:
 
 def attempts(target: Path) -> list[Path]:
     """The folders of attempts at a folder that are under way, or were left by processes that are gone."""
-    with suppress(FileNotFoundError, NotADirectoryError):
+    with suppress(FileNotFoundError, NotADirectoryError):  # and no `glob`, for which every cell would compile a pattern
         return sorted(path for path in target.iterdir() if path.name.startswith(_ATTEMPT))
     return []
 

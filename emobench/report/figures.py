@@ -177,8 +177,8 @@ def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | N
     figure = Figure(figsize=(6.4, 0.75 + 0.3 * len(rows)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     known = [(place, low, high) for place, (_, _, low, high) in enumerate(rows) if low is not None and high is not None]
-    lines = axes.hlines(*zip(*known, strict=True), color="#2563eb", linewidth=2.2, alpha=0.45) if known else None
-    if lines is not None:
+    if known:
+        lines = axes.hlines(*zip(*known, strict=True), color="#2563eb", linewidth=2.2, alpha=0.45)
         lines.set_capstyle("round")
     axes.plot([value for _, value, *_ in rows], range(len(rows)), "o", color="#1d4ed8", markersize=5)
     for place, (_, value, _, high) in enumerate(rows):
@@ -271,8 +271,8 @@ def training(path: Path, title: str, runs: Sequence[Run]) -> None:
 
     known = [(run, run.history) for run in runs if run.history is not None]
     scores = list(dict.fromkeys(name for _, history in known for name in history.scores))[: len(_LINES)]
-    panels = {"loss": ["train_loss", "val_loss"], "validation": scores, "learning rate": ["lr"]}
-    panels = {heading: names for heading, names in panels.items() if names}  # a fit may leave validation out
+    validation = {"validation": scores} if scores else {}  # which a fit may leave out
+    panels = {"loss": ["train_loss", "val_loss"], **validation, "learning rate": ["lr"]}
     figure = Figure(figsize=(6.6, 1.9), dpi=100)
     figure.suptitle(_short(title), fontsize=8.5, y=0.96, color=_INK, parse_math=False)
     # Places by hand: to have them found takes as long as all the rest.

@@ -14,6 +14,7 @@ import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ def sliced(section: Section, suite: str) -> Sliced:
         drawn = section.memory.once(key, lambda entry=entry: numbers_of(section, entry, lookup))  # type: ignore[misc]
         if drawn is not None:
             base = base_number(section, cells[0], suite, None, entry.flags)
-            found.rows[entry.name] = section.memory.once((*key, base), lambda of=(drawn, base): row_of(*of))  # type: ignore[misc]
+            found.rows[entry.name] = section.memory.once((*key, base), partial(row_of, drawn, base))
     if found.rows and isinstance(section.track, PanelTrack):
         real = _drawn([_judged(section.data[0], "real")], lookup, len(section.emotions))
         if real is not None:

@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +248,7 @@ def _csv(board: Board) -> str:
     """One row a number (see docs/protocol.md, Names); a missing one is `n/a`."""
     found = [_lines([Number._fields])]
     for section, numbers in _numbers(board):
-        rows = map(_cells, numbers)
-        found.append(section.memory.once(("csv", *numbers), lambda rows=rows: _lines(rows)))  # type: ignore[misc]
+        found.append(section.memory.once(("csv", *numbers), partial(_lines, map(_cells, numbers))))
     return "".join(found)
 
 

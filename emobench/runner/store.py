@@ -219,7 +219,7 @@ class Store:
             complete(target)
             for left in attempts(target):
                 shutil.rmtree(left, ignore_errors=True)
-        for place, _, names in os.walk(folder):
+        for place, _, names in os.walk(folder):  # no `rglob`, for which every cell would compile a pattern
             for name in names:
                 if name.endswith(".tmp"):
                     Path(place, name).unlink(missing_ok=True)

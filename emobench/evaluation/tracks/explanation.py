@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from emobench.errors import NotExplained, RawError
 from emobench.evaluation.protocol import CHOICE_SEED, READ_BATCH
-from emobench.evaluation.tracks.track import Column, Estimates, Floats, Key, MeasuredCell, Metric, Track, people
+from emobench.evaluation.tracks.track import Column, Estimates, Floats, Key, MeasuredCell, Metric, Track, digest, people
 from emobench.evaluation.values import Value
 from emobench.metrics import intervals
 from emobench.metrics.attention import area_of, area_under, curves, order, share_within, upsampled
@@ -289,9 +288,7 @@ class Explanation(Track):
 
     def same(self, faces: Looks) -> object:
         """Protocol, emotions, faces and their labels."""
-        digest = hashlib.sha256(faces.faces["label"].to_numpy(np.int64).tobytes())
-        digest.update("\0".join(faces.faces["id"].astype(str).to_numpy(object)).encode())
-        return faces.cell.same, faces.emotions, digest.hexdigest()
+        return faces.cell.same, faces.emotions, digest(faces.faces)
 
     def estimates(self, cells: Sequence[Looks]) -> list[list[Estimates]]:
         """Whole people are resampled where they are known; the same ones for all cells."""

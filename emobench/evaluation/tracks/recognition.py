@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from emobench.evaluation.tracks.track import (
     Metric,
     Ranking,
     Track,
+    digest,
     means,
     people,
 )
@@ -213,9 +213,7 @@ class Recognition(Track):
 
     def same(self, faces: Predictions) -> object:
         """Protocol, emotions, faces and their labels."""
-        digest = hashlib.sha256(faces.faces["label"].to_numpy(np.int64).tobytes())
-        digest.update("\0".join(faces.faces["id"].astype(str).to_numpy(object)).encode())
-        return faces.cell.same, faces.emotions, digest.hexdigest()
+        return faces.cell.same, faces.emotions, digest(faces.faces)
 
     def estimates(self, cells: Sequence[Predictions]) -> list[list[Estimates]]:
         """Whole people are resampled where they are known, each other face for itself; the same ones for all cells."""

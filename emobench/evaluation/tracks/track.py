@@ -8,6 +8,7 @@ Shapes: R bootstrap replicates, Q numbers, N faces, K emotions.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -371,6 +372,13 @@ class Track:
     def notes(self, cells: Mapping[str, Any]) -> list[tuple[str | Name, ...]]:
         """Sentences below the table; `cells`: the record of a finished cell of each row."""
         return []
+
+
+def digest(faces: pd.DataFrame) -> str:
+    """SHA-256 of which faces a table is of, and of their labels."""
+    found = hashlib.sha256(faces["label"].to_numpy(np.int64).tobytes())
+    found.update("\0".join(faces["id"].astype(str).to_numpy(object)).encode())
+    return found.hexdigest()
 
 
 def people(subjects: pd.Series) -> NDArray[np.int64] | None:
