@@ -11,7 +11,8 @@ RESULTS ?= results
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # on every core, and pip on one; some files are templates
 	@touch $@
 
 bench: $(READY)  ## train and measure: the demo without a GPU, gpu.toml with one; SUITE= overrides
