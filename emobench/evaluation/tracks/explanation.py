@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from emobench.errors import NotExplained, RawError
 from emobench.evaluation.protocol import CHOICE_SEED, READ_BATCH
-from emobench.evaluation.tracks.track import Column, Estimates, Floats, Key, MeasuredCell, Metric, Track, digest, people
+from emobench.evaluation.tracks.track import (
+    Column,
+    Estimates,
+    Floats,
+    Key,
+    MeasuredCell,
+    Metric,
+    Track,
+    digest,
+    people,
+    table_of,
+)
 from emobench.evaluation.values import Value
 from emobench.metrics import intervals
 from emobench.metrics.attention import area_of, area_under, curves, order, share_within, upsampled
@@ -268,14 +279,10 @@ class Explanation(Track):
         return False  # by itself: a suite with [explain] has cells of their own for it
 
     def read(self, cell: MeasuredCell) -> Looks:
-        try:
-            faces = pd.read_parquet(cell.path).sort_values("index", ignore_index=True)
+        with table_of(cell.path) as table:
+            faces = table.sort_values("index", ignore_index=True)
             numbers = faces[["area", *_SHARES, *_CURVES]].to_numpy(np.float64)
             labels = faces[["label", "prediction"]].to_numpy(np.int64)
-        except FileNotFoundError:
-            raise RawError(cell.path, "missing") from None
-        except Exception as error:  # whatever a broken file makes Parquet or pandas raise
-            raise RawError(cell.path, f"cannot be read ({type(error).__name__}: {error})") from error
         if len(faces) == 0 or faces["index"].duplicated().any():
             raise RawError(cell.path, "no test faces, or one twice")
         inside = ((labels >= (0, UNREAD)) & (labels < len(cell.emotions))).all()

@@ -27,6 +27,7 @@ from emobench.evaluation.tracks.track import (
     Track,
     listed,
     means,
+    table_of,
 )
 from emobench.metrics import intervals
 from emobench.metrics.control import (
@@ -109,15 +110,10 @@ def read(cell: MeasuredCell) -> JudgedFaces:
     Raises:
         RawError: they are missing, broken or implausible.
     """
-    try:
-        table = pd.read_parquet(cell.path)
+    with table_of(cell.path) as table:
         if (wrong := _no_numbers(table)) is not None:
             raise ValueError(f"{wrong} is missing, or holds no numbers")
         found = table[["asked", *(f"read_{place}" for place in range(len(cell.panel)))]].to_numpy()
-    except FileNotFoundError:
-        raise RawError(cell.path, "missing") from None
-    except Exception as error:  # whatever a broken file makes Parquet or pandas raise: the board goes on
-        raise RawError(cell.path, f"cannot be read ({type(error).__name__}: {error})") from error
     if found.size == 0 or found.min() < 0 or found.max() >= len(cell.emotions):
         raise RawError(cell.path, "no verdicts, or an emotion that the dataset has not")
     if not (table["kind"] == "real").any():

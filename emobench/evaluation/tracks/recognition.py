@@ -30,6 +30,7 @@ from emobench.evaluation.tracks.track import (
     digest,
     means,
     people,
+    table_of,
 )
 from emobench.metrics import intervals
 from emobench.metrics.recognition import Sums, class_measures, confusion_matrix, measures, tally
@@ -187,18 +188,14 @@ class Recognition(Track):
         return hasattr(model, "logits")
 
     def read(self, cell: MeasuredCell) -> Predictions:
-        try:
-            faces = _named(pd.read_parquet(cell.path).sort_values("index", ignore_index=True))
+        with table_of(cell.path) as read:
+            faces = _named(read.sort_values("index", ignore_index=True))
             probabilities = faces[[f"p_{emotion}" for emotion in cell.emotions]].to_numpy(np.float64)
             predictions = faces["prediction"].to_numpy(np.int64)
             copied = faces.get("copied")  # predictions of before have none
             table = tally(probabilities, faces["label"], predictions=predictions, leaked=faces["leaked"], copied=copied)
             likely = np.take_along_axis(probabilities, np.maximum(predictions, 0)[:, None], 1)[:, 0]
             likely = np.where(predictions < 0, 1.0, likely)
-        except FileNotFoundError:
-            raise RawError(cell.path, "missing") from None
-        except Exception as error:  # whatever a broken file makes Parquet, pandas or the tally raise
-            raise RawError(cell.path, f"cannot be read ({type(error).__name__}: {error})") from error
         if len(faces) == 0 or faces["index"].duplicated().any():
             raise RawError(cell.path, "no test faces, or one twice")
         if (likely < probabilities.max(1) - 1e-6).any():

