@@ -210,9 +210,15 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def emobench() -> Callable[..., int]:
-    """`emobench(*arguments)` runs the command in this process and returns its exit code."""
+def emobench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`emobench(*arguments)` runs the command in this process and returns its exit code.
+
+    Its board is written with the first cell and in the end: with each of the first few it takes as long as the cells.
+    """
     from emobench.cli import main
+    from emobench.commands.bench import BoardFile
+
+    monkeypatch.setattr(BoardFile, "AT_ONCE", 0)
 
     def run(*arguments: object) -> int:
         with pytest.raises(SystemExit) as stop:

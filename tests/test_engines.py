@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,32 @@ def test_a_cell_collects_no_garbage_among_what_the_server_imported(tmp_path: Pat
     enabled, frozen = here.recv()
     assert enabled
     assert frozen > 500_000  # objects
+
+
+def of_forks(said: Any) -> None:
+    """Sends how many cells the server has forked, and after which one it would have made that cheaper."""
+    warm = sys.modules["emobench.runner.engines._warm"]
+    begun, when = warm.started, []
+    warm.into_large_pages = lambda: when.append(warm.started)
+    warm.before_a_fork()  # this process is not the server
+    warm.server = os.getpid()
+    for _ in range(2 * warm.MANY):
+        warm.before_a_fork()
+    said.send((begun, when, warm.MANY))
+
+
+@pytest.mark.slow
+def test_forking_is_made_cheaper_once_and_only_where_there_are_many_cells(tmp_path: Path) -> None:
+    here, there = multiprocessing.Pipe()
+    engine = Local()
+    engine.open(tmp_path)
+    said = []
+    for _ in range(2):
+        engine.context.Process(target=of_forks, args=(there,)).start()
+        said.append(here.recv())
+    (first, when, many), (second, *_) = said
+    assert second == first + 1  # the server counts, and its children do not
+    assert when == ([many] if first < many else [])
 
 
 def test_engines_are_found_by_name_or_by_file(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
