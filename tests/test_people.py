@@ -13,8 +13,9 @@ import pytest
 from reading import pages
 from test_report import Results, one
 
-from emobench.evaluation.tracks.recognition import Predictions
-from emobench.evaluation.tracks.track import MeasuredCell
+from emobench.evaluation.tracks.recognition import Predictions, Recognition
+from emobench.evaluation.tracks.track import Key, MeasuredCell
+from emobench.metrics import intervals
 from emobench.metrics.recognition import measures
 from emobench.report.figures import marked
 from emobench.report.html.write import write_page
@@ -50,6 +51,18 @@ def test_one_annotator_is_held_against_the_others() -> None:
     assert confusion[3, 1, 1] == 1
     assert measures(found.tally.sum(0), 3)["accuracy"] == pytest.approx((0 + 0.6 + 0.25 + 1) / 4)
     assert found.tally[:, 9 : 9 + 16].sum() == 0
+
+
+def test_an_annotators_interval_is_that_of_whole_faces() -> None:
+    """A face of close votes counts for several emotions: each has the others' for its own."""
+    votes = np.random.default_rng(0).integers(0, 5, (200, 4)).astype(float)
+    votes[:, 2] += 1
+    found = annotator(voted(votes[:, :3].argmax(1)), votes)
+    own = np.eye(3)[found.faces["label"]]
+    assert (found.tally[:, :9].reshape(-1, 3, 3).sum(2) * (1 - own)).sum() > 10  # of the other annotators' emotions
+    drawn = Recognition().estimates([found])[0][0]
+    resampled = intervals.bootstrap(found.tally[None], lambda sums: measures(sums, 3)["accuracy"][..., None])
+    np.testing.assert_allclose(drawn.draws[:, drawn.keys.index(Key("accuracy"))], resampled[:, 0, 0], rtol=1e-6)
 
 
 def test_a_confusion_is_marked_where_both_make_it() -> None:

@@ -339,13 +339,18 @@ def _units(cells: Sequence[Predictions]) -> tuple[NDArray[np.int64] | None, NDAr
 
 
 def _by_label(units: intervals.Floats, groups: NDArray[np.int64] | None, faces: Predictions) -> intervals.Units:
-    """Units (M, G, C) as they are summed fastest: a face adds to the line of its own emotion alone of the confusion."""
+    """Units (M, G, C) as they are summed fastest: a face that is read adds to the line of its own emotion alone of the
+    confusion. What an annotator says of one is held against several emotions, those of the other annotators.
+    """
     if groups is not None:
         return units
-    classes = len(faces.emotions)
+    classes, labels = len(faces.emotions), faces.faces["label"].to_numpy(np.int64)
     square = classes * classes
-    read = units[..., :square].reshape(*units.shape[:-1], classes, classes).sum(-2)
-    return [intervals.Parted(read, faces.faces["label"].to_numpy(np.int64), classes), units[..., square:]]
+    lines = units[..., :square].reshape(*units.shape[:-1], classes, classes)
+    read = lines[:, np.arange(len(labels)), labels]
+    if not np.array_equal(read, lines.sum(-2)):
+        return units
+    return [intervals.Parted(read, labels, classes), units[..., square:]]
 
 
 def _for_f1(cells: Sequence[Predictions]) -> intervals.Units:
