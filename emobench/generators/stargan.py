@@ -48,7 +48,7 @@ class StarGAN(EmotionGenerator):
         "discriminator_layers": 3,
         "critic_steps": 2,
         "lr": 3e-4,
-        "steps": 4000,
+        "steps": 3000,
     }
 
     def __init__(

@@ -59,7 +59,8 @@ class ViTCVAE(ConditionalVAE):
         "beta": 3e-4,
         "lr": 2e-3,
         "ema": 0.995,
-        "epochs": 48,
+        "batch": 32,
+        "epochs": 24,
     }
 
     def __init__(
