@@ -74,10 +74,10 @@ def of_forks(said: Any) -> None:
     warm = sys.modules["emobench.runner.engines._warm"]
     begun, when = warm.started, []
     warm.into_large_pages = lambda: when.append(warm.started)
-    warm.before_a_fork()  # this process is not the server
+    warm.after_a_fork()  # this process is not the server
     warm.server = os.getpid()
     for _ in range(2 * warm.MANY):
-        warm.before_a_fork()
+        warm.after_a_fork()
     said.send((begun, when, warm.MANY))
 
 

@@ -4,8 +4,8 @@ scale.json.
 - plan: a suite of classifiers, an ensemble and generators with their guides and judges, on four datasets, to its cells
   and what of them must run; then again, from the store. Peak memory is that of the process, with and without the
   libraries that are mapped at its end.
-- sweep: the command on cells that cost nothing themselves (at_once.py), one at a time; and on a Ray cluster of this
-  machine, where Ray is installed.
+- sweep: the command on cells that cost nothing themselves (at_once.py), as many side by side as it chooses, and one at
+  a time; and on a Ray cluster of this machine, where Ray is installed.
 - report: a board of finished cells of one dataset, ten seeds a row; then one cell more, in the same process.
 """
 
@@ -156,7 +156,7 @@ def measure_sweeps(sizes: Sequence[int], options: Sequence[str] = ()) -> list[di
             suite = Path(folder) / f"sweep{size}.toml"
             suite.write_text(at_once(size))
             results = str(Path(folder) / str(size))
-            command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", results, "--per-node", "1"]
+            command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", results]
             started = time.perf_counter()
             process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
@@ -258,6 +258,7 @@ def page(record: dict[str, Any]) -> str:
     sweeps, reports = record["sweep"], record["report"]
     rows.append(row("sweep of cells that cost nothing", [f"{each['seconds']:.1f} s" for each in sweeps], ""))
     rows.append(row("a cell of it", [f"{each['ms_a_cell']:.1f} ms" for each in sweeps], "20 ms"))
+    rows.append(row("a cell, one at a time", [f"{each['ms_a_cell']:.1f} ms" for each in record["alone"]], ""))
     if ray := record.get("ray"):
         rows.append(row("the same on Ray", [f"{each['seconds']:.1f} s" for each in ray], ""))
         rows.append(row("a cell of it", [f"{each['ms_a_cell']:.1f} ms" for each in ray], "30 ms"))
@@ -273,7 +274,7 @@ def page(record: dict[str, Any]) -> str:
         *table(["what", *(f"{size:,} cells" for size in sizes), "limit"], rows, left=range(1)),
         "",
         "Cells that cost nothing have their lock, their process, forked from the server, and two records on disk; "
-        "they run one at a time. Plans are of classifiers, ensembles and generators with guides and judges on four "
+        "where nothing else is said, as many run side by side as the command chooses. Plans are of classifiers, ensembles and generators with guides and judges on four "
         "datasets, ten seeds a hundred cells of each; memory is that of the process, and in brackets without libraries "
         "that are mapped from files, whose pages all processes share. Boards are of one dataset with "
         f"{FACES:,} test faces, ten seeds a row.",
@@ -298,6 +299,7 @@ def main() -> None:
     cells, plans = ([size for size in sizes if size <= options.most] for sizes in (CELLS, PLANS))
     measured_on = {"hardware": hardware().model_dump(), "versions": versions().model_dump()}
     found = {"plan": measure_plans(plans), "sweep": measure_sweeps(cells), "report": measure_reports(cells)}
+    found["alone"] = measure_sweeps(cells, ["--per-node", "1"])
     if find_spec("ray") is not None:
         found["ray"] = measure_sweeps(cells, ["--engine", "ray"])
     record = {**measured_on, **found}
