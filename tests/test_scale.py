@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from reading import pages
 from rich.console import Console
 
 from emobench.commands import bench, live
+from emobench.errors import SuiteError
 from emobench.evaluation.tracks.recognition import Recognition
 from emobench.metrics import intervals
 from emobench.report import board
@@ -93,6 +95,26 @@ def test_a_plan_is_kept_under_its_key(tmp_path: Path) -> None:
     assert plan_cache.kept(tmp_path / "plan.json") is None
     plan_cache.keep(tmp_path / "plan.json", replace(plan, cells=[]))
     assert plan_cache.kept(tmp_path / "plan.json") == asdict(replace(plan, cells=[]))
+
+
+def test_garbage_is_collected_again_after_a_plan(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where that fails; and not where it was not before."""
+    seen = []
+
+    def expanded(*arguments: Any) -> Plan:
+        seen.append(gc.isenabled())
+        raise SuiteError("no plan")
+
+    monkeypatch.setattr(plan_cache, "expand", expanded)
+    for before in (True, False):
+        (gc.enable if before else gc.disable)()
+        try:
+            with pytest.raises(SuiteError, match="no plan"):
+                plan_cache.plan_of(load(tiny), tmp_path, tmp_path / "cells")
+            assert gc.isenabled() == before
+        finally:
+            gc.enable()
+    assert seen == [False, False]
 
 
 # ---- sweeps ---------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.metadata
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -52,13 +54,28 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
         planned = [Cell(**cell) for cell in found["cells"]]
         rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces")}
         return Plan(suite.name, planned, [], **rest)
-    plan = expand(suite, data_root)
+    with _uncollected():
+        plan = expand(suite, data_root)
     passed_over = broken("model", "dataset")
     for each in passed_over:
         print(f"emobench: passed over {each}", file=sys.stderr)
     if not plan.skipped and not plan.downloads and not passed_over:
         keep(path, plan)
     return plan
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without looking for garbage, of which importing libraries and parsing code makes next to none: a sixth of a
+    plan's time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def keep(path: Path, plan: Plan) -> None:
