@@ -276,9 +276,9 @@ def page(record: dict[str, Any]) -> str:
         "Cells that cost nothing have their lock, their process, forked from the server, and two records on disk; "
         "where nothing else is said, as many run side by side as the command chooses. In small sweeps most of a cell's "
         "time is what the server takes once, after eight cells, to move its memory into large pages. Plans are of "
-        "classifiers, ensembles and generators with guides and judges on four datasets, ten seeds a hundred cells of each; memory "
-        "is that of the process, and in brackets without libraries that are mapped from files, whose pages all "
-        f"processes share. Boards are of one dataset with {FACES:,} test faces, ten seeds a row.",
+        "classifiers, ensembles and generators with guides and judges on four datasets, ten seeds a hundred cells of "
+        "each; memory is that of the process, and in brackets without libraries that are mapped from files, whose "
+        f"pages all processes share. Boards are of one dataset with {FACES:,} test faces, ten seeds a row.",
     ]
     return "\n".join(lines) + "\n"
 
