@@ -42,6 +42,14 @@ def test_resamples_are_the_same_ones_every_time() -> None:
     assert len({column.tobytes() for column in first.T}) == 50
 
 
+def test_resamples_of_another_seed_are_others_also_where_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = (np.concatenate(list(stats.resample(41, number)), 1) for number in (60, 80))
+    monkeypatch.setattr(stats, "SEED", stats.SEED + 1)
+    other, more = (np.concatenate(list(stats.resample(41, number)), 1) for number in (60, 400))
+    assert (first != other).any()
+    np.testing.assert_array_equal(other, more[:, :60])  # few and many are drawn alike: else pairs come apart
+
+
 def test_resamples_that_are_not_kept_are_the_same_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = np.concatenate(list(stats.resample(300, 40)), 1)
     monkeypatch.setattr(stats, "_MOST_KEPT", 0)

@@ -49,17 +49,18 @@ def resample(groups: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.uns
 
     Equal for equal arguments, so that two models, resampled one after the other, are still paired.
     """
-    return iter(_kept(groups, resamples)) if groups * resamples <= _MOST_KEPT else _drawn(groups, resamples)
+    draw = _kept if groups * resamples <= _MOST_KEPT else _drawn
+    return iter(draw(groups, resamples, SEED))
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(groups: int, resamples: int) -> list[NDArray[np.unsignedinteger]]:
+def _kept(groups: int, resamples: int, seed: int) -> list[NDArray[np.unsignedinteger]]:
     """All chunks, for the next networks: to draw them takes nearly half as long as to sum the faces of ten."""
-    return list(_drawn(groups, resamples))
+    return list(_drawn(groups, resamples, seed))
 
 
-def _drawn(groups: int, resamples: int) -> Iterator[NDArray[np.unsignedinteger]]:
-    draw, chunk = np.random.default_rng([SEED, groups]), max(1, _CHUNK // max(groups, 1))
+def _drawn(groups: int, resamples: int, seed: int) -> Iterator[NDArray[np.unsignedinteger]]:
+    draw, chunk = np.random.default_rng([seed, groups]), max(1, _CHUNK // max(groups, 1))
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         drawn = draw.integers(0, groups, (rows, groups), dtype=np.int64)
