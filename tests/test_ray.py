@@ -145,7 +145,7 @@ def test_a_killed_worker_and_a_killed_cell(cluster: Any, tmp_path: Path) -> None
     suite, results = tmp_path / "long.toml", tmp_path / "results"
     suite.write_text(LONG)
     process = driver(suite, results, cluster.address)
-    until(lambda: checkpoints(results), 120, "a checkpoint")
+    until(lambda: len({path.parent for path in checkpoints(results)}) == 2, 120, "checkpoints of both cells")
     before = set(processes_of(results))  # of which one outlives its worker by a moment, and is killed for nothing
     worker = next(pid for pid in workers() if "emobench" in title(pid))
     os.kill(worker, signal.SIGKILL)
