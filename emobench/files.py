@@ -94,16 +94,23 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees all of the old file or all of the new one, whatever happens meanwhile. Others may read it as the umask
     says, also where a library makes its files for their owner alone, as safetensors does.
     """
-    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"  # machines may share the folder
-    temporary = path.with_name(f".{path.name}.{writer}.tmp")
-    try:
+    with _beside(path) as temporary:
         with open(temporary, "wb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         yield temporary
         os.chmod(temporary, mode)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"  # machines may share the folder
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
+    try:
+        yield temporary
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -113,15 +120,22 @@ def write_json(path: Path, content: Any) -> None:
         ValueError: `content` holds NaN or an infinity, which JSON cannot.
         OSError: the disk is full or the folder is read-only; the old file is untouched.
     """
-    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Strict JSON as `write_json` writes it; a ValueError likewise."""
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text likewise, to the disk before it takes its place; a name's bytes that are no UTF-8 as `\\udce9`."""
-    with (
-        replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
-    ):
+    with _beside(path) as temporary:
+        _to_disk(temporary, text)
+
+
+def _to_disk(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -177,7 +191,7 @@ class Attempt:
         """
         text = (self.folder / record).read_text(encoding="utf-8")
         made = {"schema_version": SCHEMA_VERSION, "attempt": self.folder.name, "record": record, "text": text}
-        write_json(self.folder / COMMIT, made)
+        _to_disk(self.folder / COMMIT, json_text(made))  # nobody reads it there
         if self.before is not None:
             self._withdraw()
         first = create(self.folder / COMMIT, self.target / COMMIT)
@@ -213,7 +227,10 @@ def complete(target: Path) -> None:
                 if path.name not in (content["record"], COMMIT):
                     with suppress(FileNotFoundError):
                         os.replace(path, target / path.name)
-        write_text(target / content["record"], content["text"])
+        try:
+            os.replace(folder / content["record"], target / content["record"])
+        except FileNotFoundError:
+            write_text(target / content["record"], content["text"])
         shutil.rmtree(folder, ignore_errors=True)
         if _published(target)[0] == attempt:
             return

@@ -120,12 +120,13 @@ def test_many_at_once_make_one(links: bool, tmp_path: Path, monkeypatch: pytest.
         assert there(target) == {"weights": won[0], "record.json": f"record of {won[0]}"}
 
 
-def test_what_a_killed_process_had_begun_to_publish_is_finished_by_the_next(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=_killed_while_it_publishes, args=(tmp_path,))
+@pytest.mark.parametrize("before", ["weights", "record.json", "the end"])
+def test_what_a_killed_process_had_begun_to_publish_is_finished_by_the_next(before: str, tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_killed_while_it_publishes, args=(tmp_path, before))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert "record.json" not in there(tmp_path)
+    assert ("record.json" in there(tmp_path)) == (before == "the end")
     (left,) = attempts(tmp_path)
     complete(tmp_path)
     assert there(tmp_path) == {"weights": "first", "record.json": "record of first"}
@@ -133,13 +134,17 @@ def test_what_a_killed_process_had_begun_to_publish_is_finished_by_the_next(tmp_
     assert not make(tmp_path, "second")  # it began when nothing was there
 
 
-def _killed_while_it_publishes(target: Path) -> None:
+def _killed_while_it_publishes(target: Path, before: str) -> None:
     def replace(source: Path, path: Path) -> None:
-        if path == target / "weights":
+        if path == target / before:
             os.kill(os.getpid(), signal.SIGKILL)
         os.rename(source, path)
 
-    files.os.replace = replace  # type: ignore[assignment]
+    def rmtree(*_: object, **__: object) -> None:
+        if (target / "record.json").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    files.os.replace, files.shutil.rmtree = replace, rmtree  # type: ignore[assignment]
     make(target, "first")
 
 

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 
 from emobench.errors import StoreError
 from emobench.evaluation.values import Value
-from emobench.files import read_object, write_text
+from emobench.files import json_text, read_object, write_text
 from emobench.suite.cell import Cell
 from emobench.suite.keys import PROTOCOL, key
 
@@ -372,7 +372,7 @@ class Record(Part):
 
     def text(self) -> str:
         """Strict JSON."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json_text(self.model_dump(mode="json"))
 
     def write(self, path: Path) -> None:
         """Write it whole or not at all.

@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock
 
 from emobench.errors import StoreError, first_line
-from emobench.files import COMMIT, SCHEMA_VERSION, Attempt, is_commit, published, replacing
+from emobench.files import COMMIT, SCHEMA_VERSION, Attempt, is_commit, published, replacing, write_text
 from emobench.runner.lease import Lease, lease
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.store import Store, intact, sha256_of
@@ -209,8 +209,7 @@ class Remote:
         ):
             for name, sha256 in commit["files"].items():
                 self._download(f"{target}/{commit['attempt']}/{name}", attempt.folder / name, sha256)
-            with replacing(attempt.folder / commit["record"]) as temporary:
-                temporary.write_text(commit["text"], encoding="utf-8")
+            write_text(attempt.folder / commit["record"], commit["text"])
             attempt.publish(commit["record"])
         return True
 

@@ -42,6 +42,8 @@ from emobench.suite.keys import processes
 
 Part = Literal["fit", "evaluation"]
 
+if sys.platform == "linux":
+    _PRCTL = ctypes.CDLL(None).prctl  # found once for all cells that are forked: it is looked for in every library
 _ELSEWHERE = "failed-elsewhere.txt"  # why a further process of a fit failed: the first sees only that it is gone
 
 
@@ -94,7 +96,7 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
     """
     os.environ.update(environment)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
+        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
         # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,
         # and each imports everything anew.
         multiprocessing.set_start_method("fork", force=True)
