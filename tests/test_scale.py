@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import signal
 import time
@@ -35,7 +36,7 @@ from emobench.runner.store import Origin, Store
 from emobench.runner.sweep import sweep, write_suite
 from emobench.runner.threads import Packing
 from emobench.suite import expand as expanding
-from emobench.suite import plan_cache
+from emobench.suite import plan_cache, plugins
 from emobench.suite.cell import Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -136,16 +137,17 @@ class AtOnce(Engine):
         pass
 
 
-def swept(folder: Path, cells: int) -> Plan:
-    folder.mkdir()
+def swept(folder: Path, cells: int, engine: Engine | None = None, own: Path | None = None) -> Plan:
+    folder.mkdir(exist_ok=True)
     plan, _ = planned(folder, cells)
+    plugins.use({} if own is None else {str(own): None})
     display = live.Display(Console(file=open(os.devnull, "w")), plan)  # noqa: SIM115
     state = sweep(
         plan,
         plan.cells,
         folder / "results",
         folder / "data",
-        engine=AtOnce(),
+        engine=engine or AtOnce(),
         packing=Packing(1, 1, Machines(1, 0, 8)),
         workers=0,
         redo=False,
@@ -174,6 +176,25 @@ def test_a_cell_that_ends_costs_the_same_in_a_sweep_of_any_length(
     assert few.keys() == more.keys() >= {"read_record", "_place", "_state"}
     for name, count in more.items():
         assert count < 1.2 * few[name], (name, few[name], count)
+
+
+def test_an_edit_of_a_suites_own_file_reaches_no_cell_of_the_sweep_that_runs(tmp_path: Path) -> None:
+    """Each has the digest of what the keys speak of, by which its process refuses the edited file."""
+    path = tmp_path / "mine.py"
+    path.write_text("x = 1\n")
+    planned, jobs = hashlib.sha256(path.read_bytes()).hexdigest(), []
+
+    class Edited(AtOnce):
+        def start(self, job: Job) -> int:
+            jobs.append(job)
+            path.write_text(f"x = {len(jobs) + 1}\n")
+            return super().start(job)
+
+    try:
+        plan = swept(tmp_path, 20, Edited(), path)
+    finally:
+        plugins.use({})
+    assert [job.plugins for job in jobs] == [{str(path): planned}] * len(plan.cells)
 
 
 def test_a_long_table_shows_what_fits_the_screen(tmp_path: Path) -> None:

@@ -299,6 +299,7 @@ def sweep(
     from emobench.runner.run import Job
 
     state = Sweep(plan, Store(results), list(cells), list(cells))
+    used = plugins.used()  # an edit while the sweep runs is refused by the cells that come after it
     room = True  # whether the engine may take another job: until one ends it need not be asked, nor the store be read
 
     def launch() -> bool:
@@ -330,7 +331,6 @@ def sweep(
             else:
                 count = packing.threads_of(processes(cell.trainer) if cell.trains else 1)
                 side = packing.per_node
-                used = plugins.used()
                 job = Job(
                     cell,
                     results,
@@ -501,7 +501,7 @@ def _ended(state: Sweep, running: Running, code: int | str) -> None:
         log = state.store.fit_folder(cell.fit_key) / "log.txt"
         _fail(state, cell, f"ended with exit code {code}; see {log}")
     else:
-        _note(state, cell)
+        state.note(cell, *found)
 
 
 def _signal_name(number: int) -> str:

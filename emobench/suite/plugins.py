@@ -129,8 +129,8 @@ def use(named: Mapping[str, str | None]) -> None:
 
 
 def used() -> dict[str, str]:
-    """The files of the suite at hand: path -> SHA-256."""
-    return {str(path): vars(load(path))["sha256_of_file"] for path in _of_suite}
+    """The files of the suite at hand: path -> SHA-256 of what was imported, which its keys speak of."""
+    return {str(path): vars(sys.modules[_module_name(path)])["sha256_of_file"] for path in _of_suite}
 
 
 def files() -> list[Path]:
