@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from emobench.runner.record import read_record
 from emobench.runner.run import Job
 from emobench.runner.store import Store, load_board
 from emobench.suite import plugins
-from emobench.suite.catalog import broken, classes, resolve
+from emobench.suite.catalog import broken, classes, resolve, tracks
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
@@ -174,7 +175,7 @@ def as_a_stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("EMOBENCH_PLUGINS", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of a stranger"))
     monkeypatch.setattr(plugins, "_named", set())
-    monkeypatch.setattr(plugins, "_of_suite", [])
+    monkeypatch.setattr(plugins, "_of_suite", {})
     for name in [name for name in sys.modules if name.startswith("emobench_plugin_")]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -259,6 +260,39 @@ def test_a_file_that_changes_while_a_sweep_runs_stops_its_cells(three_ways: Path
     with pytest.raises(EmobenchError, match="changed while the sweep ran"):
         plugins.load(path, digest)
     assert plugins.load(path) is not planned
+
+
+METRIC = """
+import numpy as np
+from emobench.evaluation.tracks.track import Metric
+
+sure = Metric("sure", "recognition", "Sure", lambda faces: np.ones(len(faces.labels)))
+"""
+
+
+def test_cells_are_measured_by_the_files_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where `EMOBENCH_PLUGINS` names one that adds a metric, and it is edited once it was imported."""
+    metric, other = tmp_path / "folder" / "metric.py", model(tmp_path / "folder" / "models.py", "Small", "small")
+    metric.write_text(METRIC)
+    monkeypatch.setenv("EMOBENCH_PLUGINS", str(tmp_path / "folder"))
+    assert "sure" in {each.name for each in tracks()["recognition"].metrics}
+    planned = plugins.used()
+    assert planned == {str(metric): hashlib.sha256(metric.read_bytes()).hexdigest()}
+    metric.write_text(METRIC.replace('"sure"', '"surer"'))
+    other.write_text(other.read_text() + "# edited\n")
+    try:
+        plugins.use(planned)
+        assert "sure" in {each.name for each in tracks()["recognition"].metrics}
+        del sys.modules[plugins.load(metric).__name__]  # as in a process that started cold
+        with pytest.raises(EmobenchError, match=r"metric\.py changed while the sweep ran"):
+            plugins.use(planned)
+        metric.unlink()
+        with pytest.raises(SuiteError, match=r"metric\.py: no such file; put it there"):
+            plugins.use(planned, "put it there")
+    finally:
+        plugins.use({})
+    metric.write_text(METRIC.replace('"sure"', '"surer"'))
+    assert "surer" in {each.name for each in tracks()["recognition"].metrics}
 
 
 BROKEN = {

@@ -60,7 +60,7 @@ class Job:
     per_gpu: int = 1  # how many jobs share a GPU at most, each with that part of its memory
     execution: Execution = field(default_factory=Execution)  # of its fit
     redo: bool = False
-    plugins: dict[str, str] = field(default_factory=dict)  # the suite's own files: path -> SHA-256 when it was planned
+    plugins: dict[str, str] = field(default_factory=dict)  # that it is measured by: see `used` there
     tracking: Tracking | None = None  # where it is shown too; None: nowhere
     only: Part | None = None  # of the two that a cell is of; None: both
     store: str | None = None  # URL of what machines share that share no folder (see `emobench.runner.remote`)
@@ -237,7 +237,7 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
         remote.fetch(store, cell, redo=job.redo)
     for source in cell.sources.values():
         plugins.load(Path(source["path"]), source["sha256"])
-    plugins.use(job.plugins)
+    plugins.use(job.plugins, f"the suite or {plugins.VARIABLE} names it: put it there on every machine")
     if getattr(model_class(cell), "foreign", False) and not helper:
         store.remember(cell.fit_key, cell.files)
     data = build_data(cell, job.data_root)

@@ -78,7 +78,7 @@ def anchored(name: str, folder: Path) -> str:
     return f"{os.path.realpath(folder / Path(path).expanduser())}:{cls}"
 
 
-_of_suite: list[Path] = []  # the files that the suite at hand names
+_of_suite: dict[Path, str | None] = {}  # the files that the suite at hand names, and their SHA-256 when it was planned
 _named: set[Path] = set()  # every file that the user has named since this process began
 
 
@@ -113,24 +113,37 @@ def own_classes(module: ModuleType) -> Iterator[type]:
             yield member
 
 
-def use(named: Mapping[str, str | None]) -> None:
+def use(named: Mapping[str, str | None], missing: str = "`plugins` names it from the suite's own folder on") -> None:
     """From now on these are the files of the suite at hand, in the place of those before.
 
     Args:
         named: path -> SHA-256 when the suite was planned, see `load`.
+        missing: what to do where one is not there.
 
     Raises:
         SuiteError: one is missing, or cannot be imported.
         EmobenchError: one is another one by now.
     """
-    _of_suite[:] = [Path(os.path.realpath(path)) for path in named]
-    for path, sha256 in zip(_of_suite, named.values(), strict=True):
-        wanted(path, "`plugins` names it from the suite's own folder on", sha256)
+    _of_suite.clear()
+    _of_suite.update({Path(os.path.realpath(path)): sha256 for path, sha256 in named.items()})
+    for path in list(_of_suite):
+        wanted(path, missing, _of_suite[path])
 
 
 def used() -> dict[str, str]:
-    """The files of the suite at hand: path -> SHA-256 of what was imported, which its keys speak of."""
-    return {str(path): vars(sys.modules[_module_name(path)])["sha256_of_file"] for path in _of_suite}
+    """The files that cells are measured by: path -> SHA-256 of what was imported, which their keys speak of.
+
+    They are those of the suite at hand, and of `EMOBENCH_PLUGINS` those with tracks and metrics.
+    """
+    found = {path: sys.modules[_module_name(path)] for path in files() if _module_name(path) in sys.modules}
+    kept = {path: module for path, module in found.items() if path in _of_suite or _measures(module)}
+    return {str(path): vars(module)["sha256_of_file"] for path, module in kept.items()}
+
+
+def _measures(module: ModuleType) -> bool:
+    from emobench.evaluation.tracks.track import Metric, Track
+
+    return any(isinstance(each, Metric) for each in vars(module).values()) or any(defined(module, Track))
 
 
 def files() -> list[Path]:
@@ -202,7 +215,8 @@ def load(path: Path, sha256: str | None = None) -> ModuleType:
     It is imported once, and again where it has changed; records may name it from now on.
 
     Args:
-        sha256: of the file when a sweep was planned; then one that was imported before it changed is good.
+        sha256: of the file when a sweep was planned; then one that was imported before it changed is good. None: what
+            `use` was told of it.
 
     Raises:
         FileNotFoundError: there is none.
@@ -210,6 +224,7 @@ def load(path: Path, sha256: str | None = None) -> ModuleType:
         Exception: whatever the file raises.
     """
     path = Path(os.path.realpath(path))
+    sha256 = sha256 or _of_suite.get(path)
     if (planned := _imported(path, sha256)) is not None:
         return planned
     source = path.read_bytes()
