@@ -1,8 +1,7 @@
 """What of the demo does another training show again? Writes results/checks/demo-seeds.md, and its figures as CSV.
 
-    emobench bench demo --set "seeds=[0, 1, 2]" --name seeds --results DIR
-    emobench bench demo --per-node 1 --results OTHER      # seed 0 again, with other threads
-    python benchmarks/demo_seeds.py DIR/seeds OTHER/demo
+    emobench bench demo --set "seeds=[0, 1, 2]" --name seeds --results DIR      # on another processor than results/demo
+    python benchmarks/demo_seeds.py DIR/seeds
 
 `spread.py` reads the CSV, so that a demo says how far another training moves its figures; a test compares the page with
 the CSV.
@@ -25,7 +24,8 @@ from emobench.report.board import COSTS as OF_FITS
 from emobench.runner.store import load_board
 from emobench.suite.catalog import tracks
 
-OTHER = "other threads"
+OTHER = "another processor"
+COMMITTED = Path(__file__).parents[1] / "results" / "demo"
 COSTS = {*OF_FITS, "faces_per_s"}
 PLACE = ["track", "dataset", "size", "model", "variant", "metric", "emotion", "judge"]
 
@@ -88,15 +88,15 @@ def _apart(tables: Sequence[tuple[str, pd.DataFrame]], run: str) -> str:
     return f"{sum(of for _, of in counts)} | {sum(same for same, _ in counts)}"
 
 
-def page(table: pd.DataFrame, machine: str) -> str:
-    """The check, from the figures of all runs."""
+def page(table: pd.DataFrame, machine: str, other: str) -> str:
+    """The check, from the figures of all runs, and the machines of the seeds and of the committed board."""
     runs = [run for run in dict.fromkeys(table.run) if run]
     tables = list(orders(table))
     lines = [
         "# What of the demo does another training show again?",
         "",
-        f"The demo with seeds 0, 1 and 2, and ({OTHER}) seed 0 with two threads a cell instead of one. {machine}. To "
-        "repeat it, see `benchmarks/demo_seeds.py`.",
+        f"The demo with seeds 0, 1 and 2 ({machine}), and seed 0 from {OTHER} ({other}), of which the "
+        "[committed board](../demo/leaderboard.md) is. To repeat it, see `benchmarks/demo_seeds.py`.",
         "",
         "## Figures",
         "",
@@ -118,18 +118,18 @@ def page(table: pd.DataFrame, machine: str) -> str:
     return "\n".join([*lines, ""])
 
 
+def _machine(board: Path) -> str:
+    records = (cell.record for cell in load_board(board.parent, board.name))
+    return next(record.hardware.named for record in records if record is not None and record.hardware is not None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", type=Path, help="the board of three seeds")
-    parser.add_argument("other", type=Path, help="the board of seed 0 with other threads")
     options = parser.parse_args()
-    seeds, other = (of_runs(emobench.read_board(board)) for board in (options.seeds, options.other))
+    seeds, other = (of_runs(emobench.read_board(board)) for board in (options.seeds, COMMITTED))
     both = pd.concat([seeds, other[other.run == "seed 0"].assign(run=OTHER)])
-    record = next(
-        cell.record for cell in load_board(options.seeds.parent, options.seeds.name) if cell.record is not None
-    )
-    assert record.hardware is not None
-    write_text(DEMO.with_suffix(".md"), page(both, record.hardware.named))
+    write_text(DEMO.with_suffix(".md"), page(both, _machine(options.seeds), _machine(COMMITTED)))
     wanted = pd.Series(list(zip(both.metric, both.emotion, strict=True)), both.index).isin(figures())
     kept_rows = both[wanted & (both.judge == "") & ~both.model.str.startswith("control:") & (both.run != OTHER)]
     numbers = ["" if pd.isna(seed) else str(seed) for seed in kept_rows.seed]
