@@ -122,7 +122,7 @@ def test_every_picture_is_edited_to_every_emotion_that_is_named(
         for emotion in ("surprise", "happy")
     ]
     assert {path.name for path in out.iterdir()} == {"edits.csv", "sheet.png", *(row["file"] for row in rows)}
-    model = package.load(generated, "made", best[1])
+    model = package.load(generated, "made", "vit_cvae")
     given = resized(picture(people / "a" / "anna.png"), 32)
     expected = model.edit(torch.from_numpy(given)[None], ["surprise"], [3])[0].numpy()
     assert np.abs(picture(out / "anna-surprise.png").astype(int) - expected).max() <= 1  # another batch
@@ -211,7 +211,7 @@ def test_a_morph_is_one_persons_way_in_every_form(
         best = re.search(r"drawn by (\w+) on synthetic-plain, seed 0, the best of 3 by calibrated control", said.err)
         assert best is not None
         assert f"6 frames{'' if name.endswith('png') else ' of 256 x 256 px'}" in said.out
-    model = package.load(generated, "made", "vit_cvae")
+    model = package.load(generated, "made", best[1])
     shares = torch.linspace(0, 1, 6)[:, None]
     weights = (1 - shares) * torch.eye(8)[0] + shares * torch.eye(8)[1]
     expected = model.sample(weights, torch.full((6,), 2)).numpy().transpose(0, 2, 3, 1).astype(int)
