@@ -202,7 +202,7 @@ def frames(path: Path) -> np.ndarray:
 def test_a_morph_is_one_persons_way_in_every_form(
     generated: Path, emobench: Emobench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = ["morph", "made/vit_cvae", "--from", "neutral", "--to", "joyful", "--seed", 2]
+    run = ["morph", "made/synthetic-plain/vit_cvae", "--from", "neutral", "--to", "joyful", "--seed", 2]
     run += ["--results", generated, "--frames", 6, "--out"]
     for name in ("smile.gif", "smile.mp4", "smile.png"):
         assert emobench(*run, tmp_path / name) == 0
