@@ -16,6 +16,7 @@ import torch
 from conftest import GENERATORS_SUITE
 from filelock import FileLock
 from PIL import Image
+from reading import best_that_draws
 
 import emobench as package
 from emobench.commands import morph
@@ -209,6 +210,9 @@ def test_a_morph_is_one_persons_way_in_every_form(
         said = capfd.readouterr()
         assert "drawn by vit_cvae on synthetic-plain, seed 0" in said.err
         assert f"6 frames{'' if name.endswith('png') else ' of 256 x 256 px'}" in said.out
+    assert emobench("morph", "best:made/synthetic-plain", *run[2:], tmp_path / "best.png") == 0
+    best = f"{best_that_draws(generated).model} on synthetic-plain, seed 0, the best of 3 by calibrated control"
+    assert f"drawn by {best}" in capfd.readouterr().err
     model = package.load(generated, "made", "vit_cvae")
     shares = torch.linspace(0, 1, 6)[:, None]
     weights = (1 - shares) * torch.eye(8)[0] + shares * torch.eye(8)[1]

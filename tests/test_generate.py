@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reading import best_that_draws
 
 import emobench as package
 from emobench.commands.pictures import Sheet, requests, stems
@@ -109,10 +110,7 @@ def test_a_sheet_shows_whole_pixels_and_whole_captions(tmp_path: Path) -> None:
 def test_the_best_that_draws_is_taken_and_the_faces_are_its(
     generated: Path, emobench: Emobench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    numbers = package.read_board(generated / "made")
-    mine = numbers[(numbers.metric == "control_calibrated") & (numbers.emotion == "macro") & numbers.seed.isna()]
-    mine = mine[(mine.track == "generation") & mine.model.isin(["cvae", "vit_cvae", "diffusion"])]  # stargan only edits
-    best = mine.loc[mine.value.idxmax()]
+    best = best_that_draws(generated)
     asked = ["--emotion", "joy", "--emotion", "SAD", "--n", 3, "--seed", 5]
     run = ["generate", "best:made/synthetic-plain", *asked, "--results", generated]
     assert emobench(*run, "--out", tmp_path / "a") == 0
