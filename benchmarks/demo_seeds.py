@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from spread import DEMO, figures
+from spread import DEMO, RESULTS, figures
 
 import emobench
 from emobench.evaluation.tracks.track import Ranking
@@ -25,7 +25,7 @@ from emobench.runner.store import load_board
 from emobench.suite.catalog import tracks
 
 OTHER = "another processor"
-COMMITTED = Path(__file__).parents[1] / "results" / "demo"
+COMMITTED = RESULTS / "demo"
 COSTS = {*OF_FITS, "faces_per_s"}
 PLACE = ["track", "dataset", "size", "model", "variant", "metric", "emotion", "judge"]
 
@@ -129,7 +129,10 @@ def main() -> None:
     options = parser.parse_args()
     seeds, other = (of_runs(emobench.read_board(board)) for board in (options.seeds, COMMITTED))
     both = pd.concat([seeds, other[other.run == "seed 0"].assign(run=OTHER)])
-    write_text(DEMO.with_suffix(".md"), page(both, _machine(options.seeds), _machine(COMMITTED)))
+    mine, theirs = _machine(options.seeds), _machine(COMMITTED)
+    if mine == theirs:
+        parser.error(f"{options.seeds} is of {mine}, as {COMMITTED} is: train it on another processor")
+    write_text(DEMO.with_suffix(".md"), page(both, mine, theirs))
     wanted = pd.Series(list(zip(both.metric, both.emotion, strict=True)), both.index).isin(figures())
     kept_rows = both[wanted & (both.judge == "") & ~both.model.str.startswith("control:") & (both.run != OTHER)]
     numbers = ["" if pd.isna(seed) else str(seed) for seed in kept_rows.seed]

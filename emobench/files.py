@@ -94,23 +94,16 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees all of the old file or all of the new one, whatever happens meanwhile. Others may read it as the umask
     says, also where a library makes its files for their owner alone, as safetensors does.
     """
-    with _beside(path) as temporary:
+    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"  # machines may share the folder
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
+    try:
         with open(temporary, "wb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         yield temporary
         os.chmod(temporary, mode)
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"  # machines may share the folder
-    temporary = path.with_name(f".{path.name}.{writer}.tmp")
-    try:
-        yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -130,12 +123,10 @@ def json_text(content: Any) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text likewise, to the disk before it takes its place; a name's bytes that are no UTF-8 as `\\udce9`."""
-    with _beside(path) as temporary:
-        _to_disk(temporary, text)
-
-
-def _to_disk(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -191,7 +182,7 @@ class Attempt:
         """
         text = (self.folder / record).read_text(encoding="utf-8")
         made = {"schema_version": SCHEMA_VERSION, "attempt": self.folder.name, "record": record, "text": text}
-        _to_disk(self.folder / COMMIT, json_text(made))  # nobody reads it there
+        write_json(self.folder / COMMIT, made)
         if self.before is not None:
             self._withdraw()
         first = create(self.folder / COMMIT, self.target / COMMIT)
@@ -227,10 +218,7 @@ def complete(target: Path) -> None:
                 if path.name not in (content["record"], COMMIT):
                     with suppress(FileNotFoundError):
                         os.replace(path, target / path.name)
-        try:
-            os.replace(folder / content["record"], target / content["record"])
-        except FileNotFoundError:
-            write_text(target / content["record"], content["text"])
+        write_text(target / content["record"], content["text"])
         shutil.rmtree(folder, ignore_errors=True)
         if _published(target)[0] == attempt:
             return

@@ -42,8 +42,6 @@ from emobench.suite.keys import processes
 
 Part = Literal["fit", "evaluation"]
 
-if sys.platform == "linux":
-    _PRCTL = ctypes.CDLL(None).prctl  # found once for all cells that are forked: it is looked for in every library
 _ELSEWHERE = "failed-elsewhere.txt"  # why a further process of a fit failed: the first sees only that it is gone
 
 
@@ -60,7 +58,7 @@ class Job:
     per_gpu: int = 1  # how many jobs share a GPU at most, each with that part of its memory
     execution: Execution = field(default_factory=Execution)  # of its fit
     redo: bool = False
-    plugins: dict[str, str] = field(default_factory=dict)  # that it is measured by: see `used` there
+    plugins: dict[str, str] = field(default_factory=dict)  # files that it is measured by: `plugins.used`
     tracking: Tracking | None = None  # where it is shown too; None: nowhere
     only: Part | None = None  # of the two that a cell is of; None: both
     store: str | None = None  # URL of what machines share that share no folder (see `emobench.runner.remote`)
@@ -96,7 +94,7 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
     """
     os.environ.update(environment)
     if sys.platform == "linux":
-        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
         # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,
         # and each imports everything anew.
         multiprocessing.set_start_method("fork", force=True)

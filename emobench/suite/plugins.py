@@ -126,8 +126,8 @@ def use(named: Mapping[str, str | None], missing: str = "`plugins` names it from
     """
     _of_suite.clear()
     _of_suite.update({Path(os.path.realpath(path)): sha256 for path, sha256 in named.items()})
-    for path in list(_of_suite):
-        wanted(path, missing, _of_suite[path])
+    for path, sha256 in list(_of_suite.items()):
+        wanted(path, missing, sha256)
 
 
 def used() -> dict[str, str]:
@@ -135,9 +135,12 @@ def used() -> dict[str, str]:
 
     They are those of the suite at hand, and of `EMOBENCH_PLUGINS` those with tracks and metrics.
     """
-    found = {path: sys.modules[_module_name(path)] for path in files() if _module_name(path) in sys.modules}
-    kept = {path: module for path, module in found.items() if path in _of_suite or _measures(module)}
-    return {str(path): vars(module)["sha256_of_file"] for path, module in kept.items()}
+    found = {path: sys.modules.get(_module_name(path)) for path in files()}
+    return {
+        str(path): vars(module)["sha256_of_file"]
+        for path, module in found.items()
+        if module is not None and (path in _of_suite or _measures(module))
+    }
 
 
 def _measures(module: ModuleType) -> bool:
