@@ -5,14 +5,18 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS ?= results
 
+unexport PYTHONDONTWRITEBYTECODE  # uv compiles nothing, and each of many processes would compile it all anew
+
 .PHONY: bench test test-quick test-slow smoke lint docs report perf soak doctor clean
 .DEFAULT_GOAL := bench
 
+INSTALL := pip install --quiet --constraint constraints.txt --editable '.[dev]'
+
+# By uv, in a sixth of pip's time; but it reads none of pip's settings, so that behind a mirror pip does it.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # on every core, and pip on one; some files are templates
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv $(INSTALL) --python $(BIN)/python || $(BIN)/python -m $(INSTALL)
 	@touch $@
 
 bench: $(READY)  ## train and measure: the demo without a GPU, gpu.toml with one; SUITE= overrides
@@ -34,7 +38,7 @@ test-slow: $(READY)  ## those that take minutes: nodes that go away, drivers tha
 lint: $(READY)  ## ruff, mypy, and hadolint for the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 	$(BIN)/hadolint --no-color Dockerfile
 
 docs: $(READY)  ## the documentation as a site, build/docs/index.html; a link that leads nowhere is an error

@@ -115,8 +115,13 @@ def test_what_pages_show_and_records_name_is_there() -> None:
 def test_numbers_stand_in_the_table_alone() -> None:
     for path in (suite.parent / "metrics.json" for suite in sorted(RESULTS.glob("*/suite.json"))):
         if path.parent.name != "smoke":
-            assert {"ranks", "comparisons", "controls"} <= set(json.loads(path.read_text()))
-            assert "numbers" not in json.loads(path.read_text())
+            text = path.read_text(encoding="utf-8")
+            found = json.loads(text)
+            assert {"ranks", "comparisons", "controls"} <= set(found)
+            assert "numbers" not in found
+            lines = {line.strip().removesuffix(",") for line in text.splitlines()}
+            entries = [entry for value in found.values() if isinstance(value, list) for entry in value]
+            assert {json.dumps(entry, ensure_ascii=False) for entry in entries} <= lines, path
 
 
 # ---- what is committed of judges -----------------------------------------------------------------------------------

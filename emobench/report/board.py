@@ -7,6 +7,7 @@ the same board.
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -432,7 +433,7 @@ def content(track: Track, cell: StoredCell) -> tuple[Hashable, ...]:
     stamps = []
     for name in ("result.json", *(name for kind, name in record.evaluation.raw.items() if kind != HISTORY)):
         try:
-            stamps.append((name, identity(folder / name)))
+            stamps.append((name, identity(os.path.join(folder, name))))  # a board asks this of every cell
         except FileNotFoundError:
             stamps.append((name, ()))
     return track, cell.row, cell.seed, cell.control, cell.eval_key, folder, tuple(stamps)

@@ -45,7 +45,7 @@ class Memory:
         self._last, self._now = self._now, {}
 
 
-def identity(path: Path) -> tuple[int, ...]:
+def identity(path: str | Path) -> tuple[int, ...]:
     """What tells whether a file was written since: time, size, and inode, which is another where it was replaced.
 
     Raises:

@@ -744,9 +744,11 @@ def _is_there(folder: Path, name: str) -> bool:
 
 def commit_fit(results: Path, suite: str, cell: StoredCell) -> None:
     """Copy the record of a setting's fit beside the board, so that a clone chooses among the same."""
+    if not (is_candidate(cell) and cell.state in ("done", "not chosen")):
+        return
     source = Store(results).fit_folder(cell.fit_key) / "fit.json"
     target = results / suite / "cells" / cell.eval_key / "fit.json"
-    if not (is_candidate(cell) and cell.state in ("done", "not chosen") and finished(source)):
+    if not finished(source):
         return
     if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
         target.parent.mkdir(parents=True, exist_ok=True)
