@@ -7,6 +7,7 @@ processes of cells are forked, so that they start warm; a cell's process ends wi
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import shutil
@@ -78,6 +79,7 @@ class Ray(Engine):
                 f"({' '.join(str(error).split())[:300]}). Start one with `ray start --head`, or leave --address out"
             ) from None
         self.ray = ray
+        self.run_cell = ray.remote(max_retries=0, num_returns="streaming")(run_cell)  # sent to the cluster once
         self.token = token_hex(8)  # of this sweep, in the names of its actors
         self.results = Store(Path("results"))
         self.remote: Remote | None = None
@@ -155,9 +157,7 @@ class Ray(Engine):
         if len(self.tasks) >= self._room(wanted) + QUEUED:
             return None
         self.count += 1
-        submit = self.ray.remote(run_cell).options(
-            **wanted, max_retries=0, num_returns="streaming", name=f"emobench {job.cell.label}"
-        )
+        submit = self.run_cell.options(**wanted, name=f"emobench {job.cell.label}")
         task = Task(self.count, job.cell, submit.remote(self.token, self.count, job.plain()))
         self.tasks.append(task)
         return task
@@ -332,8 +332,9 @@ def run_cell(token: str, number: int, job: dict[str, Any]) -> Iterator[tuple[str
         raise
 
 
+@functools.cache
 def _node(token: str, node: str) -> Any:
-    """The actor of a node, which the sweep puts there as soon as it sees it."""
+    """The actor of a node, which the sweep puts there as soon as it sees it; a worker of Ray's runs many cells."""
     import ray
 
     until = time.monotonic() + 60
