@@ -4,15 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS ?= results
+INSTALL := pip install --quiet --constraint constraints.txt --editable '.[dev]'
 
 unexport PYTHONDONTWRITEBYTECODE  # uv compiles nothing, and each of many processes would compile it all anew
 
 .PHONY: bench test test-quick test-slow smoke lint docs report perf soak doctor clean
 .DEFAULT_GOAL := bench
 
-INSTALL := pip install --quiet --constraint constraints.txt --editable '.[dev]'
-
-# By uv, in a sixth of pip's time; but it reads none of pip's settings, so that behind a mirror pip does it.
+# By uv, in a seventh of pip's time; but it reads none of pip's settings, so that behind a mirror pip does it.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv

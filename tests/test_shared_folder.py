@@ -120,7 +120,7 @@ def test_many_at_once_make_one(links: bool, tmp_path: Path, monkeypatch: pytest.
         assert there(target) == {"weights": won[0], "record.json": f"record of {won[0]}"}
 
 
-@pytest.mark.parametrize("before", ["weights", "the end"])
+@pytest.mark.parametrize("before", ["weights", "record.json", "the end"])
 def test_what_a_killed_process_had_begun_to_publish_is_finished_by_the_next(before: str, tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=_killed_while_it_publishes, args=(tmp_path, before))
     process.start()
@@ -129,6 +129,10 @@ def test_what_a_killed_process_had_begun_to_publish_is_finished_by_the_next(befo
     assert ("record.json" in there(tmp_path)) == (before == "the end")
     (left,) = attempts(tmp_path)
     complete(tmp_path)
+    begun = list(tmp_path.glob("*.tmp"))  # `Store.tidy` deletes it
+    assert len(begun) == (before == "record.json")
+    for path in begun:
+        path.unlink()
     assert there(tmp_path) == {"weights": "first", "record.json": "record of first"}
     assert not left.exists()
     assert not make(tmp_path, "second")  # it began when nothing was there

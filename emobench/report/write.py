@@ -135,12 +135,12 @@ def _origin(results: Path, suite: str) -> tuple[str, list[str]]:
 def _without_weights(results: Path, suite: str, section: Section, cells: Sequence[StoredCell]) -> list[Card]:
     """The judges, readers and guides of a section whose weights are not committed."""
     cards = {card.sha256: card for record in section.records if record.evaluation for card in record.evaluation.cards}
-    evaluations = {cell.fit_key: Path("cells", cell.eval_key) for cell in cells} if cards else {}
+    evaluations = {cell.fit_key: cell.eval_key for cell in cells}
+    committed = results / suite / "cells"
     return [
         card
         for sha256, card in cards.items()
-        if not card.outside
-        and committed_judge(results, results / suite / evaluations.get(card.fit_key, ""), sha256) is None
+        if not card.outside and committed_judge(results, committed / evaluations.get(card.fit_key, ""), sha256) is None
     ]
 
 
