@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from reading import pages
 from soak import processes_of
 from toys import COSTS, ENGINE
@@ -19,6 +21,7 @@ from watching import beside, until
 
 import emobench as package
 from emobench.errors import SuiteError
+from emobench.runner import machine
 from emobench.runner.engines import engine_of
 from emobench.runner.engines.local import Local
 from emobench.runner.record import read_record
@@ -93,6 +96,32 @@ def test_forking_is_made_cheaper_once_and_only_where_there_are_many_cells(tmp_pa
     (first, when, many), (second, *_) = said
     assert second == first + 1  # the server counts, and its children do not
     assert when == ([many] if first < many else [])
+
+
+def of_gpus(said: Any) -> None:
+    """Sends whether the server knows its machine, whether a rehearsal asks for GPUs, and where a driver is seen."""
+    warm = sys.modules["emobench.runner.engines._warm"]
+    known = machine._machine.cache_info().currsize
+    machine._machine.cache_clear()
+    asked: list[bool] = []
+    torch.cuda.is_available = lambda: bool(asked.append(True))  # type: ignore[func-returns-value]
+    warm.rehearse()
+    here = warm.driven()
+    ctypes.CDLL = lambda name: None  # type: ignore[assignment, misc]  # a driver
+    said.send((known, asked, here, warm.driven()))
+
+
+@pytest.mark.slow
+def test_the_server_asks_for_gpus_only_where_there_can_be_none(tmp_path: Path) -> None:
+    """A process that is forked from one that has asked can use none."""
+    here, there = multiprocessing.Pipe()
+    engine = Local()
+    engine.open(tmp_path)
+    engine.context.Process(target=of_gpus, args=(there,)).start()
+    known, asked, driven, with_a_driver = here.recv()
+    assert known == (0 if driven else 1)
+    assert not asked
+    assert with_a_driver
 
 
 def test_engines_are_found_by_name_or_by_file(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
