@@ -56,6 +56,15 @@ def test_a_cell_that_fails_there_is_kept(tiny: Path, tmp_path: Path, here: Path,
     assert "diverged" in pages(next(results.glob("tiny*/leaderboard.md")).parent)
 
 
+def said_by(target: Callable[[Any], None], results: Path) -> Any:
+    """What a process sends that is forked from the server of the local engine."""
+    here, there = multiprocessing.Pipe()
+    engine = Local()
+    engine.open(results)
+    engine.context.Process(target=target, args=(there,)).start()
+    return here.recv()
+
+
 def of_garbage(said: Any) -> None:
     said.send((gc.isenabled(), gc.get_freeze_count()))
 
@@ -63,11 +72,7 @@ def of_garbage(said: Any) -> None:
 @pytest.mark.slow
 def test_a_cell_collects_no_garbage_among_what_the_server_imported(tmp_path: Path) -> None:
     """Going through it copied most of the memory that the two share."""
-    here, there = multiprocessing.Pipe()
-    engine = Local()
-    engine.open(tmp_path)
-    engine.context.Process(target=of_garbage, args=(there,)).start()
-    enabled, frozen = here.recv()
+    enabled, frozen = said_by(of_garbage, tmp_path)
     assert enabled
     assert frozen > 500_000  # objects
 
@@ -86,14 +91,7 @@ def of_forks(said: Any) -> None:
 
 @pytest.mark.slow
 def test_forking_is_made_cheaper_once_and_only_where_there_are_many_cells(tmp_path: Path) -> None:
-    here, there = multiprocessing.Pipe()
-    engine = Local()
-    engine.open(tmp_path)
-    said = []
-    for _ in range(2):
-        engine.context.Process(target=of_forks, args=(there,)).start()
-        said.append(here.recv())
-    (first, when, many), (second, *_) = said
+    (first, when, many), (second, *_) = (said_by(of_forks, tmp_path) for _ in range(2))
     assert second == first + 1  # the server counts, and its children do not
     assert when == ([many] if first < many else [])
 
@@ -114,11 +112,7 @@ def of_gpus(said: Any) -> None:
 @pytest.mark.slow
 def test_the_server_asks_for_gpus_only_where_there_can_be_none(tmp_path: Path) -> None:
     """A process that is forked from one that has asked can use none."""
-    here, there = multiprocessing.Pipe()
-    engine = Local()
-    engine.open(tmp_path)
-    engine.context.Process(target=of_gpus, args=(there,)).start()
-    known, asked, driven, with_a_driver = here.recv()
+    known, asked, driven, with_a_driver = said_by(of_gpus, tmp_path)
     assert known == (0 if driven else 1)
     assert not asked
     assert with_a_driver

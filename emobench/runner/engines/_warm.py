@@ -2,7 +2,7 @@
 
 Files that cannot be imported are passed over; who wants what they hold has been refused by then. So do the digests of
 the datasets' code, what a record says of versions and machine, and the libraries with threads of their own, which
-every cell asks for, and what libraries import where they are first used.
+every cell asks for, and what libraries import where they are first used. Then a cell is rehearsed.
 """
 
 import atexit
