@@ -19,6 +19,8 @@ from perf.scale import finish, mixed, planned
 from reading import pages
 from rich.console import Console
 
+from emobench.classifiers.classifier import parameters_of
+from emobench.classifiers.vit import ViT
 from emobench.commands import bench, live
 from emobench.errors import SuiteError
 from emobench.evaluation.tracks.recognition import Recognition
@@ -67,21 +69,41 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counter[str]]:
 # ---- plans ----------------------------------------------------------------------------------------------------------
 
 
-def test_networks_are_built_once_a_row_whatever_the_number_of_seeds(
+def test_networks_are_built_once_a_row_whatever_the_number_of_seeds_and_datasets(
     tmp_path: Path, counted: Callable[..., Counter[str]]
 ) -> None:
     calls = counted((expanding, "_weightless"), (expanding, "fit_code"), (expanding, "evaluation_code"))
     found = []
-    for name, cells in (("few", 25), ("more", 99)):
+    for name, cells in (("few", 25), ("more seeds", 99), ("more datasets", 100)):
         (tmp_path / f"{name}.toml").write_text(mixed(cells))
         calls.clear()
         plan = expand(load(tmp_path / f"{name}.toml"), tmp_path)
-        found.append((len(plan.cells), dict(calls)))
-    (few, before), (more, after) = found
+        datasets = {cell.dataset for cell in plan.cells}
+        found.append((len(plan.cells), len(datasets), dict(calls)))
+        assert len({cell.fit_key for cell in plan.cells}) == len(plan.cells)  # each with its own seed and data
+    (few, one, before), (more, still_one, after), (_, four, of_four) = found
     assert more > 2.5 * few
+    assert (one, still_one, four) == (1, 1, 4)
     assert after == before
-    digits = {cell.fit_key for cell in plan.cells}
-    assert len(digits) == len(plan.cells)  # each with its own seed
+    assert of_four["_weightless"] == before["_weightless"]
+
+
+def test_a_row_has_another_network_for_other_faces_and_emotions(tmp_path: Path) -> None:
+    (tmp_path / "faces.toml").write_text(
+        'seeds = [0]\n[data.faces]\nclass = "synthetic-plain"\nsize = 32\n'
+        '[data.larger]\nclass = "synthetic-plain"\nsize = 48\n'
+        '[data.fewer]\nclass = "synthetic-plain"\nsize = 32\nonly = ["happy", "sad"]\n'
+        '[model.vit]\nclass = "vit-full"\nweights = "none"\ndim = 32\ndepth = 1\nheads = 2\npatch = 8\nsize = "none"\n'
+        '[model.mean]\nclass = "ensemble"\nneeds = { members = ["vit"] }\n'
+    )
+    cells = expand(load(tmp_path / "faces.toml"), tmp_path).cells
+    own = {cell.dataset: cell for cell in cells if cell.row == "vit"}
+    assert (own["larger"].size, own["fewer"].emotions) == (48, ["happy", "sad"])
+    for cell in own.values():
+        network = ViT(emotions=cell.emotions, size=cell.size, **cell.fit["arguments"])
+        assert cell.parameters == parameters_of(network)
+    assert len({cell.parameters for cell in own.values()}) == 3
+    assert {cell.parameters for cell in cells if cell.row == "mean"} == {0}
 
 
 def test_a_plan_is_kept_under_its_key(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Names, arguments, sizes, datasets, weight files, needs: the first thing that is 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
@@ -228,7 +229,9 @@ class _Builder:
         self.contents = {row.row: contents_of_files(row.cls, row.arguments) for row in rows}
         self.made: dict[tuple[str, str, int], Cell] = {}  # (dataset, row, seed)
         self.data: dict[str, DataRow] = {}
-        self.seedless: dict[tuple[int, ...], tuple[_Seedless, object]] = {}  # of a row and its data, by identity
+        self.seedless = functools.cache(self._seedless)
+        self.parameters = functools.cache(self._parameters)
+        self.flops = functools.cache(self._flops)
 
     def cells_on(self, data: DataRow, rows: list[ModelRow]) -> list[Cell]:
         """The cells of one dataset, the permuted control last."""
@@ -239,7 +242,7 @@ class _Builder:
                 cell = self._cell(row, data, seed, self._needs(row, data.name, seed))
                 self.made[data.name, row.row, seed] = cell
                 found.append(cell)
-        if (cheapest := _cheapest(rows, data)) is not None:
+        if (cheapest := self._cheapest(rows, data)) is not None:
             found.append(self._cell(cheapest, data, self.suite.seeds[0], {}, control="permuted"))
         return found
 
@@ -259,7 +262,7 @@ class _Builder:
             if seed in row.seeds
             for cell in self._pooled(row, wholes[row.row], data, parts, seed)
         ]
-        if (cheapest := _cheapest(rows, data)) is not None:
+        if (cheapest := self._cheapest(rows, data)) is not None:
             whole = wholes[cheapest.row]
             found += self._pooled(cheapest, whole, data, parts, self.suite.seeds[0], control="permuted")
         return found
@@ -337,7 +340,7 @@ class _Builder:
         control: str | None = None,
         parts: Sequence[DataRow] = (),
     ) -> Cell:
-        shared = self._seedless(row, data, parts)
+        shared = self.seedless(row, data, *parts)
         made_of_fit = {
             **shared.fit,
             "seed": seed,
@@ -378,15 +381,7 @@ class _Builder:
         )
         return self._judged(cell) if row.generates else cell
 
-    def _seedless(self, row: ModelRow, data: DataRow, parts: Sequence[DataRow]) -> _Seedless:
-        """Rows and datasets are told apart by identity, so they are kept with what is known of them."""
-        of = [row, data, *parts]
-        place = tuple(map(id, of))
-        if place not in self.seedless:
-            self.seedless[place] = self._found_seedless(row, data, parts), of
-        return self.seedless[place][0]
-
-    def _found_seedless(self, row: ModelRow, data: DataRow, parts: Sequence[DataRow]) -> _Seedless:
+    def _seedless(self, row: ModelRow, data: DataRow, *parts: DataRow) -> _Seedless:
         from emobench.suite.catalog import plain
 
         sources = list(parts) or [data]
@@ -404,7 +399,7 @@ class _Builder:
             measured=measured,
             track=next(iter(measured["tracks"]), ""),
             emotions=emotions,
-            parameters=self._parameters(row, data, emotions, datasets),
+            parameters=self.parameters(row, data.module.size, tuple(emotions), tuple(datasets)),
             trainer=row.trainer,
             sources=plugins.sources(row.cls, *(part.cls for part in sources)),
             datasets=datasets,
@@ -476,12 +471,12 @@ class _Builder:
         assert self.suite.cues is not None
         return {**self.suite.cues.model_dump(), "digest": digest()}
 
-    def _parameters(self, row: ModelRow, data: DataRow, emotions: Sequence[str], datasets: Sequence[str]) -> int:
+    def _parameters(self, row: ModelRow, size: int, emotions: tuple[str, ...], datasets: tuple[str, ...]) -> int:
         """Parameters of the row's own network, 0 where it has none, as an ensemble; what cannot be built is refused."""
         from emobench.classifiers.classifier import parameters_of
 
         try:
-            network = _weightless(row, data, emotions, self.rows, datasets)
+            network = _weightless(row, size, emotions, self.rows, datasets)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # sizes that no tensor has
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             where = f"{self.where}, [model.{row.row}]"
@@ -490,6 +485,24 @@ class _Builder:
             return 0
         check_by_hand(f"{self.where}, [model.{row.row}]", network, row.trainer)
         return parameters_of(network)
+
+    def _cheapest(self, rows: Sequence[ModelRow], data: DataRow) -> ModelRow | None:
+        """The row that is trained on permuted labels, as a control: one of the suite's first trainer, if any."""
+        trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
+        trained = [row for row in trained if row.row == without_trainer(row.row, row.trained_by)] or trained
+        by_hand = [row for row in trained if not row.setting_of]  # a setting may be one that learns nothing at all
+        among = by_hand or trained
+        return among[0] if len(among) == 1 else min(among, key=lambda row: self._training_cost(row, data), default=None)
+
+    def _training_cost(self, row: ModelRow, data: DataRow) -> float:
+        """FLOPs of a fit, up to a factor that all rows of the dataset share."""
+        passes = row.recipe.epochs or row.recipe.steps * row.recipe.batch / sum(data.module.counts()["train"].values())
+        return float(passes * self.flops(row, data.module.size, tuple(data.module.emotions)))
+
+    def _flops(self, row: ModelRow, size: int, emotions: tuple[str, ...]) -> int:
+        from emobench.classifiers.classifier import flops_of
+
+        return flops_of(_weightless(row, size, emotions, {}))
 
 
 def _of_fit(cell: Cell) -> dict[str, Any]:
@@ -531,36 +544,20 @@ def _data_entry(data: DataRow) -> dict[str, Any]:
     }
 
 
-def _cheapest(rows: Sequence[ModelRow], data: DataRow) -> ModelRow | None:
-    """The row whose network is trained on permuted labels, as a control: one of the suite's first trainer, if any."""
-    trained = [row for row in rows if row.recipe is not None and not row.needs and not row.generates]
-    trained = [row for row in trained if row.row == without_trainer(row.row, row.trained_by)] or trained
-    by_hand = [row for row in trained if not row.setting_of]  # a setting may be one that learns nothing at all
-    return min(by_hand or trained, key=lambda row: _training_cost(row, data), default=None)
-
-
-def _training_cost(row: ModelRow, data: DataRow) -> float:
-    """FLOPs of a fit, up to a factor that all rows of the dataset share."""
-    from emobench.classifiers.classifier import flops_of
-
-    passes = row.recipe.epochs or row.recipe.steps * row.recipe.batch / sum(data.module.counts()["train"].values())
-    return float(flops_of(_weightless(row, data, data.module.emotions, {})) * passes)
-
-
 def _weightless(
-    row: ModelRow,
-    data: DataRow,
-    emotions: Sequence[str],
-    rows: Mapping[str, ModelRow],
-    datasets: Sequence[str] = (),
+    row: ModelRow, size: int, emotions: Sequence[str], rows: Mapping[str, ModelRow], datasets: Sequence[str] = ()
 ) -> Any:
-    """The row's network without memory for its parameters, and without opening a pre-trained file."""
+    """The row's network without memory for its parameters, and without opening a pre-trained file.
+
+    Args:
+        size: side of the dataset's faces, px, where the row does not say another.
+    """
     import torch
 
-    size = data.module.size if row.recipe is None or row.recipe.size is None else row.recipe.size
+    side = size if row.recipe is None or row.recipe.size is None else row.recipe.size
     needs = {
-        role: [_weightless(rows[name], data, emotions, rows) for name in names] for role, names in row.needs.items()
+        role: [_weightless(rows[name], size, emotions, rows) for name in names] for role, names in row.needs.items()
     }
     told = {"datasets": datasets} if datasets else {}
     with torch.device("meta"):
-        return row.cls(emotions=emotions, size=size, **row.cls.untrained(row.arguments), **needs, **told)
+        return row.cls(emotions=emotions, size=side, **row.cls.untrained(row.arguments), **needs, **told)

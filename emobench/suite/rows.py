@@ -50,7 +50,7 @@ _POSITIVE = (
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
-@dataclass
+@dataclass(eq=False)  # told apart by identity, since what is known of a row is kept for it
 class ModelRow:
     """A row of the suite's model table, checked but for what depends on the dataset."""
 
@@ -83,7 +83,7 @@ class ModelRow:
         return not hasattr(self.cls, "logits")
 
 
-@dataclass
+@dataclass(eq=False)
 class DataRow:
     name: str
     module: Any  # an EmotionDataModule after plan()
