@@ -213,7 +213,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def emobench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """`emobench(*arguments)` runs the command in this process and returns its exit code.
 
-    Its board is written with the first cell and in the end: with each of the first few it takes as long as the cells.
+    Its board is written in the end: with the first cell too, it takes as long as the cell.
     """
     from emobench.cli import main
     from emobench.commands.bench import BoardFile

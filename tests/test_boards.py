@@ -81,7 +81,7 @@ def test_who_may_not_write_a_board_hears_whom_to_ask(tiny_results: Path, tmp_pat
 
 
 @pytest.mark.parametrize("obstacle", ["page", "folder"])
-def test_a_board_that_has_no_place_is_tried_after_every_cell(
+def test_a_board_that_has_no_place_is_tried_again(
     emobench: Emobench, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], obstacle: str
 ) -> None:
     """A folder where the page should be, a file where its folder should be: read-only folders do not stop root."""

@@ -403,18 +403,19 @@ def _workers(machines: Machines) -> int:
 
 
 class BoardFile:
-    """A plan's board on disk: written after every cell, and never a reason to stop training.
+    """A plan's board on disk, and never a reason to stop training.
 
-    Where cells end faster than boards are written, one is written for several of them.
+    It is written when the first cell has ended, then once a minute where others have, and in the end. No cell is
+    started meanwhile, so that a board that takes seconds is written more seldom.
 
     Attributes:
         problem: why the board could not be written when that was last tried; None where it could.
         due: a cell has ended since it was written.
     """
 
-    AT_ONCE = 3  # cells after which it is written at once, however long that takes
-    SHARE = 0.05  # of the time that may be spent on it from then on ...
-    LATEST = 60.0  # seconds: ... unless it is as old as that
+    AT_ONCE = 1  # cells after which it is written at once
+    EVERY = 60.0  # seconds from then on, at least ...
+    SHARE = 0.05  # ... and of the time that may be spent on it
 
     def __init__(self, results: Path, plan: Plan, origin: Origin, data: Path | None = None) -> None:
         self.results, self.plan, self.origin, self.data = results, plan, origin, data
@@ -462,7 +463,7 @@ class BoardFile:
             self.problem = None
         took = time.monotonic() - started
         self.due, self._written = False, self._written + 1
-        self._next = time.monotonic() + min(self.LATEST, took / self.SHARE - took)
+        self._next = time.monotonic() + max(self.EVERY, took / self.SHARE - took)
 
     def written(self) -> Board | None:
         """The board as it was written; None where that failed."""

@@ -40,7 +40,7 @@ P = ParamSpec("P")
 
 
 def _once(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Path, P], None]:
-    """Draw only what this process has not drawn before: a sweep writes its board after every cell, and most of its
+    """Draw only what this process has not drawn before: a sweep writes its board again and again, and most of its
     pictures show what they showed then.
     """
 

@@ -292,7 +292,7 @@ def sweep(
         packing: how many side by side, with how many threads.
         tracking: where cells are shown too (see `Job`).
         remote: URL of the object store that holds the results too (see `Job`).
-        on_change: called after every cell that ended, such as to write the boards again.
+        on_change: called after cells have ended, such as to write the board again.
         on_tick: called about once a second, and when cells have started.
         execution: how the fit of a cell is computed, which a board's plan says.
     """
