@@ -31,7 +31,7 @@ test: $(READY)  ## all tests
 test-quick: $(READY)  ## those that neither train nor take seconds, for the working loop
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not long" $(ARGS)
 
-test-slow: $(READY)  ## those that take minutes: nodes that go away, drivers that are killed
+test-slow: $(READY)  ## those that take minutes: nodes that go away, drivers that are killed, large models on two processes
 	$(BIN)/python -m pytest -q -m long $(ARGS)
 
 lint: $(READY)  ## ruff, mypy, and hadolint for the Dockerfile

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from emobench.nn.ada import AdaptiveAugment
 from emobench.nn.running import Running
 from emobench.runner.build import build_model
 from emobench.runner.engines.local import Local
+from emobench.runner.record import finished
 from emobench.runner.run import Job
 from emobench.runner.store import Store
 from emobench.suite.catalog import classes
@@ -94,6 +94,7 @@ KINDS = {  # how a row's micro-batches of a step are computed
     "clipped": "trainer = { accumulate_grad_batches = 2, gradient_clip_val = 1e-12 }",
 }
 PAIRS = [(row, "two", "one") for row in ROWS] + [(row, "both", "four") for row in ("vit", "stargan")]
+LONG = ("diffusion", "stylegan2", "style_transfer", "joint", "stargan-both")  # half of the time of all
 # Four gradients are not added up in the same order, and what is left of that grows from step to step.
 TOLERANCE = {"one": 1e-5, "four": 5e-3}
 
@@ -117,31 +118,36 @@ def suite_of(folder: Path) -> Path:
     return path
 
 
+class Fits:
+    """The rows of the suite, each fitted by the processes of the local engine when a test asks for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store, self.engine = folder, Store(folder / "results"), Local()
+        plan = expand(load(suite_of(folder)), folder)
+        self.cells = {
+            cell.row: cell for cell in plan.cells if cell.control is None and cell.dataset == "synthetic-plain"
+        }
+        self.rows = {cell.fit_key: row for row, cell in self.cells.items()}
+
+    def of(self, row: str) -> Cell:
+        """A row's cell, fitted, with the networks that it needs before it."""
+        cell = self.cells[row]
+        folder = self.store.fit_folder(cell.fit_key)
+        if not finished(folder / "fit.json"):
+            for fit_key in (key for keys in cell.needs.values() for key in keys):
+                self.of(self.rows[fit_key])
+            job = Job(cell, self.store.results, self.folder, threads=1, only="fit")
+            started = self.engine.start(job)
+            assert started is not None
+            while (code := self.engine.poll(started)) is None:
+                self.engine.wait([started])
+            assert code == 0, (folder / "log.txt").read_text()
+        return cell
+
+
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Cell]]:
-    """All rows fitted, by the processes of the local engine."""
-    folder = tmp_path_factory.mktemp("micro")
-    store = Store(folder / "results")
-    plan = expand(load(suite_of(folder)), folder)
-    cells = {cell.row: cell for cell in plan.cells if cell.control is None and cell.dataset == "synthetic-plain"}
-    engine = Local()
-    waiting = sorted(cells.values(), key=lambda cell: cell.trainer["devices"])  # those of one process side by side
-    running: list[tuple[Cell, Any]] = []
-    fits: set[str] = set()
-    while waiting or running:
-        for cell in [each for each in waiting if all(key in fits for keys in each.needs.values() for key in keys)]:
-            started = engine.start(Job(cell, store.results, folder, per_node=2, threads=1, only="fit"))
-            if started is None:
-                break
-            running.append((cell, started))
-            waiting.remove(cell)
-        engine.wait([started for _, started in running])
-        for cell, started in list(running):
-            if (code := engine.poll(started)) is not None:
-                assert code == 0, (store.fit_folder(cell.fit_key) / "log.txt").read_text()
-                running.remove((cell, started))
-                fits.add(cell.fit_key)
-    return store, cells
+def fits(tmp_path_factory: pytest.TempPathFactory) -> Fits:
+    return Fits(tmp_path_factory.mktemp("micro"))
 
 
 def test_every_class_is_here() -> None:
@@ -151,13 +157,16 @@ def test_every_class_is_here() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("row", "kind", "other"), PAIRS)
-def test_losses_and_weights_are_those_of_one_process(
-    fitted: tuple[Store, dict[str, Cell]], row: str, kind: str, other: str
-) -> None:
+@pytest.mark.parametrize(
+    ("row", "kind", "other"),
+    [
+        pytest.param(*pair, marks=[pytest.mark.long] if {pair[0], f"{pair[0]}-{pair[1]}"} & {*LONG} else [])
+        for pair in PAIRS
+    ],
+)
+def test_losses_and_weights_are_those_of_one_process(fits: Fits, row: str, kind: str, other: str) -> None:
     """Running statistics too: they move once a step, with the mean of its micro-batches."""
-    store, cells = fitted
-    many, one = cells[f"{row}-{kind}"], cells[f"{row}-{other}"]
+    store, many, one = fits.store, fits.of(f"{row}-{kind}"), fits.of(f"{row}-{other}")
     ours, theirs = (pd.read_csv(store.fit_folder(cell.fit_key) / "history.csv") for cell in (many, one))
     assert list(ours) == list(theirs)
     assert len(ours) == len(theirs) == EPOCHS
@@ -175,11 +184,10 @@ def test_losses_and_weights_are_those_of_one_process(
 
 
 @pytest.mark.slow
-def test_gradients_are_clipped_where_optimisers_take_turns(fitted: tuple[Store, dict[str, Cell]]) -> None:
-    store, cells = fitted
-    moved = []
-    for row in ("stargan-one", "stargan-clipped"):
-        begun, weights = build_model(cells[row], store).state_dict(), load_file(store.weights(cells[row].fit_key))
+def test_gradients_are_clipped_where_optimisers_take_turns(fits: Fits) -> None:
+    store, moved = fits.store, []
+    for cell in map(fits.of, ("stargan-one", "stargan-clipped")):
+        begun, weights = build_model(cell, store).state_dict(), load_file(store.weights(cell.fit_key))
         moved.append(sum(float((weights[name] - begun[name]).square().sum()) for name in begun))
     assert 0 < moved[1] < 1e-4 * moved[0]
 
