@@ -16,16 +16,17 @@ PACKAGE = Path(__file__).parents[1] / "emobench"
 # What each room, or module beside the rooms, may import; none of it stands below it.
 MAY: dict[str, set[str]] = {
     "errors": set(),
+    "downloads": set(),
     "emotions": {"errors"},
     "files": {"errors"},
     "recipe": set(),
     "definitions": set(),
-    "nn": {"emotions", "errors", "files"},
-    "cues": {"emotions", "errors", "nn"},
+    "nn": {"downloads", "emotions", "errors", "files"},
+    "cues": {"downloads", "emotions", "errors", "nn"},
     "model": {"nn", "recipe"},
     "metrics": {"errors", "nn"},
     "attribution": {"errors"},  # of any network of torch
-    "classifiers": {"emotions", "errors", "metrics", "model", "nn", "recipe"},
+    "classifiers": {"downloads", "emotions", "errors", "metrics", "model", "nn", "recipe"},
     "generators": {"emotions", "errors", "model", "nn", "recipe"},  # `asking` reads names
     "data": {"definitions", "emotions", "errors", "recipe"},
     # `cues`: what the track text is asked.
@@ -45,8 +46,8 @@ MAY: dict[str, set[str]] = {
     # `nn` says where weights are looked for, `generators.asking` what an emotion is called, `evaluation` what the
     # numbers of a board are.
     "commands": {
-        "attribution", "cues", "data", "errors", "evaluation", "exported", "files", "generators", "metrics", "nn",
-        "report", "runner", "suite",
+        "attribution", "cues", "data", "downloads", "errors", "evaluation", "exported", "files", "generators",
+        "metrics", "nn", "report", "runner", "suite",
     },
     "__init__": {"commands", "errors", "exported", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
     "cli": {"commands", "errors", "files"},

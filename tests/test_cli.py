@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,31 @@ def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> No
     assert "Usage" in shown
     if command:
         assert f"Example: emobench {' '.join(command)}" in shown
+
+
+def test_a_finished_suite_is_known_without_torch(
+    emobench: Callable[..., int], tiny_results: Path, tmp_path: Path
+) -> None:
+    """Its plan is in the store and nothing is to be run: the answer is not to wait until libraries are imported, or the
+    code of the package is read for its digests.
+    """
+    shutil.copytree(tiny_results, tmp_path / "results")
+    suite = tiny_results.parent.with_suffix(".toml")
+    command = ["bench", str(suite), "--results", str(tmp_path / "results"), "--data", str(tmp_path / "data")]
+    assert emobench(*command) == 0  # keeps the plan, of this data root
+    code = (
+        "import sys, contextlib\n"
+        "from emobench.cli import main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        f"    main({command!r})\n"
+        "print('torch:', 'torch' in sys.modules)\n"
+        "from emobench.definitions.statements import _parse_state\n"
+        "print('files read:', _parse_state.cache_info().currsize)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "2 of 2 cells are done" in shown
+    assert "torch: False" in shown
+    assert "files read: 0\n" in shown
 
 
 ENDING = """

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from emobench.classifiers.outside import OutsideArguments, OutsideClassifier
+from emobench.downloads import offline
 from emobench.errors import SuiteError, WeightsError, first_line
-from emobench.nn.weights import offline
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from emobench import downloads
 from emobench.commands import budget as budgets
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan, show_stand_ins
 from emobench.errors import EmobenchError, Unsaid
 from emobench.files import say
-from emobench.nn import weights
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.budget import execution_of
 from emobench.runner.calibrate import Calibration, gpu_memory, known
@@ -110,8 +110,8 @@ def bench(
         EmobenchError: the suite cannot be read or planned, the results cannot be written, or what is to be logged with
             is not installed.
     """
-    if offline or weights.offline():
-        weights.stay_offline()
+    if offline or downloads.offline():
+        downloads.stay_offline()
     if weights_dir is not None:
         os.environ["EMOBENCH_WEIGHTS"] = str(weights_dir.resolve())
     store = Store(results)
@@ -160,7 +160,7 @@ def bench(
         how = Sharing(built() if cells else None, per_node, per_gpu, len(plan.cells))
         packing = _packing(plan, store, how, fixed)
         if dry_run:
-            fetched = [INCEPTION] if lacks_inception(plan) and not weights.offline() else []
+            fetched = [INCEPTION] if lacks_inception(plan) and not downloads.offline() else []
             show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
         else:
             show_notes(plan)
@@ -210,7 +210,7 @@ def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bo
         raise advised(error) from None
     if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
         return trusting(results, plan)
-    if not dry_run and fetch_where_it_lacks(plan, offline=weights.offline()):
+    if not dry_run and fetch_where_it_lacks(plan, offline=downloads.offline()):
         return plan_of(suite, data, cache)
     return plan
 

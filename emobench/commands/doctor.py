@@ -12,9 +12,10 @@ import torch
 
 from emobench.data.readers.hub import look
 from emobench.data.readers.tree import visible
+from emobench.downloads import offline
 from emobench.errors import DatasetError, shown
 from emobench.metrics import inception
-from emobench.nn.weights import WeightFile, offline
+from emobench.nn.weights import WeightFile
 from emobench.runner.machine import hardware, versions
 from emobench.suite.catalog import broken, classes, parameters, resolve
 from emobench.suite.file import load, packaged

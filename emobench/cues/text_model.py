@@ -35,7 +35,7 @@ class TextModel:
     def __init__(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from emobench.nn.weights import offline
+        from emobench.downloads import offline
 
         try:
             options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline()}

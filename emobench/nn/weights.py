@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,11 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from emobench.downloads import offline
 from emobench.errors import WeightsError, first_line, unknown
 
 _WRAPPER = "module."  # of DataParallel and DistributedDataParallel
-_OFFLINE = ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE")
-_NO = ("", "0", "false", "off", "no", "n", "f")
 FILES = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -36,19 +34,6 @@ class WeightFile:
         """Raise a WeightsError where the file is neither here nor can be fetched."""
         if self.path is None and not self.download:
             raise WeightsError(f"weights {self.name} not found; looked for {self.looked_for}. {self.how}")
-
-
-def offline() -> bool:
-    """Whether downloads are forbidden: EMOBENCH_OFFLINE or HF_HUB_OFFLINE says something else than no.
-
-    `--offline` sets both.
-    """
-    return any(os.environ.get(name, "").strip().lower() not in _NO for name in _OFFLINE)
-
-
-def stay_offline() -> None:
-    """Forbid downloads here and in every process from now on, to other libraries too, which know fewer spellings."""
-    os.environ.update(dict.fromkeys(_OFFLINE, "1"))
 
 
 def is_path(weights: str) -> bool:

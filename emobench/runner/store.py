@@ -264,12 +264,19 @@ class StoredCell:
     reason: str | None
     record: Record | None  # of the evaluation, or of the fit where that did not end well
     folder: Path | None  # where the record's raw files lie
-    stale: str | None  # the commit that made it, where today's code would key it differently
     share: float | None = None  # of its recipe; of one that trains nothing, the least of the networks that it needs
     setting_of: str = ""  # the row of the suite whose settings are swept, where it is one of them
     part: int | None = None  # of a cross-validation: which one its fit is without; another cell pools their answers
     trainer: str = ""  # the suite's name of the trainer that it was fitted with, where it has several
     declared: Declared = field(default_factory=Declared)  # what the suite claims of its row
+
+    @property
+    def stale(self) -> str | None:
+        """The commit that made it, where today's code would key it differently: asked for, all code is read."""
+        record = self.record
+        if record is None or made_by_todays_code(record.made_of.fit, record.made_of.eval):
+            return None
+        return "unknown" if record.versions is None else record.versions.named
 
 
 _WRITE_AGAIN = "Run the suite again: `emobench bench` writes this file anew, and what is done stays done."
@@ -550,7 +557,7 @@ def _once(path: Path, cells: Sequence[StoredCell]) -> list[StoredCell]:
         before = first.setdefault(same, place)
         if before < place and cell.state not in ("skipped", "failed"):
             why = f"corrupt result: {path}: rows.{place}: the same cell as rows.{before}. {_WRITE_AGAIN}"
-            cell = replace(cell, state="failed", reason=why, record=None, folder=None, stale=None)
+            cell = replace(cell, state="failed", reason=why, record=None, folder=None)
         found.append(cell)
     return found
 
@@ -592,16 +599,16 @@ def _stored(results: Path, suite: str, place: int, entry: Any, read: Reading) ->
             _Keys(fit_key=row.fit_key, eval_key=row.eval_key)
     except ValidationError as error:
         why = f"corrupt result: {results / suite / 'suite.json'}: rows.{place}.{misfit(error)}. {_WRITE_AGAIN}"
-        nothing: dict[str, Any] = {"state": "failed", "reason": why, "record": None, "folder": None, "stale": None}
+        nothing: dict[str, Any] = {"state": "failed", "reason": why, "record": None, "folder": None}
         return StoredCell(**_as_far_as_known(place, entry), **nothing)
     known = {**row.model_dump(exclude={"skipped", "declared"}), "declared": row.declared}
     if row.skipped is not None:
-        return StoredCell(**known, state="skipped", reason=row.skipped, record=None, folder=None, stale=None)
+        return StoredCell(**known, state="skipped", reason=row.skipped, record=None, folder=None)
     state, reason, record, folder = find(results, suite, row.fit_key, row.eval_key, read)
     if record is not None and (other := _differs(row, record)) is not None:
         state, record = "failed", None
         reason = f"corrupt result: {results / suite / 'suite.json'}: rows.{place}.{other}. {_WRITE_AGAIN}"
-    return StoredCell(**known, state=state, reason=reason, record=record, folder=folder, stale=_stale(record))
+    return StoredCell(**known, state=state, reason=reason, record=record, folder=folder)
 
 
 def _differs(row: _Row, record: Record) -> str | None:
@@ -626,13 +633,6 @@ def _as_far_as_known(place: int, entry: Any) -> dict[str, Any]:
 
     known = {field: shown(field, otherwise) for field, otherwise in stand_in.items()}
     return {**known, "control": None, "fit_key": "", "eval_key": ""}
-
-
-def _stale(record: Record | None) -> str | None:
-    """The commit that made a record, where the code that determined its numbers reads differently today."""
-    if record is None or made_by_todays_code(record.made_of.fit, record.made_of.eval):
-        return None
-    return "unknown" if record.versions is None else record.versions.named
 
 
 def adopt(store: Store, record: Record, judge: Path) -> None:
