@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emobench.cues.reader import Cue, Found
+from emobench.downloads import offline
 from emobench.emotions import EMOTIONS, canonical, is_emotion
 from emobench.errors import SuiteError, WeightsError, first_line, unknown
 
@@ -34,8 +35,6 @@ class TextModel:
 
     def __init__(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        from emobench.downloads import offline
 
         try:
             options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline()}
