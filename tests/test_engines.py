@@ -96,6 +96,22 @@ def test_forking_is_made_cheaper_once_and_only_where_there_are_many_cells(tmp_pa
     assert when == ([many] if first < many else [])
 
 
+def of_memory(said: Any) -> None:
+    """Sends how many MiB the largest mapping of memory has, and how many the server took in one piece."""
+    mappings = [line.split() for line in Path("/proc/self/maps").read_text("utf-8").splitlines()]
+    places = [[int(end, 16) for end in place.split("-")] for place, _, _, _, inode, *_ in mappings if inode == "0"]
+    server = sys.modules["emobench.runner.engines._server"]
+    said.send((max(end - start for start, end in places) / 2**20, server.RESERVED))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_the_server_imports_lies_in_one_piece(tmp_path: Path) -> None:
+    """A tenth of it lay in pieces of a mebibyte, which cannot be moved into large pages."""
+    largest, reserved = said_by(of_memory, tmp_path)
+    assert largest > 0.95 * reserved
+
+
 def of_gpus(said: Any) -> None:
     """Sends whether the server knows its machine, whether a rehearsal asks for GPUs, and where a driver is seen."""
     warm = sys.modules["emobench.runner.engines._warm"]
