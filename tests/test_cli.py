@@ -52,6 +52,12 @@ def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> No
         assert f"Example: emobench {' '.join(command)}" in shown
 
 
+def test_boards_are_compared_without_torch() -> None:
+    code = "import sys; from emobench.commands import compare; print('torch:', 'torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "torch: False" in shown
+
+
 def test_a_finished_suite_is_known_without_torch(
     emobench: Callable[..., int], tiny_results: Path, tmp_path: Path
 ) -> None:

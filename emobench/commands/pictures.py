@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emobench.errors import EmobenchError, StoreError, printable_name
-from emobench.generators.asking import emotion_rows
 from emobench.report.markdown import csv_cell, one_line
 
 if TYPE_CHECKING:
@@ -151,6 +150,8 @@ def row(emotion: str, known: Sequence[str]) -> np.ndarray:
     Raises:
         EmobenchError: the network does not know it; says which it knows.
     """
+    from emobench.generators.asking import emotion_rows  # imports torch, which comparing boards does without
+
     try:
         return emotion_rows([emotion], known)[0].numpy()
     except ValueError as error:
