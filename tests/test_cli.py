@@ -36,16 +36,26 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [[], *[name.split() for name in COMMANDS]])
-def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> None:
-    code = (
+def printed(code: str) -> str:
+    """What a program prints in a process that starts cold."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def after(command: list[str], code: str) -> str:
+    """What the command prints, and then a program in the same process."""
+    return printed(
         "import sys, contextlib\n"
         "from emobench.cli import main\n"
         "with contextlib.suppress(SystemExit):\n"
-        f"    main({[*command, '--help']!r})\n"
-        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+        f"    main({command!r})\n"
+        f"{code}"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("command", [[], *[name.split() for name in COMMANDS]])
+def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> None:
+    loaded = f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+    shown = after([*command, "--help"], loaded)
     assert "heavy: []" in shown
     assert "Usage" in shown
     if command:
@@ -54,8 +64,7 @@ def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> No
 
 def test_boards_are_compared_without_torch() -> None:
     code = "import sys; from emobench.commands import compare; print('torch:', 'torch' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "torch: False" in shown
+    assert "torch: False" in printed(code)
 
 
 def test_a_finished_suite_is_known_without_torch(
@@ -68,16 +77,12 @@ def test_a_finished_suite_is_known_without_torch(
     suite = tiny_results.parent.with_suffix(".toml")
     command = ["bench", str(suite), "--results", str(tmp_path / "results"), "--data", str(tmp_path / "data")]
     assert emobench(*command) == 0  # keeps the plan, of this data root
-    code = (
-        "import sys, contextlib\n"
-        "from emobench.cli import main\n"
-        "with contextlib.suppress(SystemExit):\n"
-        f"    main({command!r})\n"
+    loaded = (
         "print('torch:', 'torch' in sys.modules)\n"
         "from emobench.definitions.statements import _parse_state\n"
         "print('files read:', _parse_state.cache_info().currsize)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    shown = after(command, loaded)
     assert "2 of 2 cells are done" in shown
     assert "torch: False" in shown
     assert "files read: 0\n" in shown
