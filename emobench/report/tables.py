@@ -694,8 +694,9 @@ def earlier(board: Board) -> list[Text]:
     """Which rows were made by code that reads differently today, and by which commit."""
     rows: dict[str, list[str]] = {}
     for cell in board.cells:
-        if cell.stale and cell.row not in rows.setdefault(cell.stale, []):
-            rows[cell.stale].append(cell.row)
+        commit = cell.stale  # which each time compares digests
+        if commit and cell.row not in rows.setdefault(commit, []):
+            rows[commit].append(cell.row)
     if not rows:
         return []
     named = [part for commit, of in rows.items() for part in ("; ", Name(", ".join(of)), " by ", Code(commit))]
