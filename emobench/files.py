@@ -261,11 +261,15 @@ def is_commit(content: dict[str, Any]) -> bool:
 
 
 def create(source: Path, path: Path) -> bool:
-    """Give a file a further name, unless something has that name: one process at most is told True, also on NFS."""
+    """Give a file a further name, unless something has that name: one process at most is told True, also on NFS.
+
+    Where an answer of NFS's is lost, it is asked again, and then says of the name that it has just given that it is
+    there.
+    """
     try:
         os.link(source, path)
     except FileExistsError:
-        return False
+        return path.exists() and os.path.samefile(source, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

@@ -7,13 +7,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emobench.errors import StoreError
-from emobench.files import COMMIT, published
+from emobench.files import COMMIT, Attempt, published
 from emobench.runner import lease as leases
 from emobench.runner import remote as remotes
 from emobench.runner import run as running
@@ -126,6 +127,93 @@ def test_of_two_attempts_that_finish_at_once_one_counts(
         kept = {commit_of(url, f"cells/{cell.fit_key}")["attempt"]}
         kept.add(commit_of(url, f"cells/{cell.fit_key}/{cell.eval_key}")["attempt"])
         assert folders <= kept
+
+
+def finished_fit(store: Store, content: str) -> Store:
+    """One that is published in a store of a machine, whatever it was made by."""
+    folder = store.fit_folder("key")
+    folder.mkdir(parents=True, exist_ok=True)
+    with Attempt.at(folder, published(folder)) as attempt:
+        (attempt.folder / "weights.safetensors").write_text(content)
+        (attempt.folder / "fit.json").write_text(json.dumps({"schema_version": 1, "of": content}))
+        attempt.publish("fit.json")
+    return store
+
+
+def test_a_commit_whose_answer_was_lost_counts(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store does what it is asked, its answer is lost, and asked again it says that there is one."""
+    store = finished_fit(Store(tmp_path / "one" / "results"), "mine")
+    create = Remote.create
+
+    def lost(self: Remote, path: str, content: bytes) -> bool:
+        create(self, path, content)
+        return create(self, path, content)
+
+    monkeypatch.setattr(Remote, "create", lost)
+    assert Remote(url).push_fit(store, "key")
+    monkeypatch.setattr(Remote, "create", create)
+    other = Store(tmp_path / "two" / "results")
+    assert Remote(url).pull_fit(other, "key")
+    assert (other.fit_folder("key") / "weights.safetensors").read_text() == "mine"
+
+
+def test_of_two_that_make_a_fit_again_the_first_counts(
+    url: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other was paused while it put its files, after it had looked at what they are to take the place of."""
+    cell = replace(planned(tiny, tmp_path)[0], fit={}, needs={})
+    monkeypatch.setattr(Cell, "fit_key", "key")
+    stores = [finished_fit(Store(tmp_path / name / "results"), name) for name in ("first", "paused", "woken")]
+    assert Remote(url).push_fit(stores[0], "key")
+    remotes_of = [Remote(url) for _ in stores]
+    for remote, store in zip(remotes_of, stores, strict=True):
+        remote.fetch(store, cell, redo=True)
+    put = Remote.put
+
+    def late(self: Remote, path: str, content: bytes | Path) -> None:
+        monkeypatch.setattr(Remote, "put", put)
+        assert remotes_of[2].push_fit(stores[2], "key")
+        put(self, path, content)
+
+    monkeypatch.setattr(Remote, "put", late)
+    assert not remotes_of[1].push_fit(stores[1], "key")
+    for store in stores[1:]:
+        assert (store.fit_folder("key") / "weights.safetensors").read_text() == "woken"
+    assert commit_of(url, "cells/key")["attempt"] == published(stores[2].fit_folder("key"))
+
+
+def test_a_store_that_is_away_says_so_and_loses_nothing(url: str, tmp_path: Path) -> None:
+    store, remote = finished_fit(Store(tmp_path / "one" / "results"), "mine"), Remote(url)
+
+    class Away:
+        """A store each of whose answers is a refusal."""
+
+        exceptions = remote.obstore.exceptions
+
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            def refuse(*_: object, **__: object) -> Any:
+                raise self.exceptions.PermissionDeniedError("403 Forbidden")
+
+            return refuse
+
+    there, remote.obstore = remote.obstore, Away()
+    kept = f"cannot be reached .403 Forbidden.. Run the same command again.*is kept in {store.fit_folder('key')}"
+    with pytest.raises(StoreError, match=kept):
+        remote.push_fit(store, "key")
+    with pytest.raises(StoreError, match="cannot be reached"):
+        remote.pull_fit(store, "key")
+    with pytest.raises(OSError, match="cannot be reached"):  # which a lease waits out
+        remotes._Object(remote, "cells/key/lease.json").read()
+    remote.obstore = there
+    assert remote.push_fit(store, "key")
+
+
+def test_a_file_that_a_commit_names_and_that_is_gone_is_said(url: str, tmp_path: Path) -> None:
+    remote = Remote(url)
+    assert remote.push_fit(finished_fit(Store(tmp_path / "one" / "results"), "mine"), "key")
+    remote.delete(f"cells/key/{commit_of(url, 'cells/key')['attempt']}")
+    with pytest.raises(StoreError, match=r"weights.safetensors: is not there"):
+        remote.pull_fit(Store(tmp_path / "two" / "results"), "key")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from emobench import files
 from emobench.files import COMMIT, Attempt, attempts, complete, published, read_json, restore
 from emobench.runner import lease as leases
 from emobench.runner import run as running
+from emobench.runner import store as storing
 from emobench.runner.lease import FILE, FilePlace, Lease, has_lease, lease
 from emobench.runner.record import finished, read_record
 from emobench.runner.store import HELD, Store, sha256_of
@@ -236,6 +238,57 @@ def test_one_that_a_killed_process_of_this_machine_left_is_taken_over_at_once(tm
     with held(tmp_path) as mine:
         assert mine is not None
     assert time.monotonic() - began < 5 < leases.PATIENCE
+
+
+@pytest.mark.parametrize("operation", ["read", "write"])
+def test_a_place_that_cannot_be_reached_for_a_moment_costs_no_holder_its_cell(
+    operation: str, impatient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failed = getattr(FilePlace, operation), []
+
+    def once(self: FilePlace, *content: bytes) -> Any:
+        if len(failed) < 2:
+            failed.append(operation)
+            raise OSError("stale file handle")
+        return real(self, *content)
+
+    with held(tmp_path) as mine:
+        assert mine is not None
+        monkeypatch.setattr(FilePlace, operation, once)
+        first = json.loads((tmp_path / FILE).read_text())["count"]
+        time.sleep(0.8)
+        assert len(failed) == 2
+        assert not mine.lost
+        assert json.loads((tmp_path / FILE).read_text())["count"] > first
+
+
+def test_without_locks_the_lease_is_enough(impatient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that has none: the first has the cell, another one has not, and who comes after it has."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(storing.fcntl, "flock", no_locks)
+    store = Store(tmp_path)
+    with store.lock("cell") as first, store.lock("cell") as second:
+        assert first is not None
+        assert second is None
+    with store.lock("cell") as third:
+        assert third is not None
+
+
+def test_a_link_whose_answer_was_lost_is_this_process_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS asks again, and is told that there is one."""
+    real = os.link
+
+    def twice(source: Path, path: Path) -> None:
+        real(source, path)
+        real(source, path)
+
+    monkeypatch.setattr(files.os, "link", twice)
+    assert make(tmp_path, "first")
+    assert not make(tmp_path, "second")
+    assert there(tmp_path)["weights"] == "first"
 
 
 def test_clocks_do_not_matter(impatient: None, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from emobench.files import create, replacing
 FILE = ".lease"
 BEAT = 5.0  # seconds between two counts
 PATIENCE = 30.0  # seconds that a counter may stand still
+_UNREADABLE = {"host": "unreadable"}
 
 
 class Place(Protocol):
@@ -98,7 +99,9 @@ class Lease:
         if over:
             self.place.write(self._content())
             time.sleep(BEAT / 5)  # two may take it over in the same moment: it is whose name stays
-            mine = self._is_mine()
+            mine = False  # also where that cannot be read: the cell is asked for again
+            with suppress(OSError):
+                mine = self._is_mine()
         else:
             mine = self.place.create(self._content())
         if mine:
@@ -114,7 +117,8 @@ class Lease:
                 self.place.remove()
 
     def _is_mine(self) -> bool:
-        return _read(self.place).get("holder") == self._holder
+        """Whether it is this process's; an OSError where that cannot be read now, which says nothing of it."""
+        return _parsed(self.place.read()).get("holder") == self._holder
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
@@ -177,11 +181,17 @@ def _stands_still(place: Place, seen: dict[str, Any]) -> bool:
 def _read(place: Place) -> dict[str, Any]:
     """What a lease says; nothing where there is none."""
     try:
-        content = place.read()
+        return _parsed(place.read())
+    except OSError:
+        return _UNREADABLE
+
+
+def _parsed(content: bytes | None) -> dict[str, Any]:
+    try:
         found = {} if content is None else json.loads(content)
-    except (OSError, ValueError):
-        return {"host": "unreadable"}
-    return found if isinstance(found, dict) else {"host": "unreadable"}
+    except ValueError:
+        return _UNREADABLE
+    return found if isinstance(found, dict) else _UNREADABLE
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -88,36 +88,86 @@ class Remote:
                 "could both finish a cell. Choose a store that knows conditional writes"
             )
 
-    # ---- objects -----------------------------------------------------------------------------------------------------
+    # ---- objects: each raises a StoreError where the store cannot be reached -----------------------------------------
 
     def read(self, path: str) -> bytes | None:
         """An object's bytes; None where there is none."""
+        return self._read(path)[0]
+
+    def _read(self, path: str) -> tuple[bytes | None, dict[str, str]]:
+        """The same, and which version of the object they are."""
         try:
-            return bytes(self.obstore.get(self.store, path).bytes())
+            with self._reached():
+                found = self.obstore.get(self.store, path)
+                version = {name: found.meta[name] for name in ("e_tag", "version") if found.meta.get(name) is not None}
+                return bytes(found.bytes()), version
         except FileNotFoundError:
-            return None
+            return None, {}
+
+    def put(self, path: str, content: bytes | Path) -> None:
+        """Write an object, of bytes or as a file is."""
+        with self._reached():
+            self.obstore.put(self.store, path, content)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write an object unless there is one; returns whether it was written: True once, whoever tries."""
+        """Write an object unless there is one; returns whether it was written: True once at most, whoever tries.
+
+        Where the store's answer is lost, it is asked again, and then says that there is one.
+        """
         try:
-            self.obstore.put(self.store, path, content, mode="create")
+            with self._reached():
+                self.obstore.put(self.store, path, content, mode="create")
         except self.obstore.exceptions.AlreadyExistsError:
             return False
         return True
 
+    def _replace(self, path: str, content: bytes, before: bytes, version: dict[str, str]) -> None:
+        """Write an object in the place of what was read before, and of nothing else."""
+        try:
+            with self._reached():
+                self.obstore.put(self.store, path, content, mode=version)
+        except self.obstore.exceptions.PreconditionError:
+            return
+        except NotImplementedError:  # a folder: taken away under a name of its own, and put back if it is another's
+            aside = f"{path}.{token_hex(8)}"
+            with suppress(FileNotFoundError), self._reached():
+                self.obstore.rename(self.store, path, aside)
+                taken = bytes(self.obstore.get(self.store, aside).bytes())
+                self.create(path, content if taken == before else taken)
+                self.obstore.delete(self.store, [aside])
+
     def names(self, prefix: str) -> list[str]:
         """The objects below a prefix."""
-        pages = self.obstore.list(self.store, prefix=prefix)
-        return [entry["path"] for page in pages for entry in page]
+        with self._reached():
+            pages = self.obstore.list(self.store, prefix=prefix)
+            return [entry["path"] for page in pages for entry in page]
 
     def delete(self, prefix: str) -> None:
         """Delete all objects below a prefix."""
-        if names := self.names(prefix):
-            with suppress(FileNotFoundError):  # another process does the same
-                self.obstore.delete(self.store, names)
+        self.delete_each(self.names(prefix))
+
+    def delete_each(self, names: Sequence[str]) -> None:
+        """Delete objects, which another process may do too."""
+        if names:
+            with suppress(FileNotFoundError), self._reached():
+                self.obstore.delete(self.store, list(names))
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        errors = self.obstore.exceptions
+        try:
+            yield
+        except (errors.AlreadyExistsError, errors.PreconditionError):
+            raise  # an answer
+        except errors.BaseError as error:
+            raise StoreError(
+                f"{self.url}: cannot be reached ({first_line(error)}). Run the same command again once it can"
+            ) from None
 
     def _commit(self, target: str) -> dict[str, Any] | None:
-        content = self.read(f"{target}/{COMMIT}")
+        return self._parsed(target, self.read(f"{target}/{COMMIT}"))
+
+    def _parsed(self, target: str, content: bytes | None) -> dict[str, Any] | None:
         if content is None:
             return None
         try:
@@ -160,27 +210,30 @@ class Remote:
         """
         try:
             return self._put(folder, target, record, names)
-        except self.obstore.exceptions.BaseError as error:
-            raise StoreError(
-                f"{self.url}: a finished cell could not be put there ({first_line(error)}). Run again: it is kept in "
-                f"{folder}"
-            ) from None
+        except StoreError as error:
+            raise StoreError(f"{error}; what was finished is kept in {folder}") from None
 
     def _put(self, folder: Path, target: str, record: str, names: Iterable[str]) -> bool:
         attempt = published(folder) or f"attempt-{token_hex(8)}"
-        there = self._commit(target)
+        path = f"{target}/{COMMIT}"
+        before, version = self._read(path)
+        there = self._parsed(target, before)
         if there is not None and there["attempt"] == attempt:
             return True
         files = {}
         for name in names:
             if (folder / name).is_file():
                 files[name] = sha256_of(folder / name)
-                self.obstore.put(self.store, f"{target}/{attempt}/{name}", folder / name)
+                self.put(f"{target}/{attempt}/{name}", folder / name)
         text = (folder / record).read_text(encoding="utf-8")
         commit = {"schema_version": SCHEMA_VERSION, "attempt": attempt, "record": record, "text": text, "files": files}
-        if there is not None and self._seen.get(target) == there["attempt"]:  # made anew, to take its place
-            self.obstore.delete(self.store, [f"{target}/{COMMIT}"])
-        if self.create(f"{target}/{COMMIT}", json.dumps(commit, ensure_ascii=False).encode()):
+        content = json.dumps(commit, ensure_ascii=False).encode()
+        if before is not None and there is not None and self._seen.get(target) == there["attempt"]:
+            self._replace(path, content, before, version)  # made anew, to take its place
+        elif self.create(path, content):
+            return True
+        now = self._commit(target)  # it may be this one though the store said no (see `create`)
+        if now is not None and now["attempt"] == attempt:
             return True
         self.delete(f"{target}/{attempt}")
         return False
@@ -215,9 +268,14 @@ class Remote:
 
     def _download(self, path: str, to: Path, sha256: str | None = None) -> None:
         with replacing(to) as temporary:
-            with open(temporary, "wb") as file:
-                for chunk in self.obstore.get(self.store, path).stream(min_chunk_size=2**22):
-                    file.write(chunk)
+            try:
+                with open(temporary, "wb") as file, self._reached():
+                    for chunk in self.obstore.get(self.store, path).stream(min_chunk_size=2**22):
+                        file.write(chunk)
+            except FileNotFoundError:
+                raise StoreError(
+                    f"{self.url}/{path}: is not there. Run again; delete its {COMMIT} if it stays"
+                ) from None
             if sha256 is not None and sha256_of(temporary) != sha256:
                 raise StoreError(
                     f"{self.url}/{path}: holds other bytes than its commit says. Delete {path}/../{COMMIT}"
@@ -300,22 +358,22 @@ class _Object:
 
     def write(self, content: bytes) -> None:
         with self._reached():
-            self.remote.obstore.put(self.remote.store, self.path, content)
+            self.remote.put(self.path, content)
 
     def create(self, content: bytes) -> bool:
         with self._reached():
             return self.remote.create(self.path, content)
 
     def remove(self) -> None:
-        with self._reached(), suppress(FileNotFoundError):
-            self.remote.obstore.delete(self.remote.store, [self.path])
+        with self._reached():
+            self.remote.delete_each([self.path])
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except self.remote.obstore.exceptions.BaseError as error:
-            raise OSError(first_line(error)) from None
+        except StoreError as error:
+            raise OSError(str(error)) from None
 
 
 class _Uploads(threading.Thread):
@@ -353,16 +411,13 @@ class _Uploads(threading.Thread):
             names = {str(path.relative_to(self.folder)) for path in files}
             for name in sorted(names):
                 if name not in self.put or not name.endswith(".ckpt"):
-                    self.remote.obstore.put(
-                        self.remote.store, f"{self.target}/{self.attempt}/{name}", self.folder / name
-                    )
+                    self.remote.put(f"{self.target}/{self.attempt}/{name}", self.folder / name)
             entry = {"attempt": self.attempt, "step": step, "files": sorted(names)}
             place = f"{self.target}/{self.attempt}"
-            self.remote.obstore.put(self.remote.store, f"{place}/{_SET}", json.dumps(entry).encode())
-            if gone := [f"{place}/{name}" for name in self.put - names]:
-                self.remote.obstore.delete(self.remote.store, gone)
+            self.remote.put(f"{place}/{_SET}", json.dumps(entry).encode())
+            self.remote.delete_each([f"{place}/{name}" for name in self.put - names])
             self.put, self.step = names, step
-        except (OSError, self.remote.obstore.exceptions.BaseError) as error:
+        except (OSError, StoreError) as error:
             print(f"checkpoints could not be put into {self.remote.url} ({first_line(error)}); trying again")
 
 

@@ -11,6 +11,7 @@ Imports no torch, so that reports are made without it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -50,6 +51,7 @@ JUDGE = "judge.safetensors"  # beside a fit: its weights in float16, as evaluati
 State = Ended | Literal["pending", "skipped", "not chosen"]
 Reading = Callable[[Path], Record]  # `read_record`, or what remembers the records that it has read
 HELD = 75  # exit code (EX_TEMPFAIL) of a cell's process where another sweep holds the cell
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without them, such as some of Lustre
 FINISHED = ("done", "diverged")  # running such a cell again would give the same
 
 
@@ -235,13 +237,18 @@ class Store:
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "wb") as file:
+                locked = True
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     yield None
                     return
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        raise
+                    locked = False  # the lease is enough, and is watched for longer
                 if _lies_there(file, path):  # else the cell was deleted meanwhile
-                    with lease(FilePlace(path.parent / FILE), locked=True) as mine:
+                    with lease(FilePlace(path.parent / FILE), locked=locked) as mine:
                         yield mine
                     return
 
