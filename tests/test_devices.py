@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +16,15 @@ from safetensors.torch import load_file
 import emobench
 from emobench.data.datasets.synthetic import Synthetic
 from emobench.evaluation.predict import predict
+from emobench.runner import run as running
+from emobench.runner import sweep as sweeping
 from emobench.runner.engines import local
+from emobench.runner.engines.engine import TOGETHER
 from emobench.runner.record import FitCost
-from emobench.runner.store import StoredCell, load_board
+from emobench.runner.store import Store, StoredCell, load_board
+from emobench.runner.sweep import Running, Sweep
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp")
 
@@ -183,6 +191,49 @@ def test_a_process_that_fails_costs_its_cell_and_not_the_sweep(
     assert "the second is broken" in (results / "cells" / rows["second"].fit_key / "log.txt").read_text()
     tiny.write_text(tiny.read_text().replace("devices = 2, ", ""))
     assert emobench("bench", tiny, "--results", results) == 0  # and nothing of it is left
+
+
+def test_a_process_that_is_killed_is_said_to_be(emobench: Callable[..., int], tiny: Path, tmp_path: Path) -> None:
+    """The first sees that a connection was reset."""
+    killed = BROKEN.replace('raise RuntimeError("the second is broken")', "os.kill(os.getpid(), 9)")
+    (tmp_path / "second.py").write_text(killed)
+    tiny.write_text(tiny.read_text().replace("[model.resnet18]", '[model.second]\nclass = "second.py:Second"'))
+    tiny.write_text(tiny.read_text() + 'trainer = { devices = 2, accelerator = "cpu", strategy = "ddp" }\n')
+    assert emobench("bench", tiny, "--results", tmp_path / "results") == 1
+    (row,) = [row for row in load_board(tmp_path / "results", "tiny") if row.row == "second"]
+    assert row.reason == "killed by SIGKILL: out of memory, or by hand"
+
+
+def test_why_a_process_failed_is_known_where_the_first_waited_and_was_ended(tiny: Path, tmp_path: Path) -> None:
+    plan = expand(load(tiny), tmp_path)
+    cell, store = plan.cells[0], Store(tmp_path / "results")
+    store.fit_folder(cell.fit_key).mkdir(parents=True)
+    store.elsewhere(cell.fit_key).write_text("RuntimeError: the second is broken")
+    state = Sweep(plan, store, plan.cells, [])
+    sweeping._ended(state, Running(cell, None, 0.0), 1)
+    assert state.state(cell) == ("failed", "RuntimeError: the second is broken (in another process of the fit)")
+
+
+def test_further_processes_touch_nothing_before_the_first_has_the_cell(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a fit that is made again would delete the checkpoints of the process that has it."""
+    cell, store = expand(load(tiny), tmp_path).cells[0], Store(tmp_path / "results")
+    best = store.fit_folder(cell.fit_key) / "checkpoints" / "best-step=5.ckpt"
+    best.parent.mkdir(parents=True)
+    best.write_text("of another machine")
+    (store.fit_folder(cell.fit_key) / "together.txt").write_text("of an attempt before")
+    monkeypatch.setenv(TOGETHER, "of this one")
+    fitted: list[bool] = []
+    monkeypatch.setattr(running, "fit", lambda *_, **__: fitted.append(best.exists()))
+    job = running.Job(cell, store.results, tmp_path, redo=True, only="fit")
+    thread = threading.Thread(target=running.run, args=(job, store, True))
+    thread.start()
+    time.sleep(1)
+    assert not fitted
+    running.run(job, store)  # the first
+    thread.join(10)
+    assert fitted == [True, True]
 
 
 class Process:

@@ -6,6 +6,8 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +56,56 @@ def test_a_cell_that_fails_there_is_kept(tiny: Path, tmp_path: Path, here: Path,
         == 1
     )
     assert "diverged" in pages(next(results.glob("tiny*/leaderboard.md")).parent)
+
+
+AWAY = f'''{ENGINE}
+from emobench.runner.engines.engine import AGAIN, LOST
+
+
+class Away(Here):
+    """Says of each cell, so often before it runs it, that its machine is gone, or that it has not begun."""
+
+    name, says, times = "away", LOST, 0
+
+    def __init__(self, address=None, resources=None):
+        super().__init__(None, None)
+        self.left = {{}}
+
+    def start(self, job):
+        left = self.left.setdefault(job.cell.label, self.times)
+        self.left[job.cell.label] -= 1
+        return [self.says] if left > 0 else super().start(job)
+
+    def where(self, started):
+        return "node-7"
+
+
+class Thrice(Away):
+    name, times = "thrice", 3
+
+
+class Often(Away):
+    name, times = "often", 4
+
+
+class Late(Away):
+    name, says, times = "late", AGAIN, 9
+'''
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [("Thrice", "done"), ("Often", "failed in .*: the machine that it ran on went away 4 times"), ("Late", "done")],
+)
+def test_a_cell_whose_machine_goes_away_starts_again_some_times_and_one_that_has_not_begun_always(
+    kind: str, ends: str, tiny: Path, tmp_path: Path, emobench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "away.py").write_text(AWAY)
+    one = ("--set", "seeds=[0]", "--engine", f"{tmp_path / 'away.py'}:{kind}")
+    assert emobench("bench", tiny, *one, "--results", tmp_path / "results") == (ends != "done")
+    said = capsys.readouterr().out
+    assert re.search(f"resnet18 on .*: {ends}", said), said
+    assert said.count("resnet18 on synthetic-plain, seed 0: the machine that it ran on") == {"Late": 0}.get(kind, 3)
 
 
 def said_by(target: Callable[[Any], None], results: Path) -> Any:
@@ -150,6 +202,28 @@ def test_engines_are_found_by_name_or_by_file(here: Path, tmp_path: Path, monkey
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")
     with pytest.raises(SuiteError, match=r"broken\.py, line 1: ModuleNotFoundError"):
         engine_of(f"{tmp_path / 'broken.py'}:Here")
+
+
+OF_SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "batch",
+    "SLURM_NTASKS": "4",
+    "SLURM_NODELIST": "here",
+    "SLURM_PROCID": "3",
+}
+OF_TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "NODE_RANK": "1", "GROUP_RANK": "1", "WORLD_SIZE": "4"}
+
+
+@pytest.mark.slow
+def test_what_a_batch_system_says_of_the_sweep_is_not_said_of_its_cells(tiny: Path, tmp_path: Path) -> None:
+    """Lightning would have a cell of two processes wait for two more, and Slurm queue it again."""
+    both = ("--set", "trainer.devices=2", "--set", "trainer.accelerator=cpu", "--set", "trainer.strategy=ddp")
+    command = [sys.executable, "-m", "emobench", "bench", str(tiny), *both, "--results", str(tmp_path / "results")]
+    environment = {**os.environ, **OF_SLURM, **OF_TORCHRUN}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=200)
+    assert ended.returncode == 0, ended.stdout
+    logs = [path.read_text() for path in (tmp_path / "results").glob("cells/*/log.txt")]
+    assert any("distributed_backend=gloo" in log for log in logs)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ import emobench as package
 from emobench.commands.live import Display
 from emobench.files import print_anything
 from emobench.runner.store import Store
-from emobench.runner.sweep import Sweep
+from emobench.runner.sweep import Running, Sweep
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
@@ -109,6 +109,20 @@ def test_the_live_table_on_an_ascii_terminal(tmp_path: Path) -> None:
     stream.flush()
     assert b"gr\\xf6\\xdfe \\u8868" in raw.getvalue()
     raw.getvalue().decode("ascii")
+
+
+def test_the_live_table_says_where_cells_run_where_there_are_several_machines(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE, encoding="utf-8")
+    plan = expand(load(path), tmp_path)
+    shown = Console(record=True, width=120, file=io.StringIO())
+    state = Sweep(plan, Store(tmp_path / "results"), plan.cells, plan.cells)
+    for where in (None, "node-7"):
+        state.running[:] = [Running(plan.cells[0], None, 0.0, where=where)]
+        shown.print(Display(shown, plan)._table(state))
+        text = shown.export_text()
+        assert ("node-7" in text) == (where is not None)
+        assert bool(re.search(r"state\W+on\W+epoch", text)) == (where is not None)
 
 
 def test_a_sweep_on_a_terminal_shows_its_cells_while_they_run(

@@ -25,7 +25,9 @@ from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
 from emobench.recipe import Execution
 from emobench.runner.build import build_data, build_joint_data, model_class
+from emobench.runner.callbacks import newest_whole
 from emobench.runner.choice import EXPLANATION
+from emobench.runner.engines.engine import TOGETHER
 from emobench.runner.evaluate import evaluate
 from emobench.runner.fit import fit, together
 from emobench.runner.lease import Lease
@@ -42,7 +44,7 @@ from emobench.suite.keys import processes
 
 Part = Literal["fit", "evaluation"]
 
-_ELSEWHERE = "failed-elsewhere.txt"  # why a further process of a fit failed: the first sees only that it is gone
+_TOGETHER = "together.txt"  # by its first process, which has the cell: which processes may go on with its fit
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def execute(job: Job) -> int:
             if None in leases:
                 return HELD
             if not helper:
-                (folder / _ELSEWHERE).unlink(missing_ok=True)  # of a run before
+                store.elsewhere(job.cell.fit_key).unlink(missing_ok=True)  # of a run before
             try:
                 if job.per_gpu > 1 and torch.cuda.is_available() and processes(job.cell.trainer) == 1:
                     torch.cuda.set_per_process_memory_fraction(1 / job.per_gpu)
@@ -183,10 +185,9 @@ def execute(job: Job) -> int:
         reason = describe(ended)
         if helper:
             with suppress(OSError):
-                (folder / _ELSEWHERE).write_text(reason, encoding="utf-8")
+                store.elsewhere(job.cell.fit_key).write_text(reason, encoding="utf-8")
         else:
-            if not raised and (folder / _ELSEWHERE).is_file():
-                reason = f"{(folder / _ELSEWHERE).read_text(encoding='utf-8')} (in another process of the fit)"
+            reason = (None if raised else store.failed_elsewhere(job.cell.fit_key)) or reason
             states: dict[type, State] = {Diverged: "diverged", Interrupted: "interrupted"}
             known = store.failure(job.cell.fit_key, job.cell.eval_key) if raised else None
             if known is not None and known[0].state == "failed" and known != former:
@@ -216,6 +217,19 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _wait_for_the_first(folder: Path) -> None:
+    """Have a further process of a fit touch nothing of it before the first one has the cell, and what it needs.
+
+    Those that Lightning starts itself need not wait: the first has started them in the middle of its fit.
+    """
+    name = os.environ.get(TOGETHER)
+    while name is not None:
+        with suppress(OSError):
+            if (folder / _TOGETHER).read_text(encoding="utf-8") == name:
+                return
+        time.sleep(0.05)
+
+
 def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = None) -> None:
     """Fit the cell unless the store holds its fit, then evaluate it unless the store holds that too.
 
@@ -229,10 +243,15 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     """
     cell = job.cell
     folder = store.fit_folder(cell.fit_key)
-    if not helper:
+    if helper:
+        _wait_for_the_first(folder)
+    else:
         store.tidy(cell.fit_key, cell.eval_key)
-    if remote is not None:
-        remote.fetch(store, cell, redo=job.redo)
+        if remote is not None:
+            remote.fetch(store, cell, redo=job.redo)
+        if (name := os.environ.get(TOGETHER)) is not None:
+            newest_whole(folder / "checkpoints")  # puts aside what cannot be read, once for all of them
+            (folder / _TOGETHER).write_text(name, encoding="utf-8")
     for source in cell.sources.values():
         plugins.load(Path(source["path"]), source["sha256"])
     plugins.use(job.plugins, f"the suite or {plugins.VARIABLE} names it: put it there on every machine")

@@ -199,6 +199,17 @@ class Store:
             return f"{record.reason}; the state could not be written ({error})"
         return str(record.reason)
 
+    def elsewhere(self, fit_key: str) -> Path:
+        """Where a further process of a fit says why it failed: the first one sees only that it is gone."""
+        return self.fit_folder(fit_key) / "failed-elsewhere.txt"
+
+    def failed_elsewhere(self, fit_key: str) -> str | None:
+        """Why a further process of a fit failed; None: none did."""
+        try:
+            return f"{self.elsewhere(fit_key).read_text(encoding='utf-8')} (in another process of the fit)"
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def failure(self, fit_key: str, eval_key: str) -> tuple[Record, int] | None:
         """What is written of a fit or evaluation that did not end well, and when it was, in ns; None: nothing that can
         be read."""

@@ -16,7 +16,7 @@ from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.recipe import Execution
 from emobench.runner.choice import EXPLANATION, NOT_CHOSEN, groups, is_candidate
-from emobench.runner.engines.engine import LOST, Engine
+from emobench.runner.engines.engine import AGAIN, LOST, Engine
 from emobench.runner.record import Record, finished, read_record
 from emobench.runner.reuse import Reuse, stored
 from emobench.runner.store import (
@@ -396,6 +396,8 @@ def _collect(state: Sweep, engine: Engine) -> bool:
             where = f", {running.where}," if running.where is not None else ""
             state.again.append(f"{running.cell.label}: the machine that it ran on{where} went away")
             state.waiting.insert(0, running.cell)
+        elif code == AGAIN:
+            state.waiting.insert(0, running.cell)
         elif code == HELD:
             wait = min(2 << state.asked[running.cell.fit_key], PATIENCE)
             state.asked[running.cell.fit_key] += 1
@@ -494,12 +496,13 @@ def _ended(state: Sweep, running: Running, code: int | str) -> None:
     found = _outcome(state.store, cell)
     if isinstance(code, str):
         _fail(state, cell, code)
-    elif code < 0 and found[0] in ("pending", "interrupted", "done"):  # interrupted: as an attempt before it said
+    elif code < 0 and found[0] != "diverged":  # what an attempt before it said, or what the first of several saw
         name = _signal_name(-code)
         _fail(state, cell, f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else ""))
     elif found[0] == "pending" or (code != 0 and found[0] == "done"):
         log = state.store.fit_folder(cell.fit_key) / "log.txt"
-        _fail(state, cell, f"ended with exit code {code}; see {log}")
+        elsewhere = state.store.failed_elsewhere(cell.fit_key)
+        _fail(state, cell, elsewhere or f"ended with exit code {code}; see {log}")
     else:
         state.note(cell, *found)
 

@@ -4,7 +4,8 @@ A signal to the whole group (a terminal's Ctrl-C, `timeout`, a batch system) the
 its cells in order, and not the server, without which the sweep would not learn how they end.
 
 It also reads the package for the digests of its code, which every cell asks for. No garbage is collected until all is
-imported: there is next to none, and looking for it took a third of the time. Memory is taken beforehand.
+imported: there is next to none, and looking for it took a third of the time. Memory is taken beforehand. What a
+batch system says of the sweep is forgotten, since it is not said of its cells.
 """
 
 import gc
@@ -30,6 +31,9 @@ def in_one_piece() -> list[bytes]:
 kept = in_one_piece()
 
 from emobench.definitions.roots import current  # noqa: E402
+from emobench.runner.engines.engine import alone  # noqa: E402
 
 os.setpgid(0, 0)
+for name in os.environ.keys() - alone(os.environ).keys():
+    del os.environ[name]
 current().changes()

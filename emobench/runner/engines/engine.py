@@ -15,6 +15,29 @@ if TYPE_CHECKING:
 
 
 LOST = -1000  # what `Engine.poll` says of a job whose machine is gone, and that may run elsewhere
+AGAIN = -1001  # of one that has not begun, for no fault of its own
+
+TOGETHER = "EMOBENCH_TOGETHER"  # a variable: a name for the processes that fit a cell together
+
+_CLUSTERS = ("SLURM_", "SUBMITIT_", "LSB_", "JSM_", "TORCHELASTIC_")
+_RANKS = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+
+
+def alone(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables without those by which Slurm, LSF, torchrun or Kubeflow say what this process is to them.
+
+    Lightning would take a cell for one of their processes: wait for others, or have Slurm queue it again.
+    """
+    return {name: value for name, value in environment.items() if not name.startswith(_CLUSTERS) and name not in _RANKS}
 
 
 class Engine:
@@ -75,7 +98,8 @@ class Engine:
     def poll(self, started: Any) -> int | str | None:
         """The exit code of a job that ended, −n where signal n killed it; None while it runs.
 
-        `LOST` where its machine is gone: it is started again. A text says why it failed outside of its own process.
+        `LOST` where its machine is gone: it is started again, some times at most; `AGAIN` where it has not begun: so
+        it is too. A text says why it failed outside of its own process.
         """
         raise NotImplementedError
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from emobench.runner.engines.engine import Engine
+from emobench.runner.engines.engine import TOGETHER, Engine
 from emobench.runner.sockets import keep_short
 from emobench.runner.threads import wait_gently
 from emobench.suite.keys import processes
@@ -113,6 +114,7 @@ class Local(Engine):
             from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
             address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
+            address[TOGETHER] = token_hex(8)
             ranks = range(processes(job.cell.trainer) or max(1, devices))
             each = [{**environment, **address, "LOCAL_RANK": str(rank)} for rank in ranks]
         else:
@@ -167,6 +169,9 @@ class Local(Engine):
                 first.kill()
                 code = failed
         if code is not None:
+            killed = next((each.exitcode for each in others if (each.exitcode or 0) < 0), None)
+            if code == 1 and killed is not None:  # the first saw only that a connection was gone
+                code = killed
             for each in others:
                 each.kill()
             for each in started.processes:
