@@ -52,6 +52,22 @@ def after(command: list[str], code: str) -> str:
     )
 
 
+def test_no_command_needs_an_extra(tmp_path: Path) -> None:
+    """Where none is installed, all commands can be imported, and a suite is planned."""
+    extras = "captum gradio moto obstore onnx onnxscript pillow_heif ray skimage submitit tensorboard wandb_workspaces"
+    shown = printed(
+        f"""
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys({extras.split()!r}))
+from emobench import cli, commands
+for module in pkgutil.iter_modules(commands.__path__):
+    importlib.import_module(f"emobench.commands.{{module.name}}")
+cli.main(["bench", "smoke", "--dry-run", "--results", {str(tmp_path)!r}])
+"""
+    )
+    assert "cells" in shown
+
+
 @pytest.mark.parametrize("command", [[], *[name.split() for name in COMMANDS]])
 def test_help_has_an_example_and_imports_nothing_heavy(command: list[str]) -> None:
     loaded = f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,15 @@ from soak import processes_of, raw_files
 from watching import until
 
 import emobench as package
-from emobench.errors import EmobenchError
+from emobench.errors import EmobenchError, StoreError
 from emobench.runner.engines import engine_at
 from emobench.runner.engines import ray as engine
 from emobench.runner.record import read_record
+from emobench.runner.run import Job
+from emobench.runner.store import Store
+from emobench.suite.cell import Cell
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'emobench[ray]')")
 
@@ -57,8 +64,9 @@ def checkpoints(results: Path) -> list[Path]:
 
 def driver(suite: Path, results: Path, address: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", str(results)]
-    with open(results.with_suffix(".txt"), "a") as log:
-        return subprocess.Popen([*command, "--engine", "ray", "--address", address], stdout=log, stderr=log, text=True)
+    command += ["--engine", "ray", "--address", address]
+    with open(results.with_suffix(".txt"), "a") as log:  # Ray's workers import from where the sweep was started
+        return subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=results.parent)
 
 
 def cores() -> int:
@@ -192,6 +200,8 @@ def test_a_signal_ends_all_in_order(cluster: Any, tmp_path: Path) -> None:
 
 
 HUNGRY = """
+import time
+
 import torch
 from emobench.classifiers.resnet import ResNet18
 
@@ -206,15 +216,21 @@ class Hungry(ResNet18):
 """
 
 
+def nearly_full(gib: int) -> float:
+    """The share of this machine's memory that is used where so many GiB more are; skips the test if it is too much."""
+    memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+    full = (memory["MemTotal"] - memory["MemAvailable"] + gib * 2**20) / memory["MemTotal"]
+    if full > 0.9:
+        pytest.skip(f"needs {gib + 2} GiB of free memory")
+    return full
+
+
 @pytest.mark.long
 def test_a_cell_that_memory_does_not_suffice_for_has_failed_for_that_reason(tmp_path: Path) -> None:
     """And is not run again for ever: it takes six GiB on a node that counts as full with four more than now."""
     from ray.cluster_utils import Cluster
 
-    memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
-    full = (memory["MemTotal"] - memory["MemAvailable"] + 4 * 2**20) / memory["MemTotal"]
-    if full > 0.9:
-        pytest.skip("needs six GiB of free memory")
+    full = nearly_full(4)
     before = dict(os.environ)
     os.environ.update(RAY_memory_usage_threshold=str(full), RAY_memory_monitor_refresh_ms="100")
     os.environ.update(PYTHONPATH=str(CHECKOUT))
@@ -233,25 +249,169 @@ def test_a_cell_that_memory_does_not_suffice_for_has_failed_for_that_reason(tmp_
     assert not processes_of(results)
 
 
+@pytest.fixture
+def own() -> Iterator[Any]:
+    """`own(**of_the_head)` starts a cluster of the test's own; the environment is as before at the end."""
+    from ray.cluster_utils import Cluster
+
+    before, started = dict(os.environ), []
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=str(CHECKOUT), EMOBENCH_OFFLINE="1")
+
+    def start(**head: Any) -> Any:
+        started.append(Cluster(initialize_head=True, head_node_args=head))
+        return started[-1]
+
+    yield start
+    ray.shutdown()
+    for each in started:
+        each.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def of_another_torch(folder: Path) -> str:
+    """A path on which a node finds another version of torch named first."""
+    (folder / "torch-1.0.dist-info").mkdir(parents=True)
+    (folder / "torch-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
+    return f"{folder}{os.pathsep}{CHECKOUT}"
+
+
+def of_no_emobench(folder: Path) -> str:
+    """One on which it finds no emobench."""
+    (folder / "emobench").mkdir(parents=True)
+    (folder / "emobench" / "__init__.py").write_text("raise ImportError('nothing of that name')")
+    return str(folder)
+
+
+@pytest.mark.long
+def test_a_node_that_joins_later_and_differs_runs_no_cell(own: Callable[..., Any], tmp_path: Path) -> None:
+    """Nor does one that has no emobench; the sweep goes on where it was, and says why."""
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    suite.write_text(LONG)
+    small = own(num_cpus=1)
+    process = driver(suite, results, small.address)
+    until(lambda: checkpoints(results), 120, "a checkpoint")
+    for number, path in enumerate((of_another_torch, of_no_emobench)):
+        os.environ["PYTHONPATH"] = path(tmp_path / str(number))
+        small.add_node(num_cpus=1)
+    assert process.wait(timeout=240) == 0, said(results)
+    assert re.search(r"not used: .*: has torch 1\.0, not 2", said(results)), said(results)
+    assert re.search(r"not used: .*: emobench cannot be loaded there", said(results)), said(results)
+    records = [read_record(path) for path in results.glob("cells/*/fit.json")]
+    assert len(records) == 2
+    assert not any(record.versions is None or record.versions.torch == "1.0" for record in records)
+
+
+@pytest.mark.long
+def test_memory_that_one_cell_takes_fails_no_other(own: Callable[..., Any], tmp_path: Path) -> None:
+    """Ray ends whichever task it likes; the cell beside the hungry one, and the one that waits, go on."""
+    full = nearly_full(5)
+    os.environ.update(RAY_memory_usage_threshold=str(full), RAY_memory_monitor_refresh_ms="100")
+    small = own(num_cpus=2)
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    (tmp_path / "hungry.py").write_text(HUNGRY.replace("self.held", "time.sleep(12)\n        self.held"))
+    both = LONG.replace("epochs = 150", "epochs = 600")
+    suite.write_text(f'{both}\n[model.hungry]\nclass = "hungry.py:Hungry"{both.partition("[model.resnet18]")[2]}')
+    driver(suite, results, small.address).wait(timeout=240)
+    assert len(re.findall(r"hungry on synthetic-plain, seed \d: failed", said(results))) == 2, said(results)
+    assert len(re.findall(r"resnet18 on synthetic-plain, seed \d: done", said(results))) == 2, said(results)
+    assert "out of memory on " in pages(results / "long")
+
+
 @pytest.mark.slow
 def test_what_cannot_work_is_refused_before_anything_starts(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cells").mkdir()
-    found = engine.Ray(cluster.address)
-    try:
+    monkeypatch.chdir(tmp_path)  # Ray's workers import from where the sweep was started
+    small = own(num_cpus=1)
+    for path in (of_another_torch, of_no_emobench):
+        os.environ["PYTHONPATH"] = path(tmp_path / path.__name__)
+        small.add_node(num_cpus=1)
+    found = engine.Ray(small.address)
+    with pytest.raises(EmobenchError, match="nodes of the cluster cannot run these cells") as refusal:
         found.open(tmp_path)
-        mine = engine.installed()
-        monkeypatch.setattr(engine, "installed", lambda: {**mine, "torch": "1.0"})
-        with pytest.raises(EmobenchError, match=r"the nodes of the cluster differ.* has torch 2.*, here it is 1\.0"):
-            found.open(tmp_path)
-        monkeypatch.setattr(engine, "installed", lambda: mine)
-        monkeypatch.setattr(Path, "write_bytes", lambda *_: 0)  # what is written here is not seen there
-        monkeypatch.setattr(Path, "unlink", lambda *_: None)
-        with pytest.raises(EmobenchError, match="not the same folder on .*all nodes share"):
-            found.open(tmp_path)
+    found.close()
+    assert re.search(r"has torch 1\.0, not 2", str(refusal.value))
+    assert "emobench cannot be loaded there" in str(refusal.value)
+    assert not list((tmp_path / "cells").iterdir())
+
+
+@pytest.mark.slow
+def test_cells_run_where_the_gpus_are_and_share_them(own: Callable[..., Any], tiny: Path, tmp_path: Path) -> None:
+    """The head has none; a folder that a node does not see is refused; a cell of two devices takes two."""
+    small = own(num_cpus=1)
+    small.add_node(num_cpus=4, num_gpus=2)
+    (tmp_path / "cells").mkdir()
+    found = engine.Ray(small.address)
+    try:
+        machines = found.machines()
+        assert (machines.cores, machines.gpus, machines.number) == (4, 2, 1)
+        found.open(tmp_path)
+        assert not found.refused
+        assert found.probe is not None
+        assert found.probe.exists()
+        cell = expand(load(tiny), tmp_path).cells[0]
+        job = Job(cell, tmp_path, tmp_path, per_node=4, per_gpu=2)
+        wanted = found._wanted(job)
+        assert (wanted["num_cpus"], wanted["num_gpus"]) == (1, 0.5)
+        assert found._room(wanted) == 4
+        two = replace(job, cell=replace(cell, trainer={"devices": 2}))
+        assert found._wanted(two)["num_gpus"] == 2
     finally:
         found.close()
+    assert not list((tmp_path / "cells").iterdir())
+
+
+def test_a_machine_that_does_not_see_the_results_is_told(tmp_path: Path) -> None:
+    mine = engine.installed()
+    assert {"Python", "torch", "lightning", "timm", "diffusers", "ray", "emobench's code"} <= mine.keys()
+    (tmp_path / "cells").mkdir()
+    probe = tmp_path / "cells" / ".probe"
+    assert engine._unfit(mine, str(probe)) == f"{tmp_path} is not the same folder there"
+    probe.touch()
+    assert engine._unfit(mine, str(probe)) is None
+    assert engine._unfit({**mine, "torch": "1.0"}, None) == f"has torch {mine['torch']}, not 1.0"
+
+
+def not_connected(**values: Any) -> Any:
+    """The engine, of no cluster."""
+    found = engine.Ray.__new__(engine.Ray)
+    vars(found).update(alive=[], tasks=[], **values)
+    return found
+
+
+def test_without_a_node_for_a_moment_cells_wait() -> None:
+    assert not_connected().start(None) is None
+
+
+def test_what_a_cell_made_and_a_store_does_not_give_fails_that_cell_alone(tmp_path: Path) -> None:
+    class Away:
+        def pull_fit(self, store: Store, fit_key: str) -> bool:
+            raise StoreError("s3://faces: cannot be reached (403)")
+
+    found = not_connected(results=Store(tmp_path), remote=Away())
+    why = found._bring(Cell("row", "m", "none", 48, 0, "d", None, {}, {}, ["happy"], 0), engine.Ended(0, None))
+    assert why == "it ended, and what it made could not be fetched: s3://faces: cannot be reached (403)"
+
+
+def test_folders_of_killed_processes_are_deleted_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("killed", "kept"):
+        (tmp_path / f"emobench-node-{name}" / "cells" / "key").mkdir(parents=True)
+    (tmp_path / "emobench-node-killed" / ".in-use").touch()
+    first = engine.new_folder()
+    second = engine.new_folder()
+    assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "emobench-node-kept"}
+    for name in ("done", "failed"):
+        (first / "cells" / name).mkdir(parents=True)
+    engine.delete(first, but={"failed"})
+    engine.delete(second, but=())
+    engine.new_folder()
+    assert [path.name for path in (first / "cells").iterdir()] == ["failed"]
+    assert not second.exists()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import TINY_DATA
 
 from emobench.runner.store import load_board
@@ -56,6 +58,16 @@ def test_what_a_page_links_to_is_there(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def test_files_for_clusters_can_be_copied() -> None:
+    """The batch script is one of bash, and the job of KubeRay one of YAML, whose command is that of the script."""
+    script, job = printed("docs/clusters.md", "#SBATCH", "bash"), printed("docs/clusters.md", "RayJob", "yaml")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    spec = yaml.safe_load(job)["spec"]
+    assert [each["groupName"] for each in spec["rayClusterSpec"]["workerGroupSpecs"]] == ["gpu"]
+    for line in (script.splitlines()[-1], spec["entrypoint"]):
+        assert line.split()[:7] == ["emobench", "bench", "full", "--engine", "ray", "--address", "auto"]
 
 
 def test_the_lines_that_score_answers_run(

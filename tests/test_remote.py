@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -54,6 +55,12 @@ def commit_of(url: str, target: str) -> dict[str, Any]:
 def test_other_urls_are_refused(wrong: str) -> None:
     with pytest.raises(StoreError, match=f"--store {wrong}: not a place for results.*s3://bucket/folder"):
         Remote(wrong)
+
+
+def test_without_obstore_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreError, match=r"needs obstore .*pip install 'emobench\[store\]'"):
+        Remote("s3://faces/x")
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_anything_starts(s3: str, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ processes of cells are forked, so that they start warm; a cell's process ends wi
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,22 +19,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from emobench.errors import EmobenchError
-from emobench.runner.engines.engine import LOST, Engine
+from emobench.errors import EmobenchError, StoreError, first_line
+from emobench.files import say
+from emobench.runner.engines.engine import AGAIN, LOST, Engine
 from emobench.runner.engines.local import Local, Started, on_several_devices
-from emobench.runner.machine import ORDERLY, Machines, lives, versions
+from emobench.runner.machine import ORDERLY, Machines, lives, resident_mb, versions
 from emobench.runner.record import Record
 from emobench.runner.remote import Remote, failure
 from emobench.runner.sockets import SHORT, too_long
 from emobench.runner.store import HELD, Store
+from emobench.runner.usage import is_held
 from emobench.suite.cell import Cell
 from emobench.suite.keys import package_digest, processes
 
@@ -43,8 +47,10 @@ _PARTS = 10_000  # into which Ray divides a GPU
 QUEUED = 2  # tasks that wait for a place, so that none stands empty until the sweep sees it
 PATIENCE = 10.0  # seconds for which a cluster's head may be silent
 LOOK = 5.0  # seconds between two looks at which nodes there are
+GREETING = 120.0  # seconds that a node has to say what is installed on it
+_FOLDER = "emobench-node-"
+_IN_USE = ".in-use"  # a file there, which is locked
 _LESS = "Use a smaller batch or model, or fewer cells a node (--per-node)"
-_LIBRARIES = ("torch", "lightning", "torchvision", "numpy", "ray")
 
 
 @dataclass(eq=False)
@@ -56,6 +62,7 @@ class Task:
     values: Any  # ray.ObjectRefGenerator: where it runs, then its exit code
     node: str | None = None
     host: str | None = None
+    hungry: bool = False  # it was ended since its node had no memory left, of which it had the most
 
 
 class Ray(Engine):
@@ -83,10 +90,15 @@ class Ray(Engine):
         self.token = token_hex(8)  # of this sweep, in the names of its actors
         self.results = Store(Path("results"))
         self.remote: Remote | None = None
+        self.probe: Path | None = None  # a file that nodes see which share the results' folder
         self.nodes: dict[str, Any] = {}  # node id -> actor
+        self.asked: dict[str, Any] = {}  # node id -> what its actor says of whether it can run cells
+        self.refused: dict[str, str] = {}  # node id -> why it cannot
         self.tasks: list[Task] = []
+        self.short: set[str] = set()  # cells whose node was short of memory, for whichever of its cells
         self.count = 0
-        self.alive: list[dict[str, Any]] = []  # nodes that can run cells: those that have cores to give
+        self.on_gpus: bool | None = None  # whether cells run on GPUs: as at the start, whatever joins
+        self.alive: list[dict[str, Any]] = []  # nodes that can run cells: those that have cores, and GPUs, to give
         self.looked = -math.inf
         self._look()
 
@@ -94,49 +106,46 @@ class Ray(Engine):
 
     def _look(self) -> None:
         self.looked = time.monotonic()
-        self.alive = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        cores = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        gpus = [node for node in cores if node["Resources"].get("GPU", 0) >= 1]
+        if self.on_gpus is None and cores:
+            self.on_gpus = bool(gpus)  # a head node often has none, and is then for no cell
+        self.alive = [node for node in (gpus if self.on_gpus else cores) if node["NodeID"] not in self.refused]
 
     def machines(self) -> Machines:
         alive = [node["Resources"] for node in self.alive]
         if not alive:
             raise EmobenchError("the Ray cluster has no node with a CPU to give. Add one with `ray start --address`")
         cores, gpus = (int(min(each.get(name, 0) for each in alive)) for name in ("CPU", "GPU"))
+        gpus = gpus if self.on_gpus else 0
         memory = int(min(each.get("memory", 0) for each in alive)) // 2**30
         return Machines(cores, gpus, memory, len(alive))
 
     def open(self, results: Path, store: str | None = None) -> None:
         self.results = Store(results)
-        self._greet()
-        _check_versions(self._asked("versions"))
         if store is not None:
             self.remote = Remote(store)
-            return
-        probe = results / "cells" / f".probe.{self.token}"
-        probe.write_bytes(b"")
-        try:
-            blind = [host for host, sees in self._asked("sees", str(probe.resolve())).items() if not sees]
-        finally:
-            probe.unlink()
-        if blind:
+        else:
+            self.probe = (results / "cells" / f".probe.{self.token}").resolve()
+            self.probe.write_bytes(b"")
+        self._greet()
+        self._hear(GREETING)
+        if self.refused:
             raise EmobenchError(
-                f"{results.resolve()}: not the same folder on {', '.join(blind)} as here. Put the results into one "
-                "that all nodes share (--results), or name an object store (--store s3://bucket/folder)"
+                f"nodes of the cluster cannot run these cells: {'; '.join(list(self.refused.values())[:6])}. Install "
+                "the same versions on all of them (pip install --constraint constraints.txt). Put the results into a "
+                "folder that all nodes share (--results), or name an object store (--store s3://bucket/folder)"
             )
 
-    def _asked(self, question: str, *arguments: Any) -> dict[str, Any]:
-        """What every node says; by its name, with a number where several have one name."""
-        hosts = {node["NodeID"]: node["NodeManagerHostname"] for node in self.alive}
-        asked = [(node, getattr(actor, question).remote(*arguments)) for node, actor in self.nodes.items()]
-        return {f"{hosts[node]} ({node[:6]})": self.ray.get(answer) for node, answer in asked}
-
     def _greet(self) -> None:
-        """Put an actor on every node that is new; forget those that are gone."""
+        """Put an actor on every node that is new, and ask it whether it can run cells; forget those that are gone."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._look()
         alive = {node["NodeID"] for node in self.alive}
-        for gone in self.nodes.keys() - alive:
+        for gone in self.nodes.keys() - alive - self.refused.keys():
             del self.nodes[gone]
+            self.asked.pop(gone, None)
         for new in alive - self.nodes.keys():
             self.nodes[new] = (
                 self.ray.remote(Node)
@@ -147,17 +156,49 @@ class Ray(Engine):
                     max_restarts=-1,  # Ray may end it where memory is short
                     scheduling_strategy=NodeAffinitySchedulingStrategy(new, soft=False),
                 )
-                .remote()
+                .remote(installed(), None if self.probe is None else str(self.probe))
             )
+            self.asked[new] = self.nodes[new].unfit.remote()
+
+    def _hear(self, patience: float = 0) -> bool:
+        """Note which nodes cannot run cells, of those that have answered; returns whether one was refused now.
+
+        Args:
+            patience: seconds to wait for all answers.
+        """
+        if not self.asked:
+            return False
+        before = len(self.refused)
+        hosts = {node["NodeID"]: node["NodeManagerHostname"] for node in self.alive}
+        ready, _ = self.ray.wait(list(self.asked.values()), num_returns=len(self.asked), timeout=patience)
+        for node, answer in list(self.asked.items()):
+            if answer not in ready:
+                continue
+            del self.asked[node]
+            why = None
+            try:
+                why = self.ray.get(answer)
+            except (self.ray.exceptions.RayTaskError, self.ray.exceptions.RayActorError) as error:
+                if any(each["NodeID"] == node and each["Alive"] for each in self.ray.nodes()):
+                    why = f"emobench cannot be loaded there ({first_line(_cause(error))})"
+            if why is not None:
+                self.refused[node] = (
+                    f"{hosts.get(node, 'a node')} ({node[:6]}): {why}"  # its actor says so to each cell
+                )
+        self.alive = [node for node in self.alive if node["NodeID"] not in self.refused]
+        return len(self.refused) > before
 
     # ---- jobs --------------------------------------------------------------------------------------------------------
 
     def start(self, job: Job) -> Task | None:
+        if not self.alive:  # for a moment: nodes come and go
+            return None
         wanted = self._wanted(job)
         if len(self.tasks) >= self._room(wanted) + QUEUED:
             return None
         self.count += 1
-        submit = self.run_cell.options(**wanted, name=f"emobench {job.cell.label}")
+        elsewhere = {"label_selector": {"ray.io/node-id": f"!in({','.join(self.refused)})"}} if self.refused else {}
+        submit = self.run_cell.options(**wanted, **elsewhere, name=f"emobench {job.cell.label}")
         task = Task(self.count, job.cell, submit.remote(self.token, self.count, job.plain()))
         self.tasks.append(task)
         return task
@@ -191,35 +232,66 @@ class Ray(Engine):
 
     def _code(self, task: Task) -> int | str | None:
         errors = self.ray.exceptions
+        hungry = f"out of memory on {task.host or 'a node'}: Ray ended it. {_LESS}"
         try:
             while self.ray.wait([task.values], timeout=0)[0]:
                 value = self.ray.get(next(task.values))
                 if isinstance(value, Ended):
-                    self._bring(task.cell, value)
-                    return value.code
+                    unfetched = self._bring(task.cell, value)
+                    return hungry if task.hungry and value.code else unfetched or value.code
                 task.node, task.host = value
         except errors.OutOfMemoryError:
-            return f"out of memory on {task.host or 'a node'}: Ray ended it. {_LESS}"
+            return hungry if task.hungry or self._has_most(task) else AGAIN
         except errors.TaskCancelledError:
             return -signal.SIGTERM
         except errors.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, errors.OutOfMemoryError):
-                return f"out of memory on {task.host or 'a node'}: Ray ended what runs cells there. {_LESS}"
+            cause = _cause(error)
+            if isinstance(cause, errors.OutOfMemoryError):  # what runs the cells of its node: one of them was hungry
+                again = task.cell.label not in self.short
+                self.short.add(task.cell.label)
+                return LOST if again else hungry
+            if isinstance(cause, ImportError) and task.node is None:  # on a node that has no emobench
+                self._greet()
+                return AGAIN if self._hear(GREETING) else LOST
             lost = isinstance(cause, errors.RayActorError | errors.RaySystemError | errors.WorkerCrashedError)
             return LOST if lost else f"Ray could not run it: {type(cause).__name__}: {cause}"
         except (errors.RayError, StopIteration):  # its node, its worker or the actor of its node is gone
             return LOST
         return None
 
-    def _bring(self, cell: Cell, ended: Ended) -> None:
-        """Where nodes share no folder with this machine, fetch what a cell made, or write how it failed."""
-        if self.remote is None or ended.code == HELD:
-            return
-        if ended.failure is not None:
-            self.results.keep_failure(Record.model_validate_json(ended.failure))
-        elif self.remote.pull_fit(self.results, cell.fit_key):
-            self.remote.pull_evaluation(self.results, cell.fit_key, cell.eval_key)
+    def _has_most(self, task: Task) -> bool:
+        """Whether a cell whose task Ray ended, to have memory again, has the most of it on its node; else end who has.
+
+        Ray looks at its own processes, which are all small: memory belongs to the processes of the cells.
+        """
+        if task.node not in self.nodes:
+            return False
+        try:
+            most = self.ray.get(self.nodes[task.node].hungriest.remote(task.number), timeout=PATIENCE)
+        except self.ray.exceptions.RayError:
+            return True
+        for other in self.tasks:
+            if other.number == most and other is not task and not other.hungry:
+                other.hungry = True
+                self.stop(other, at_once=True)
+        return bool(most == task.number)
+
+    def _bring(self, cell: Cell, ended: Ended) -> str | None:
+        """Where nodes share no folder with this machine, fetch what a cell made, or write how it failed.
+
+        Returns:
+            Why that could not be done.
+        """
+        if self.remote is None or ended.code in (HELD, AGAIN):
+            return None
+        try:
+            if ended.failure is not None:
+                self.results.keep_failure(Record.model_validate_json(ended.failure))
+            elif self.remote.pull_fit(self.results, cell.fit_key):
+                self.remote.pull_evaluation(self.results, cell.fit_key, cell.eval_key)
+        except (OSError, StoreError) as error:
+            return f"it ended, and what it made could not be fetched: {error}"
+        return None
 
     def where(self, started: Task) -> str | None:
         return started.host
@@ -238,10 +310,14 @@ class Ray(Engine):
             time.sleep(1)
         if time.monotonic() - self.looked > LOOK:
             self._greet()
+        if self.asked and self._hear():
+            say(f"not used: {list(self.refused.values())[-1]}")
 
     def close(self) -> None:
-        with suppress(self.ray.exceptions.RayError):
-            self.ray.get([actor.close.remote() for actor in self.nodes.values()], timeout=PATIENCE)
+        if self.probe is not None:
+            self.probe.unlink(missing_ok=True)
+        if ending := [actor.close.remote() for actor in self.nodes.values()]:
+            self.ray.wait(ending, num_returns=len(ending), timeout=PATIENCE)
         for actor in self.nodes.values():
             self.ray.kill(actor)
         self.ray.shutdown()
@@ -261,6 +337,17 @@ def _name(token: str, node: str) -> str:
     return f"emobench-{token}-{node}"
 
 
+def _unfit(wanted: Mapping[str, str], probe: str | None) -> str | None:
+    """Why this machine cannot run the cells of a sweep; None: it can."""
+    here = installed()
+    differ = [f"{name} {here.get(name, 'none')}, not {want}" for name, want in wanted.items() if here.get(name) != want]
+    if differ:
+        return f"has {', '.join(differ[:4])}"
+    if probe is not None and not Path(probe).exists():
+        return f"{Path(probe).parents[1]} is not the same folder there"
+    return None
+
+
 def _check_reachable(address: str) -> None:
     """A cluster at HOST:PORT listens there: Ray itself would try for many minutes.
 
@@ -274,30 +361,18 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
-def _check_versions(said: dict[str, dict[str, str]]) -> None:
-    """All nodes run the code and the libraries that this process runs.
-
-    Raises:
-        EmobenchError: one does not; names what differs.
-    """
-    mine = installed()
-    differ = [
-        f"{host} has {name} {theirs.get(name, 'none')}, here it is {here}"
-        for host, theirs in said.items()
-        for name, here in mine.items()
-        if theirs.get(name) != here
-    ]
-    if differ:
-        raise EmobenchError(
-            f"the nodes of the cluster differ, and so would their numbers: {'; '.join(differ[:6])}. Install the same "
-            "versions on all of them: pip install --constraint constraints.txt"
-        )
+def _cause(error: Exception) -> BaseException:
+    """What went wrong in a task or an actor, behind what Ray says of it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
 
 
 def installed() -> dict[str, str]:
-    """What decides numbers on a machine: Python, emobench with its code, and the libraries below it."""
+    """What decides numbers on a machine: Python, emobench with its code, and the libraries that it needs."""
     found = {"Python": f"{sys.version_info.major}.{sys.version_info.minor}", "emobench": versions().emobench}
-    for name in _LIBRARIES:
+    needed = [each for each in requires("emobench") or () if "extra ==" not in each]
+    names = (re.match(r"[\w.-]+", each) for each in (*needed, "ray"))
+    for name in (each.group() for each in names if each is not None):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -322,7 +397,11 @@ def run_cell(token: str, number: int, job: dict[str, Any]) -> Iterator[tuple[str
     import ray
 
     context = ray.get_runtime_context()
-    node = _node(token, context.get_node_id())
+    try:
+        node = _node(token, context.get_node_id())
+    except ValueError:  # the sweep has not seen this node yet, or will have none of it
+        yield Ended(AGAIN, None)
+        return
     yield context.get_node_id(), os.uname().nodename
     gpus = context.get_accelerator_ids().get("GPU", [])
     try:
@@ -347,10 +426,36 @@ def _node(token: str, node: str) -> Any:
             time.sleep(0.2)
 
 
-class Node:
-    """The cells of one node, in processes of its own."""
+def new_folder() -> Path:
+    """One of this machine alone, for results that go to an object store; those of killed processes are deleted."""
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
+    fcntl.flock(os.open(folder / _IN_USE, os.O_CREAT | os.O_WRONLY), fcntl.LOCK_EX)  # until this process ends
+    for left in folder.parent.glob(f"{_FOLDER}*/{_IN_USE}"):
+        if not is_held(left):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    return folder
 
-    def __init__(self) -> None:
+
+def delete(folder: Path, but: Collection[str]) -> None:
+    """Delete such a folder, or of its cells all but those with some fit_keys."""
+    (folder / _IN_USE).unlink(missing_ok=True)
+    for cell in Store(folder).cells.glob("*"):
+        if cell.name not in but:
+            shutil.rmtree(cell, ignore_errors=True)
+    if not but:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Node:
+    """The cells of one node, in processes of its own.
+
+    Args:
+        wanted: what is to be `installed` here.
+        probe: a file that is to be seen here; None: nodes share no folder.
+    """
+
+    def __init__(self, wanted: dict[str, str], probe: str | None) -> None:
+        self.why_not = _unfit(wanted, probe)
         # What Ray says of an actor without cores and devices is not said of its cells.
         for variable in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
             os.environ.pop(variable, None)
@@ -360,25 +465,29 @@ class Node:
         self.engine = Local()
         self.engine.serve()
         self.running: dict[int, Started] = {}
+        self.memory: dict[int, float] = {}  # MiB of a cell's processes, the most that was seen
         self.lock = threading.Lock()
-        self.folder = Path(tempfile.mkdtemp(prefix="emobench-"))  # for results that go to an object store
+        self.failed: set[str] = set()  # fit_keys
+        self.folder = new_folder()
 
     def close(self) -> None:
-        """Delete what is only here: copies, and checkpoints that are put elsewhere too."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete what is only here: copies, and checkpoints that are put elsewhere too. Cells that failed stay."""
+        delete(self.folder, but=self.failed)
 
-    def versions(self) -> dict[str, str]:
-        """What is installed here, and what it is here."""
-        return installed()
+    def unfit(self) -> str | None:
+        """Why this node cannot run the sweep's cells; None: it can."""
+        return self.why_not
 
-    def sees(self, path: str) -> bool:
-        """Whether a file of the sweep's is here."""
-        return Path(path).exists()
+    def hungriest(self, ended: int) -> int:
+        """Which cell has the most memory, of those that run and one that Ray has ended."""
+        return max((ended, *self.running), key=lambda number: self.memory.get(number, 0.0))
 
     def run(self, number: int, plain: dict[str, Any], gpus: list[str], task: int) -> Ended:
         """Run a cell's process, whose task has the process id `task`, until it ends."""
         from emobench.runner.run import Job
 
+        if self.why_not is not None:
+            return Ended(AGAIN, None)
         job = Job.of(plain)
         if job.store is not None:
             job = replace(job, results=self.folder)
@@ -395,8 +504,13 @@ class Node:
                         self.engine.stop(started)
                     elif gone is not None and time.monotonic() - gone > ORDERLY:
                         self.engine.stop(started, at_once=True)
+                    pids = [process.pid for process in started.processes]
+                    self.memory[number] = max(self.memory.get(number, 0.0), resident_mb(pids))
                     self.engine.wait([started])
-            return Ended(code, None if job.store is None else failure(Store(self.folder), job.cell))
+            told = None if job.store is None else failure(Store(self.folder), job.cell)
+            if told is not None and Record.model_validate_json(told).state == "failed":
+                self.failed.add(job.cell.fit_key)
+            return Ended(code, told)
         finally:
             self.running.pop(number, None)
 
