@@ -50,6 +50,7 @@ LOOK = 5.0  # seconds between two looks at which nodes there are
 GREETING = 120.0  # seconds that a node has to say what is installed on it
 _FOLDER = "emobench-node-"
 _IN_USE = ".in-use"  # a file there, which is locked
+_CREATION = "error raised in its creation task"  # what Ray says of an actor that could not be made
 _LESS = "Use a smaller batch or model, or fewer cells a node (--per-node)"
 
 
@@ -94,6 +95,7 @@ class Ray(Engine):
         self.nodes: dict[str, Any] = {}  # node id -> actor
         self.asked: dict[str, Any] = {}  # node id -> what its actor says of whether it can run cells
         self.refused: dict[str, str] = {}  # node id -> why it cannot
+        self.told = 0  # how many of these were named
         self.tasks: list[Task] = []
         self.short: set[str] = set()  # cells whose node was short of memory, for whichever of its cells
         self.count = 0
@@ -175,16 +177,16 @@ class Ray(Engine):
             if answer not in ready:
                 continue
             del self.asked[node]
-            why = None
             try:
                 why = self.ray.get(answer)
-            except (self.ray.exceptions.RayTaskError, self.ray.exceptions.RayActorError) as error:
-                if any(each["NodeID"] == node and each["Alive"] for each in self.ray.nodes()):
+            except self.ray.exceptions.RayError as error:
+                why = None
+                if _CREATION in str(error):
                     why = f"emobench cannot be loaded there ({first_line(_cause(error))})"
-            if why is not None:
-                self.refused[node] = (
-                    f"{hosts.get(node, 'a node')} ({node[:6]}): {why}"  # its actor says so to each cell
-                )
+                elif any(each["NodeID"] == node for each in self.alive):  # Ray starts its actor again
+                    self.asked[node] = self.nodes[node].unfit.remote()
+            if why is not None:  # its actor stays, and says so to each cell
+                self.refused[node] = f"{hosts.get(node, 'a node')} ({node[:6]}): {why}"
         self.alive = [node for node in self.alive if node["NodeID"] not in self.refused]
         return len(self.refused) > before
 
@@ -310,8 +312,10 @@ class Ray(Engine):
             time.sleep(1)
         if time.monotonic() - self.looked > LOOK:
             self._greet()
-        if self.asked and self._hear():
-            say(f"not used: {list(self.refused.values())[-1]}")
+        self._hear()
+        for why in list(self.refused.values())[self.told :]:
+            say(f"not used: {why}")
+        self.told = len(self.refused)
 
     def close(self) -> None:
         if self.probe is not None:
