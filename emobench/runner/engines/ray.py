@@ -484,7 +484,13 @@ class Node:
 
     def hungriest(self, ended: int) -> int:
         """Which cell has the most memory, of those that run and one that Ray has ended."""
+        for number, started in list(self.running.items()):
+            self._weigh(number, started)
         return max((ended, *self.running), key=lambda number: self.memory.get(number, 0.0))
+
+    def _weigh(self, number: int, started: Started) -> None:
+        mb = resident_mb([process.pid for process in started.processes])
+        self.memory[number] = max(self.memory.get(number, 0.0), mb)
 
     def run(self, number: int, plain: dict[str, Any], gpus: list[str], task: int) -> Ended:
         """Run a cell's process, whose task has the process id `task`, until it ends."""
@@ -504,12 +510,11 @@ class Node:
             with lives(task) as alive:
                 while (code := self._polled(started)) is None:
                     if gone is None and not alive():
+                        self._weigh(number, started)  # before it gives back what Ray may have ended it for
                         gone = time.monotonic()
                         self.engine.stop(started)
                     elif gone is not None and time.monotonic() - gone > ORDERLY:
                         self.engine.stop(started, at_once=True)
-                    pids = [process.pid for process in started.processes]
-                    self.memory[number] = max(self.memory.get(number, 0.0), resident_mb(pids))
                     self.engine.wait([started])
             told = None if job.store is None else failure(Store(self.folder), job.cell)
             if told is not None and Record.model_validate_json(told).state == "failed":
