@@ -140,6 +140,66 @@ def test_micro_batches_and_precision_become_settings_of_the_suite(generators: tu
     assert table["trainer"] == {"precision": "bf16-mixed", "accumulate_grad_batches": 4}
 
 
+ROW = '[model.resnet18]\nwidth = 0.0625\nbatch = 64\nepochs = 50\npatience = "none"\n'
+
+
+def faces_of(name: str, size: int = 32, train: int = 80) -> str:
+    return f'[data.{name}]\nclass = "synthetic-plain"\nsize = {size}\ntrain = {train}\nval = 80\ntest = 80\n'
+
+
+def written(folder: Path, text: str) -> tuple[Suite, Plan]:
+    (folder / "some.toml").write_text(text)
+    suite = load(folder / "some.toml")
+    return suite, expand(suite, folder)
+
+
+def test_a_row_has_the_micro_batch_that_fits_in_each_of_its_cells(tmp_path: Path) -> None:
+    suite, plan = written(tmp_path, faces_of("small") + faces_of("large", 224) + ROW)
+    fits = {32: Settings("32-true", 64, 1, fused=True), 224: Settings("bf16-mixed", 8, 8, channels_last=True)}
+    found = {
+        cell.fit_key: dataclasses.replace(each, settings=fits[cell.size])
+        for cell in plan.cells
+        for each in [measured(plan)[cell.fit_key]]
+    }
+    made = fitted(suite, plan, found, ALONE, "99h")
+    whole = RowPlan(batch=8, accumulate_grad_batches=8, precision="bf16-mixed", channels_last=True)
+    assert made.plan.model == {"resnet18": whole}
+    assert {(c.fit["recipe"]["batch"], c.trainer["accumulate_grad_batches"]) for c in expand(
+        planned(suite, made.plan), tmp_path
+    ).cells} == {(8, 8)}  # fmt: skip
+    fits[224] = Settings("bf16-mixed", 64, 1)  # as many as elsewhere: of the cell that takes longest
+    found = {cell.fit_key: Calibration(fits[cell.size], cell.size / 1e5, None, None, 1, 1.0) for cell in plan.cells}
+    assert fitted(suite, plan, found, ALONE, "99h").plan.model == {"resnet18": RowPlan(precision="bf16-mixed")}
+
+
+SWEPT = ROW.replace("batch = 64", "batch = { sweep = [32, 64] }")
+TRAINERS = "[trainer.one]\n[trainer.two]\naccumulate_grad_batches = 2\n"
+
+
+@pytest.mark.parametrize(("text", "rows"), [
+    (SWEPT, {"resnet18[batch=32]", "resnet18[batch=64]"}),
+    (ROW + TRAINERS, {"resnet18", "resnet18@two"}),
+])  # fmt: skip
+def test_batches_that_a_sweep_or_trainers_set_stay(text: str, rows: set[str], tmp_path: Path) -> None:
+    suite, plan = written(tmp_path, faces_of("small") + text)
+    found = measured(plan)
+    for cell in plan.cells:
+        batch, times = cell.fit["recipe"]["batch"], cell.trainer.get("accumulate_grad_batches", 1)
+        settings = Settings("32-true", 16, batch * times // 16, fused=True)
+        found[cell.fit_key] = dataclasses.replace(found[cell.fit_key], settings=settings)
+    made = fitted(suite, plan, found, ALONE, "99h")
+    assert made.plan.model == {"resnet18": RowPlan(fused=True)}
+    assert "resnet18 keeps its batch, which a sweep or its trainers set" in made.notes[0]
+    again = expand(planned(suite, made.plan), tmp_path)
+    assert {cell.row for cell in again.cells if cell.control is None} == rows
+
+
+def test_a_length_that_is_swept_stays(tmp_path: Path) -> None:
+    text = ROW.replace("epochs = 50", "epochs = { sweep = [50] }")
+    suite, plan = written(tmp_path, faces_of("small") + text)
+    assert fitted(suite, plan, measured(plan), ALONE, "1s").plan.model == {}
+
+
 def test_kinds_are_alike_whatever_seed_and_length_and_differ_by_what_costs(generators: tuple[Suite, Plan]) -> None:
     _, plan = generators
     cells = {cell.fit_key: cell for cell in plan.cells}

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from emobench.recipe import Execution
-from emobench.runner.calibrate import Calibration, Seconds, of_all
+from emobench.runner.calibrate import Calibration, Seconds, Settings, of_all
 from emobench.runner.duration import elapsed
 from emobench.runner.machine import hardware
 from emobench.runner.threads import Packing
@@ -22,8 +22,13 @@ from emobench.suite.cell import Cell, Plan, without_trainer
 from emobench.suite.file import Suite
 from emobench.suite.firewall import panel_of
 from emobench.suite.keys import batch_of_one
+from emobench.suite.settings import is_sweep
 
 LEAST = 0.01  # of a row's steps; of epochs it is one
+_KEPT = (
+    "{} keeps its batch, which a sweep or its trainers set, though memory had place for {} faces at a time, "
+    "accumulated over {} batches: cells that do not fit will fail. Write such rows by hand, with a smaller batch"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,11 @@ def fitted(
     whole = {tables[each] for each in first}
     free = {name for each, name in tables.items() if name is not None and name not in whole}
     times, places = of_all(plan, found), packing.per_node * packing.machines.number
-    wholes = {name: _length(plan.cells, tables, name) for name in free}
+    of_tables: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        if (name := tables[cell.fit_key]) is not None:
+            of_tables.setdefault(name, []).append(cell)
+    wholes = {name: _length(of_tables[name], suite.model[name]) for name in free}
     lengths = {name: each for name, each in wholes.items() if each is not None}
 
     def until(share: float) -> float:
@@ -105,22 +114,25 @@ def fitted(
     asked = seconds_of(budget)
     share = _largest(until, asked)
     rows: dict[str, RowPlan] = {}
-    for fit_key, name in tables.items():
-        if name is None or name in rows:
-            continue
+    kept: list[str] = []
+    for name, cells in of_tables.items():
         length: dict[str, Any] = dict([_scaled(lengths[name], share)]) if name in lengths and share < 1 else {}
-        cell = next(cell for cell in plan.cells if cell.fit_key == fit_key)
-        chosen = _chosen(cell, found[fit_key], suite.model[name]) if fit_key in found else {}
-        rows[name] = RowPlan(**length, **chosen)
+        chosen, batch = _chosen(cells, found, suite.model[name])
+        if batch and not _batch_is_free(cells, suite.model[name]):
+            kept.append(_KEPT.format(name, batch["batch"], batch["accumulate_grad_batches"]))
+            batch = {}
+        rows[name] = RowPlan(**length, **chosen, **batch)
     rows = {name: each for name, each in rows.items() if each.model_dump(exclude_none=True)}
     file = PlanFile(budget=budget, machine=machine or hardware().named, threads=packing.threads, model=rows)
     takes = until(share)
-    return Fitted(file, share, takes, list(_notes(lengths, share, takes, asked)))
+    return Fitted(file, share, takes, [*kept, *_notes(lengths, share, takes, asked)])
 
 
-def _length(cells: Sequence[Cell], tables: Mapping[str, str | None], name: str) -> tuple[str, int] | None:
-    """How long a row is trained, as epochs or steps; None: it is not, or its settings differ in that."""
-    recipes = [cell.fit["recipe"] for cell in cells if tables[cell.fit_key] == name]
+def _length(cells: Sequence[Cell], table: Mapping[str, Any]) -> tuple[str, int] | None:
+    """How long a row is trained, as epochs or steps; None: it is not, or that is a setting which is swept."""
+    if is_sweep(table.get("epochs")) or is_sweep(table.get("steps")):
+        return None
+    recipes = [cell.fit["recipe"] for cell in cells]
     found = {(unit, recipe[unit]) for recipe in recipes if recipe for unit in ("epochs", "steps") if recipe[unit]}
     return found.pop() if len(found) == 1 else None
 
@@ -150,22 +162,42 @@ def keeps_precision(cell: Cell, table: Mapping[str, Any]) -> bool:
     return cell.trained_by != "" or "precision" in table.get("trainer", {})
 
 
-def _chosen(cell: Cell, found: Calibration, table: Mapping[str, Any]) -> dict[str, Any]:
-    """What the calibration chose for a row, where that is not what the suite says: micro-batch and precision."""
-    if found.settings is None:
-        return {}
-    said = dataclasses.asdict(found.settings)
-    speed = {each.name: True for each in dataclasses.fields(Execution) if said.pop(each.name)}
-    trainer = cell.trainer
-    own = {
-        "precision": trainer["precision"],
-        "batch": batch_of_one(cell.fit, trainer),
-        "accumulate_grad_batches": trainer.get("accumulate_grad_batches", 1),
-    }
-    chosen = {name: value for name, value in said.items() if value != own[name]}
-    if keeps_precision(cell, table):
-        chosen.pop("precision", None)
-    return {**chosen, **speed}
+def _chosen(
+    cells: Sequence[Cell], found: Mapping[str, Calibration], table: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the calibration chose for a row, where that is not what the suite says, and its micro-batch apart.
+
+    A row is of one setting on all datasets. So it is that of the cell for which memory had to be shared out most, since
+    what was measured to fit there fits in the others too; of several, that of the one that takes longest.
+    """
+    measured = [
+        (settings, found[cell.fit_key].seconds_a_face, cell)
+        for cell in cells
+        if cell.fit_key in found and (settings := found[cell.fit_key].settings) is not None
+    ]
+    if not measured:
+        return {}, {}
+
+    def tightest(each: tuple[Settings, float, Cell]) -> tuple[float, float]:
+        return each[0].batch / _own_batch(each[2])[0], -each[1]
+
+    settings, _, cell = min(measured, key=tightest)
+    chosen: dict[str, Any] = {name: True for name, chosen in dataclasses.asdict(settings.execution).items() if chosen}
+    if settings.precision != cell.trainer["precision"] and not keeps_precision(cell, table):
+        chosen["precision"] = settings.precision
+    batch = {"batch": settings.batch, "accumulate_grad_batches": settings.accumulate_grad_batches}
+    return chosen, {} if tuple(batch.values()) == _own_batch(cell) else batch
+
+
+def _own_batch(cell: Cell) -> tuple[int, int]:
+    """Faces of a cell's micro-batch and over how many of them gradients are accumulated, as the suite says."""
+    return batch_of_one(cell.fit, cell.trainer), cell.trainer.get("accumulate_grad_batches", 1)
+
+
+def _batch_is_free(cells: Sequence[Cell], table: Mapping[str, Any]) -> bool:
+    """Whether one micro-batch can take the place of the suite's: all of a row's cells have the same, by no sweep."""
+    swept = (table.get("batch"), table.get("trainer", {}).get("accumulate_grad_batches"))
+    return not any(map(is_sweep, swept)) and len({_own_batch(cell) for cell in cells if cell.trains}) == 1
 
 
 def execution_of(cell: Cell, suite: Suite, cells: Sequence[Cell], plan: PlanFile | None) -> Execution:
