@@ -400,6 +400,41 @@ def test_a_board_is_fitted_once_and_every_later_run_reads_that(
     assert "calibrated resnet18 on synthetic-plain" in capsys.readouterr().out
 
 
+def test_of_two_first_runs_both_go_by_the_plan_that_was_there_first(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 4000"))
+    (tmp_path / "here.py").write_text(ENGINE)
+    path = tmp_path / "results" / "tiny+budget=10s" / "plan.toml"
+    first = PlanFile(budget="10s", machine="another", threads=1, model={"resnet18": RowPlan(epochs=1)})
+
+    def meanwhile(plan: Plan, *_: Any, **__: Any) -> tuple[dict[str, Calibration], dict[str, str]]:
+        write(path, first)
+        return measured(plan), {}
+
+    monkeypatch.setattr(calibrate, "calibrate", meanwhile)
+    command = ("bench", "tiny.toml", "--budget", "10s", "--per-node", "1", "--engine", "here.py:Here")
+    assert emobench(*command) == 0
+    assert read(path) == first
+    assert "another command was first to fit this suite" in capsys.readouterr().out
+    records = [read_record(found) for found in (tmp_path / "results" / "cells").glob("*/fit.json")]
+    assert [each.fit.cost.epochs for each in records if each.fit and each.fit.cost] == [1, 1]
+    assert [each.name for each in path.parent.glob(".plan*")] == []
+
+    path.unlink()
+    first = first.model_copy(update={"budget": "20s"})
+    assert emobench(*command) == 2
+    assert "is of --budget 20s, and not of 10s" in capsys.readouterr().err
+    assert emobench(*command, "--recalibrate", "--dry-run") == 0
+    assert read(path) == first
+    monkeypatch.setattr(calibrate, "calibrate", lambda plan, *_, **__: (measured(plan), {}))
+    assert emobench(*command, "--recalibrate") == 0
+    written_anew = read(path)
+    assert written_anew is not None
+    assert written_anew.budget == "10s"
+
+
 SECOND = """
 [model.cnn21]
 size = 32

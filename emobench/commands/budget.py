@@ -30,15 +30,21 @@ def named(suite: Suite, results: Path, budget: str | None, name: str | None, rec
         if budget is None:
             raise SuiteError("--recalibrate: for which budget? Name it, such as --budget 2h")
         return suite
-    found = plans.read(path)
+    found = _of_budget(path, budget)
     if found is None:
         return suite
-    if budget is not None and budget != found.budget:
+    return suite.model_copy(update={"budget": found.budget})
+
+
+def _of_budget(path: Path, budget: str | None) -> plans.PlanFile | None:
+    """The plan that lies there, which is of this budget; None: there is none."""
+    found = plans.read(path)
+    if found is not None and budget is not None and budget != found.budget:
         raise SuiteError(
             f"{path} is of --budget {found.budget}, and not of {budget}. Give this one a name of its own by --name, or "
             "have it measured anew by --recalibrate"
         )
-    return suite.model_copy(update={"budget": found.budget})
+    return found
 
 
 def read(suite: Suite, results: Path, recalibrate: bool) -> plans.PlanFile | None:
@@ -59,6 +65,8 @@ def fit(
     dry_run: bool,
 ) -> plans.PlanFile:
     """Measure the cells of a suite, fit it to its budget, and write that beside its board unless this is a dry run.
+
+    Where another command has written a plan meanwhile, cells may run by it already: it is the board's.
 
     Args:
         packing: how cells share the machine while nothing is measured.
@@ -91,7 +99,13 @@ def fit(
     for note in made.notes:
         say(f"budget {suite.budget}: {note}")
     if not dry_run:
-        plans.write(results / suite.name / plans.FILE, made.plan)
+        path = results / suite.name / plans.FILE
+        if recalibrate:
+            plans.write(path, made.plan)
+        while not recalibrate and not plans.write_first(path, made.plan):
+            if (first := _of_budget(path, suite.budget)) is not None:
+                say(f"budget {suite.budget}: another command was first to fit this suite, and its {path} is kept to")
+                return first
     again = plan_of(plans.planned(suite, made.plan), data, store.cells)
     calibrate.keep_as(store, plan, again, found, packing.threads)
     return made.plan

@@ -23,6 +23,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, Any
 
 import tomli_w
@@ -30,7 +31,7 @@ from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emobench.errors import SuiteError
-from emobench.files import write_text
+from emobench.files import create, write_text
 from emobench.recipe import Execution
 from emobench.suite.file import Suite
 from emobench.suite.overrides import checked_name
@@ -131,12 +132,27 @@ def read(path: Path) -> PlanFile | None:
 
 
 def write(path: Path, plan: PlanFile) -> None:
-    """Write the plan of a board."""
+    """Write the plan of a board, in the place of one that it may have."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _text(plan))
+
+
+def write_first(path: Path, plan: PlanFile) -> bool:
+    """Write the plan of a board that has none; False: another process was first, and its plan stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = path.with_name(f".{path.name}.{token_hex(8)}")
+    try:
+        write_text(mine, _text(plan))
+        return create(mine, path)
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def _text(plan: PlanFile) -> str:
     head = "# How this board's suite was fitted to its budget: every later run of it reads this file.\n"
     text = head + tomli_w.dumps(plan.model_dump(exclude_none=True))
     checks = " ".join(map(_check, text.splitlines()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, f"{text}{_CHECKS}{checks}\n")
+    return f"{text}{_CHECKS}{checks}\n"
 
 
 def _check(line: str) -> str:
