@@ -435,6 +435,35 @@ def test_of_two_first_runs_both_go_by_the_plan_that_was_there_first(
     assert written_anew.budget == "10s"
 
 
+BY_HAND = """
+from emobench.classifiers.resnet import ResNet18
+
+
+class Mine(ResNet18):
+    \"\"\"Optimises by hand, without turns of whose gradients several could be summed.\"\"\"
+
+    name = "mine"
+    automatic_optimization = False
+"""
+
+
+def test_a_plan_that_cannot_be_run_is_not_written(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(BY_HAND)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("[model.resnet18]", '[model.m]\nclass = "mine.py:Mine"'))
+    halved = Calibration(Settings("32-true", 8, 2), 1e-3, None, None, 1, 1.0)
+    found = lambda plan, *_, **__: ({cell.fit_key: halved for cell in plan.cells}, {})  # noqa: E731
+    monkeypatch.setattr(calibrate, "calibrate", found)
+    assert emobench("bench", "tiny.toml", "--budget", "10s", "--per-node", "1") == 2
+    said = capsys.readouterr().err
+    assert "--budget 10s: what fits here cannot be run: suite tiny" in said
+    assert "accumulate_grad_batches = 2 has no effect" in said
+    assert "Or write a smaller batch into the suite" in said
+    assert not list((tmp_path / "results").glob("*/plan.toml"))
+
+
 SECOND = """
 [model.cnn21]
 size = 32

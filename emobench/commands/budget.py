@@ -71,6 +71,10 @@ def fit(
     Args:
         packing: how cells share the machine while nothing is measured.
         repacked: how they do by what was measured.
+
+    Raises:
+        SuiteError: what was chosen is nothing that the suite could say, such as smaller batches for a model that
+            cannot accumulate over them.
     """
     assert suite.budget is not None
     store = Store(results)
@@ -98,6 +102,11 @@ def fit(
         say(f"budget {suite.budget}: {why}. {row} is run all the same, and its time comes on top", error=True)
     for note in made.notes:
         say(f"budget {suite.budget}: {note}")
+    try:
+        again = plan_of(plans.planned(suite, made.plan), data, store.cells)
+    except SuiteError as error:  # said before it is written: every later run would read it
+        remedy = "Or write a smaller batch into the suite, which fits without"
+        raise SuiteError(f"--budget {suite.budget}: what fits here cannot be run: {error}. {remedy}") from None
     if not dry_run:
         path = results / suite.name / plans.FILE
         if recalibrate:
@@ -106,7 +115,6 @@ def fit(
             if (first := _of_budget(path, suite.budget)) is not None:
                 say(f"budget {suite.budget}: another command was first to fit this suite, and its {path} is kept to")
                 return first
-    again = plan_of(plans.planned(suite, made.plan), data, store.cells)
     calibrate.keep_as(store, plan, again, found, packing.threads)
     return made.plan
 
