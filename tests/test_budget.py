@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENERATORS_SUITE, TINY
+from conftest import GENERATORS_SUITE, TINY, TINY_DATA
 from reading import pages
 from safetensors.torch import load_file
 from toys import ENGINE
 
+from emobench.commands.budget import warn
 from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
 from emobench.recipe import Execution
@@ -411,7 +412,7 @@ def test_of_two_first_runs_both_go_by_the_plan_that_was_there_first(
 
     def meanwhile(plan: Plan, *_: Any, **__: Any) -> tuple[dict[str, Calibration], dict[str, str]]:
         write(path, first)
-        return measured(plan), {}
+        return measured(plan, 1.0), {}
 
     monkeypatch.setattr(calibrate, "calibrate", meanwhile)
     command = ("bench", "tiny.toml", "--budget", "10s", "--per-node", "1", "--engine", "here.py:Here")
@@ -428,7 +429,7 @@ def test_of_two_first_runs_both_go_by_the_plan_that_was_there_first(
     assert "is of --budget 20s, and not of 10s" in capsys.readouterr().err
     assert emobench(*command, "--recalibrate", "--dry-run") == 0
     assert read(path) == first
-    monkeypatch.setattr(calibrate, "calibrate", lambda plan, *_, **__: (measured(plan), {}))
+    monkeypatch.setattr(calibrate, "calibrate", lambda plan, *_, **__: (measured(plan, 1.0), {}))
     assert emobench(*command, "--recalibrate") == 0
     written_anew = read(path)
     assert written_anew is not None
@@ -462,6 +463,54 @@ def test_a_plan_that_cannot_be_run_is_not_written(
     assert "accumulate_grad_batches = 2 has no effect" in said
     assert "Or write a smaller batch into the suite" in said
     assert not list((tmp_path / "results").glob("*/plan.toml"))
+
+
+def test_what_changes_in_a_suite_after_its_plan_is_said_and_the_plan_counts(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.py").write_text(ENGINE)
+    suite = tmp_path / "tiny.toml"
+    suite.write_text(TINY.replace("epochs = 4", "epochs = 4000"))
+    monkeypatch.setattr(calibrate, "calibrate", lambda plan, *_, **__: (measured(plan, 1.0), {}))
+    command = ("bench", "tiny.toml", "--budget", "6s", "--per-node", "1", "--engine", "here.py:Here")
+    assert emobench(*command) == 0
+    made = read(tmp_path / "results" / "tiny+budget=6s" / "plan.toml")
+    assert made is not None
+    assert "model.resnet18" in made.made_of
+    assert made.model["resnet18"].epochs is not None
+    capsys.readouterr()
+
+    def said(*arguments: str) -> list[str]:
+        assert emobench(*command, "--dry-run", *arguments) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "plan of this board" in line]
+
+    assert said() == []
+    more = TINY_DATA.replace("synthetic-plain", "synthetic").partition("[data")[2]
+    changed = TINY.replace("epochs = 4", "epochs = 5").replace("seeds = [0]", "seeds = [0, 1]") + SECOND
+    suite.write_text(f"{changed}\n[data{more}")
+    edited, joined = said()
+    assert "made: model.resnet18, seeds. What plan.toml says still takes the place" in edited
+    assert "made: model.cnn21, data.synthetic. The budget has no time for it" in joined
+    assert "--recalibrate" in edited
+    assert "--recalibrate" in joined
+    assert said("--recalibrate") == []
+    suite.write_text(TINY_DATA + SECOND)
+    assert said()[-1].endswith("has what its suite has no more: model.resnet18")
+
+
+def test_a_plan_from_before_digests_is_read_and_says_what_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "plan.toml", PLAN)
+    assert "made_of" not in (tmp_path / "plan.toml").read_text()
+    old = read(tmp_path / "plan.toml")
+    assert old == PLAN
+    suite, _ = written(tmp_path, faces_of("small") + ROW)
+    warn(suite, old, tmp_path)
+    assert capsys.readouterr().out == (
+        "the plan of this board has what its suite has no more: model.cvae, model.timm:x\n"
+    )
 
 
 SECOND = """

@@ -150,7 +150,7 @@ def bench(
                 dry_run=dry_run,
             )
         if fixed is not None:
-            budgets.warn(loaded, fixed)
+            budgets.warn(loaded, fixed, data)
             loaded = planned(loaded, fixed)
         plan = _plan(loaded, results, data, on_existing, dry_run)
         if remote is not None:

@@ -15,6 +15,7 @@ from emobench.suite import budget as plans
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
 from emobench.suite.plan_cache import plan_of
+from emobench.suite.rows import datasets_of
 
 
 def named(suite: Suite, results: Path, budget: str | None, name: str | None, recalibrate: bool) -> Suite:
@@ -102,25 +103,40 @@ def fit(
         say(f"budget {suite.budget}: {why}. {row} is run all the same, and its time comes on top", error=True)
     for note in made.notes:
         say(f"budget {suite.budget}: {note}")
+    file = made.plan.model_copy(update={"made_of": plans.made_of(suite, datasets_of(suite, data))})
     try:
-        again = plan_of(plans.planned(suite, made.plan), data, store.cells)
+        again = plan_of(plans.planned(suite, file), data, store.cells)
     except SuiteError as error:  # said before it is written: every later run would read it
         remedy = "Or write a smaller batch into the suite, which fits without"
         raise SuiteError(f"--budget {suite.budget}: what fits here cannot be run: {error}. {remedy}") from None
     if not dry_run:
         path = results / suite.name / plans.FILE
         if recalibrate:
-            plans.write(path, made.plan)
-        while not recalibrate and not plans.write_first(path, made.plan):
+            plans.write(path, file)
+        while not recalibrate and not plans.write_first(path, file):
             if (first := _of_budget(path, suite.budget)) is not None:
                 say(f"budget {suite.budget}: another command was first to fit this suite, and its {path} is kept to")
                 return first
     calibrate.keep_as(store, plan, again, found, packing.threads)
-    return made.plan
+    return file
 
 
-def warn(suite: Suite, plan: plans.PlanFile) -> None:
-    """Say which rows have joined the suite since its plan was made."""
-    unknown = sorted(plan.model.keys() - suite.model.keys())
-    if unknown:
-        say(f"the plan of this board has rows that its suite has no more: {', '.join(unknown)}")
+def warn(suite: Suite, plan: plans.PlanFile, data: Path) -> None:
+    """Say what of the suite was edited, joined or is gone since its plan was made: the plan counts all the same.
+
+    An older plan does not hold what it was made of: only rows that are gone can be told by it.
+    """
+    before, now = plan.made_of, plans.made_of(suite, datasets_of(suite, data))
+    remedy = "--recalibrate, with --budget, measures and plans anew, and so makes other cells"
+    if before and (edited := [name for name in now if before.get(name, now[name]) != now[name]]):
+        say(
+            f"edited in the suite since the plan of this board was made: {', '.join(edited)}. What {plans.FILE} says "
+            f"still takes the place of what the suite says now. {remedy}"
+        )
+    if before and (joined := [name for name in now if name not in before]):
+        say(
+            f"joined the suite since the plan of this board was made: {', '.join(joined)}. The budget has no time for "
+            f"it: rows that the plan does not know run at their full recipe, all others as planned. {remedy}"
+        )
+    if gone := [name for name in before or [f"model.{row}" for row in plan.model] if name not in now]:
+        say(f"the plan of this board has what its suite has no more: {', '.join(gone)}")

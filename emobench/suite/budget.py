@@ -10,6 +10,9 @@
     batch = 32
     accumulate_grad_batches = 2
 
+    [made_of]                       # digests of what the suite said then, by which later edits are seen
+    "model.cvae" = "2f1c0a9be4d7"
+
 What counts for a network is in the keys of its cells, as it would be if the suite said it; `threads`, and how a fit is
 computed (`emobench.recipe.Execution`), make other networks, as another processor does, and are in none. The last line
 holds a checksum of every line, by which a change is found.
@@ -18,6 +21,7 @@ holds a checksum of every line, by which a change is found.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -39,7 +43,7 @@ from emobench.suite.overrides import checked_name
 FILE = "plan.toml"
 _CHECKS = "# checksums: "
 _UNITS = {"h": 3600, "m": 60, "s": 1}
-_WRITE_AGAIN = "Settings are changed by --set or in the suite; --recalibrate measures and writes this file anew"
+_WRITE_AGAIN = "Settings are changed in the suite; --recalibrate then measures and writes this file anew"
 
 Count = Annotated[int, Ge(1)]
 
@@ -68,6 +72,7 @@ class PlanFile(BaseModel):
         machine: that was measured, as boards name it.
         threads: of each cell.
         model: row of the suite -> what differs.
+        made_of: see `made_of`; empty: the file was written by a version that kept none.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -76,6 +81,20 @@ class PlanFile(BaseModel):
     machine: str
     threads: Count
     model: dict[str, RowPlan] = {}
+    made_of: dict[str, str] = {}
+
+
+def made_of(suite: Suite, datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Digests of what a suite says that counts for how long it takes, by the names of its tables.
+
+    Args:
+        datasets: their tables, where one of the suite may stand for several folders.
+    """
+    parts = {f"model.{name}": table for name, table in suite.model.items()}
+    parts |= {f"data.{name}": dict(table) for name, table in datasets.items()}
+    rest = suite.model_dump(include={"seeds", "trainer", "panel", "reader", "cues", "explain"})
+    said = {**parts, **rest, "evaluation": suite.evaluation.faces}
+    return {name: _digest(json.dumps(each, sort_keys=True, default=str))[:12] for name, each in said.items()}
 
 
 def seconds_of(budget: str) -> int:
@@ -150,13 +169,17 @@ def write_first(path: Path, plan: PlanFile) -> bool:
 
 def _text(plan: PlanFile) -> str:
     head = "# How this board's suite was fitted to its budget: every later run of it reads this file.\n"
-    text = head + tomli_w.dumps(plan.model_dump(exclude_none=True))
+    text = head + tomli_w.dumps(plan.model_dump(exclude_none=True, exclude=None if plan.made_of else {"made_of"}))
     checks = " ".join(map(_check, text.splitlines()))
     return f"{text}{_CHECKS}{checks}\n"
 
 
 def _check(line: str) -> str:
-    return hashlib.sha256(line.encode()).hexdigest()[:4]
+    return _digest(line)[:4]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def planned(suite: Suite, plan: PlanFile) -> Suite:
