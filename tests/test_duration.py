@@ -73,7 +73,71 @@ def test_steps_and_joint_fits_are_counted(plan: Plan) -> None:
     joint = with_recipe(
         replace(cell, fit={**cell.fit, "data": {"joint": []}}), epochs=1, oversample=1.0, undersample=None
     )
-    assert faces(joint, replace(plan, faces={"a": {"happy": 3}, "b": {"happy": 4, "sad": 2}})) == 9
+    cells = [replace(joint, dataset="a"), replace(joint, dataset="b"), replace(joint, dataset="c", row="other")]
+    there = {"a": {"happy": 3}, "b": {"happy": 4, "sad": 2}, "c": {"happy": 100}}
+    assert faces(cells[0], replace(plan, cells=cells, faces=there)) == 9  # of those that the row is trained on
+    # Each dataset is balanced by itself: 4 and 2 at most of a class, and not 7 of each.
+    capped = [with_recipe(each, oversample=9.0) for each in cells]
+    assert faces(capped[0], replace(plan, cells=capped, faces=there)) == 3 + 4 + 4
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(5, 5 * 8), (1, 8), (1.0, 800), (0.25, 25 * 8), (0.001, 8), (1000, 800), (None, 800)],
+)
+def test_of_an_epoch_of_some_batches_only_those_are_counted(plan: Plan, limit: float | None, expected: int) -> None:
+    cell = with_recipe(plan.cells[0], epochs=50, batch=8, oversample=1.0, undersample=None)
+    cell = replace(cell, trainer={**cell.trainer, **({} if limit is None else {"limit_train_batches": limit})})
+    there = replace(plan, faces={cell.dataset: dict.fromkeys(cell.emotions, 100)})
+    assert faces(cell, there) == 50 * expected
+
+
+JOINT = """
+[data.other]
+class = "synthetic-hard"
+size = 32
+train = 80
+val = 80
+test = 80
+
+[data.further]
+class = "synthetic-plain"
+size = 32
+train = 800
+val = 80
+test = 80
+
+[model.vgg16]
+width = 0.0625
+
+[model.cnn21]
+size = 32
+padding = true
+dense = [8, 8]
+
+[model.stargan]
+size = 32
+width = 8
+blocks = 1
+discriminator_width = 8
+train_on = ["synthetic-plain", "other"]
+epochs = 10
+batch = 8
+
+[evaluation]
+fidelity = 80
+per_emotion = 8
+sources = 16
+intensity = 2
+"""
+
+
+def test_a_joint_fit_sees_the_datasets_that_it_is_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "joint.toml").write_text('panel = ["resnet18", "vgg16"]\n' + TINY + JOINT)
+    joint = expand(load(tmp_path / "joint.toml"), tmp_path)
+    cells = [cell for cell in joint.cells if cell.row == "stargan"]
+    assert [cell.dataset for cell in cells] == ["synthetic-plain", "other"]
+    assert {faces(cell, joint) for cell in cells} == {10 * (80 + 80)}
 
 
 def test_the_rate_is_that_of_these_results_else_of_the_class_else_the_slowest(plan: Plan) -> None:

@@ -8,8 +8,7 @@ that neither has, the slowest of all. It is that of one thread; a second halves 
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,11 +105,18 @@ def faces(cell: Cell, plan: Plan) -> float:
     recipe = cell.fit["recipe"]
     if recipe["steps"] is not None:
         return float(recipe["steps"] * recipe["batch"] * cell.trainer.get("accumulate_grad_batches", 1))
-    there: Counter[str] = Counter()
-    for dataset in plan.faces if "joint" in cell.fit["data"] else [cell.dataset]:
-        there.update(plan.faces[dataset])
     balance = Balance(recipe["oversample"], recipe["undersample"], recipe["rotate_to"])
-    return float(recipe["epochs"] * balance.counts(np.array(list(there.values()))).sum())
+    datasets = plan.trained_on[cell.row] if "joint" in cell.fit["data"] else [cell.dataset]
+    there = [int(balance.counts(np.array(list(plan.faces[each].values()))).sum()) for each in datasets]
+    return float(recipe["epochs"] * _limited(there, recipe["batch"], cell.trainer.get("limit_train_batches")))
+
+
+def _limited(there: Sequence[int], batch: int, limit: float | None) -> int:
+    """Faces of an epoch, of each dataset so many, of which Lightning may see a number of batches or a share of them."""
+    if limit is None:
+        return sum(there)
+    batches = limit if isinstance(limit, int) else int(limit * sum(max(1, each // batch) for each in there))
+    return min(sum(there), max(1, batches) * batch)
 
 
 def elapsed(cells: Iterable[Cell], seconds: Mapping[str, float], per_node: int) -> float:

@@ -130,3 +130,12 @@ class Plan:
     data_notes: dict[str, list[str]]  # dataset -> what its loader says
     listings: dict[str, str] = field(default_factory=dict)  # file or folder that it comes of -> digest
     faces: dict[str, dict[str, int]] = field(default_factory=dict)  # dataset -> emotion -> faces of its training split
+
+    @functools.cached_property
+    def trained_on(self) -> dict[str, list[str]]:
+        """Row -> the datasets that one fit of it sees together, on each of which it has a cell; of joint fits only."""
+        found: dict[str, list[str]] = {}
+        for cell in self.cells:
+            if "joint" in cell.fit["data"] and cell.dataset not in found.setdefault(cell.row, []):
+                found[cell.row].append(cell.dataset)
+        return found
