@@ -19,8 +19,8 @@ from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
 from emobench.recipe import Execution
 from emobench.runner import calibrate
-from emobench.runner.budget import execution_of, fitted, paid_first, table_of
-from emobench.runner.calibrate import Calibration, Settings, Trial, _best, _that_fits, kind, of_all
+from emobench.runner.budget import VALIDATION, execution_of, fitted, paid_first, table_of, times_of
+from emobench.runner.calibrate import Calibration, Settings, Trial, _best, _that_fits, kind
 from emobench.runner.duration import elapsed
 from emobench.runner.machine import Machines
 from emobench.runner.record import read_record
@@ -81,7 +81,7 @@ def test_judges_reader_and_guides_are_paid_first_and_the_rest_is_shared(generato
     found = measured(plan)
     rows = {cell.row for cell in plan.cells if cell.fit_key in paid_first(suite, plan.cells)}
     assert {"resnet18", "vit", "cnn21", "vgg16"} == rows - {"control:permuted"}
-    times = of_all(plan, found)
+    times = times_of(plan, found)
     first = {table_of(c, suite, plan.cells) for c in plan.cells if c.fit_key in paid_first(suite, plan.cells)}
     fixed = sum(times[cell.fit_key].both for cell in plan.cells if table_of(cell, suite, plan.cells) in first)
     others = sum(times[cell.fit_key].both for cell in plan.cells) - fixed
@@ -97,7 +97,7 @@ def test_judges_reader_and_guides_are_paid_first_and_the_rest_is_shared(generato
         assert by_row[name].fit["recipe"]["epochs"] == made.plan.model[name].epochs
     for row in first:
         assert by_row[str(row)].fit_key == next(c.fit_key for c in plan.cells if c.row == row)
-    after = of_all(again, {cell.fit_key: dataclasses.replace(found[old.fit_key]) for cell, old in zip(
+    after = times_of(again, {cell.fit_key: dataclasses.replace(found[old.fit_key]) for cell, old in zip(
         again.cells, plan.cells, strict=True
     )})  # fmt: skip
     takes = elapsed(again.cells, {name: each.both for name, each in after.items()}, 1)
@@ -118,6 +118,26 @@ def test_nothing_gets_more_than_its_own_recipe_nor_less_than_an_epoch(generators
     assert set(epochs.values()) == {1}
     assert sum("would get less than 1 epoch, and gets that" in note for note in poor.notes) == len(epochs)
     assert "judges, reader and guides at their full recipe" in poor.notes[-1]
+
+
+def test_validation_and_each_evaluation_take_time(generators: tuple[Suite, Plan]) -> None:
+    _, plan = generators
+    cell = next(cell for cell in plan.cells if cell.row == "cvae")
+    calibrated = Calibration(Settings("32-true", 32, 1), 1e-3, 0.1, 0.2, 1, 1.0)
+    alone = times_of(dataclasses.replace(plan, cells=[cell]), {cell.fit_key: calibrated})[cell.fit_key]
+    assert plan.validation == {"synthetic-plain": 80}
+    assert alone.fit == pytest.approx(50 * (1280 + VALIDATION * 80) * 1e-3)
+    second = dataclasses.replace(cell, evaluation={**cell.evaluation, "size": 64})
+    twice = dataclasses.replace(plan, cells=[cell, second, second])
+    both = times_of(twice, {cell.fit_key: calibrated})[cell.fit_key]
+    assert both.fit == alone.fit
+    assert both.rest == pytest.approx(2 * alone.rest)
+    assert alone.rest > 0.1 * 640
+    without = dataclasses.replace(plan, validation={"synthetic-plain": 0})
+    ensemble = dataclasses.replace(cell, fit={**cell.fit, "recipe": None})
+    found = {cell.fit_key: calibrated, ensemble.fit_key: dataclasses.replace(calibrated, settings=None)}
+    times = times_of(dataclasses.replace(without, cells=[cell, ensemble]), found)
+    assert [times[each.fit_key].fit for each in (cell, ensemble)] == [pytest.approx(64), 0]
 
 
 def test_side_by_side_a_budget_holds_more(generators: tuple[Suite, Plan]) -> None:

@@ -14,7 +14,7 @@ from conftest import TINY
 
 from emobench.data.balance import Balance
 from emobench.runner import duration
-from emobench.runner.duration import Durations, faces
+from emobench.runner.duration import Durations, faces, validated
 from emobench.runner.record import Record, read_record
 from emobench.runner.store import Store
 from emobench.suite.cell import Cell, Plan
@@ -92,6 +92,30 @@ def test_of_an_epoch_of_some_batches_only_those_are_counted(plan: Plan, limit: f
     assert faces(cell, there) == 50 * expected
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 50 * 300),
+        ({"limit_train_batches": 5}, 50 * 300),
+        ({"limit_val_batches": 0}, 0),
+        ({"limit_val_batches": 2}, 50 * 128),
+        ({"limit_val_batches": 0.5}, 50 * 150),
+        ({"limit_val_batches": 1.0}, 50 * 300),
+        ({"val_check_interval": 0.25}, 50 * 4 * 300),
+        ({"val_check_interval": 20}, 50 * 5 * 300),  # of 100 batches
+        ({"val_check_interval": 1.0}, 50 * 300),
+    ],
+)
+def test_as_many_validation_faces_are_counted_as_are_read(plan: Plan, options: dict[str, Any], expected: float) -> None:
+    cell = with_recipe(plan.cells[0], epochs=50, batch=8, oversample=1.0, undersample=None)
+    there = replace(plan, faces={cell.dataset: dict.fromkeys(cell.emotions, 100)}, validation={cell.dataset: 300})
+    cell = replace(cell, trainer={**cell.trainer, **options})
+    assert validated(cell, there, 1) == expected
+    if "limit_train_batches" not in options:  # 200 steps are two epochs of 100, and of a GAN that takes turns four
+        by_steps = with_recipe(cell, epochs=None, steps=200)
+        assert [validated(by_steps, there, each) for each in (1, 2)] == [expected / 25, expected * 2 / 25]
+
+
 JOINT = """
 [data.other]
 class = "synthetic-hard"
@@ -138,6 +162,7 @@ def test_a_joint_fit_sees_the_datasets_that_it_is_trained_on(tmp_path: Path) -> 
     cells = [cell for cell in joint.cells if cell.row == "stargan"]
     assert [cell.dataset for cell in cells] == ["synthetic-plain", "other"]
     assert {faces(cell, joint) for cell in cells} == {10 * (80 + 80)}
+    assert {validated(cell, joint, 1) for cell in cells} == {10 * (80 + 80)}
 
 
 def test_the_rate_is_that_of_these_results_else_of_the_class_else_the_slowest(plan: Plan) -> None:

@@ -213,9 +213,10 @@ def _calibrated(plan: Plan, store: Store, threads: int) -> Mapping[str, Seconds]
     """How long the cells take that were calibrated here (see `emobench.runner.calibrate`), by fit_key."""
     if not (store.cells / "calibrations").is_dir():
         return {}
-    from emobench.runner.calibrate import known, of_all
+    from emobench.runner.budget import times_of
+    from emobench.runner.calibrate import known
 
-    return of_all(plan, known(store, plan.cells, threads))
+    return times_of(plan, known(store, plan.cells, threads))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from emobench.recipe import Execution
-from emobench.runner.calibrate import Calibration, Seconds, Settings, of_all
-from emobench.runner.duration import elapsed
+from emobench.runner.calibrate import Calibration, Seconds, Settings, of_all, seconds
+from emobench.runner.duration import elapsed, validated
 from emobench.runner.machine import hardware
 from emobench.runner.threads import Packing
 from emobench.suite.budget import PlanFile, RowPlan, seconds_of, two_digits
@@ -24,6 +24,7 @@ from emobench.suite.firewall import panel_of
 from emobench.suite.keys import batch_of_one
 from emobench.suite.settings import is_sweep
 
+VALIDATION = 1 / 3  # of what training takes for a face: forward, where training also goes back, which is twice the work
 LEAST = 0.01  # of a row's steps; of epochs it is one
 _KEPT = (
     "{} keeps its batch, which a sweep or its trainers set, though memory had place for {} faces at a time, "
@@ -74,6 +75,28 @@ def paid_first(suite: Suite, cells: Sequence[Cell]) -> set[str]:
     return found
 
 
+def times_of(plan: Plan, found: Mapping[str, Calibration]) -> dict[str, Seconds]:
+    """How long the cells of a plan take of which something was measured, by fit_key: with validation, and with each of
+    the evaluations that a fit has, as one on several datasets together.
+    """
+    by_key = {cell.fit_key: cell for cell in plan.cells}
+    rest: dict[str, dict[str, float]] = {}
+    for cell in plan.cells:
+        if cell.fit_key in found:
+            rest.setdefault(cell.fit_key, {})[cell.eval_key] = seconds(cell, found[cell.fit_key], 0.0).rest
+
+    def validating(cell: Cell, measured: Calibration) -> float:
+        if not cell.trains:
+            return 0.0
+        read = validated(cell, plan, measured.batches_a_step)
+        return VALIDATION * seconds(cell, dataclasses.replace(measured, batches_a_step=1), read).fit
+
+    return {
+        fit_key: Seconds(each.fit + validating(by_key[fit_key], found[fit_key]), sum(rest[fit_key].values()))
+        for fit_key, each in of_all(plan, found).items()
+    }
+
+
 def fitted(
     suite: Suite,
     plan: Plan,
@@ -95,7 +118,7 @@ def fitted(
     first = paid_first(suite, plan.cells)
     whole = {tables[each] for each in first}
     free = {name for each, name in tables.items() if name is not None and name not in whole}
-    times, places = of_all(plan, found), packing.per_node * packing.machines.number
+    times, places = times_of(plan, found), packing.per_node * packing.machines.number
     of_tables: dict[str, list[Cell]] = {}
     for cell in plan.cells:
         if (name := tables[cell.fit_key]) is not None:

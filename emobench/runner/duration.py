@@ -105,10 +105,40 @@ def faces(cell: Cell, plan: Plan) -> float:
     recipe = cell.fit["recipe"]
     if recipe["steps"] is not None:
         return float(recipe["steps"] * recipe["batch"] * cell.trainer.get("accumulate_grad_batches", 1))
+    return float(recipe["epochs"] * _of_an_epoch(cell, plan))
+
+
+def validated(cell: Cell, plan: Plan, batches_a_step: int) -> float:
+    """How many faces a fit reads for validation at most, each as often as it does.
+
+    Args:
+        batches_a_step: of training for one step of the network that is trained.
+    """
+    recipe, trainer, epoch = cell.fit["recipe"], cell.trainer, _of_an_epoch(cell, plan)
+    epochs = recipe["epochs"] or faces(cell, plan) * batches_a_step / epoch
+    there = sum(plan.validation[each] for each in _datasets(cell, plan))
+    limit, every = trainer.get("limit_val_batches"), trainer.get("val_check_interval")
+    if limit is not None:
+        batch = max(64, recipe["batch"])  # of the loader
+        there = min(there, limit * batch) if isinstance(limit, int) else int(limit * there)
+    if every is None:
+        return float(epochs * there)
+    passes = max(1, epoch // recipe["batch"]) // every if isinstance(every, int) else int(1 / every)
+    return float(epochs * there * max(1, passes))
+
+
+def _datasets(cell: Cell, plan: Plan) -> Sequence[str]:
+    """Those that a fit sees."""
+    return plan.trained_on[cell.row] if "joint" in cell.fit["data"] else [cell.dataset]
+
+
+def _of_an_epoch(cell: Cell, plan: Plan) -> int:
+    """Faces that a fit sees in an epoch at most."""
+    recipe = cell.fit["recipe"]
     balance = Balance(recipe["oversample"], recipe["undersample"], recipe["rotate_to"])
-    datasets = plan.trained_on[cell.row] if "joint" in cell.fit["data"] else [cell.dataset]
-    there = [int(balance.counts(np.array(list(plan.faces[each].values()))).sum()) for each in datasets]
-    return float(recipe["epochs"] * _limited(there, recipe["batch"], cell.trainer.get("limit_train_batches")))
+    faces_of = (np.array(list(plan.faces[each].values())) for each in _datasets(cell, plan))
+    there = [int(balance.counts(each).sum()) for each in faces_of]
+    return _limited(there, recipe["batch"], cell.trainer.get("limit_train_batches"))
 
 
 def _limited(there: Sequence[int], batch: int, limit: float | None) -> int:

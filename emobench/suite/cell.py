@@ -130,6 +130,7 @@ class Plan:
     data_notes: dict[str, list[str]]  # dataset -> what its loader says
     listings: dict[str, str] = field(default_factory=dict)  # file or folder that it comes of -> digest
     faces: dict[str, dict[str, int]] = field(default_factory=dict)  # dataset -> emotion -> faces of its training split
+    validation: dict[str, int] = field(default_factory=dict)  # dataset -> faces of its validation split
 
     @functools.cached_property
     def trained_on(self) -> dict[str, list[str]]:

@@ -92,7 +92,8 @@ def expand(suite: Suite, data_root: Path) -> Plan:
             size = table.get("size", 0)
             plan.skipped.extend(_skipped(row, data_name, size, data) for row in mine)
             continue
-        plan.faces[data_name] = data.module.counts()["train"]
+        counts = data.module.counts()
+        plan.faces[data_name], plan.validation[data_name] = counts["train"], sum(counts["val"].values())
         plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
         plan.listings.update(data.module.listings)
         usable: list[ModelRow] = []
