@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import TINY
 
+from emobench.errors import EmobenchError
 from emobench.runner.engines.local import Local, Started
 from emobench.runner.engines.slurm import Slurm
 from emobench.runner.machine import Machines
@@ -57,6 +58,39 @@ def test_cells_on_gpus_share_the_cores_by_the_plan() -> None:
     assert Packing.on(there, 3, 24, per_gpu=4) == Packing(3, 5, there, 4)
     assert Packing.on(there, None, 24, 1, 4) == Packing(8, 1, there, 4)
     assert Packing.on(there, None, 24, per_gpu=4).threads_of(None) == 8  # a process on each of the two
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "per_gpu", "says"),
+    [
+        (
+            Machines(16, 1, 64),
+            4,
+            1,
+            "1 GPU has place for 1 cell, 1 on each.*--per-gpu 4",
+        ),
+        (Machines(16, 2, 64), 5, 2, "2 GPUs have place for 4 cells, 2 on each.*--per-gpu 3"),
+    ],
+)
+def test_more_cells_than_gpus_have_place_for_are_refused(there: Machines, asked: int, per_gpu: int, says: str) -> None:
+    with pytest.raises(EmobenchError, match=f"--per-node {asked}: {says}"):
+        Packing.on(there, asked, 24, per_gpu=per_gpu)
+    assert Packing.on(there, there.gpus * per_gpu, 24, per_gpu=per_gpu).per_node == there.gpus * per_gpu
+
+
+def test_a_dry_run_plans_with_the_cells_that_a_gpu_takes(
+    emobench: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("emobench.runner.machine.cores", lambda: 16)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("seeds = [0]", "seeds = [0, 1]"))
+    suite = ("bench", tmp_path / "tiny.toml", "--dry-run", "--results", tmp_path / "results", "--per-node", "4")
+    assert emobench(*suite) == 2
+    assert "--per-gpu 4" in capsys.readouterr().err
+    assert emobench(*suite, "--per-gpu", "4") == 0
+    assert "4 cells side by side, 4 of 16 cores each" in capsys.readouterr().out
+    assert emobench(*suite, "--per-gpu", "auto") == 0  # nothing was measured: one has the GPU, and all cores
+    assert "side by side" not in capsys.readouterr().out
 
 
 def test_jobs_go_where_the_fewest_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

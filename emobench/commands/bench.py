@@ -299,7 +299,10 @@ class Sharing:
         if self.machines.gpus and self.engine is not None and self.engine.shares_gpus and self.per_gpu is not None:
             peaks = [each.peak_memory_gb for each in found.values()]
             shared = int(self.per_gpu) if self.per_gpu != "auto" else fit_on_a_gpu(gpu_memory(), peaks)
-        return Packing.on(self.machines, self.per_node, self.cells, threads, shared)
+        asked = self.per_node
+        if asked is not None and asked > 0 and self.per_gpu == "auto" and self.machines.gpus:
+            asked = min(asked, self.machines.gpus * shared)  # as many as fit, and at most so many
+        return Packing.on(self.machines, asked, self.cells, threads, shared)
 
 
 def _packing(plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None) -> Packing:

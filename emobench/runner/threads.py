@@ -63,17 +63,25 @@ class Packing:
             per_gpu: cells that share a GPU.
 
         Raises:
-            EmobenchError: more are asked for than there are cores.
+            EmobenchError: more are asked for than there are cores, or places on the GPUs.
         """
         there = machines.cores
         if asked is not None and not 1 <= asked <= there:
             which = "this machine" if machines.number == 1 else "the smallest machine"
             reason = f"{which} has {there} core{'s' if there > 1 else ''}, and each cell needs one"
             raise EmobenchError(f"--per-node {asked}: {reason}. Give a number from 1 to {there}, or leave it out")
+        places = machines.gpus * per_gpu
+        if asked is not None and places and asked > places:
+            have = "1 GPU has" if machines.gpus == 1 else f"{machines.gpus} GPUs have"
+            room_for = "1 cell" if places == 1 else f"{places} cells"
+            raise EmobenchError(
+                f"--per-node {asked}: {have} place for {room_for}, {per_gpu} on each. Have more share one by "
+                f"--per-gpu {-(-asked // machines.gpus)}, or leave --per-node out"
+            )
         if asked is None:
             most = there if fixed is None else there // fixed
             room = min(AT_ONCE, most, machines.memory // GIB_A_CELL, -(-cells // machines.number))
-            asked = machines.gpus * per_gpu or max(1, room)
+            asked = places or max(1, room)
         return cls(asked, max(1, there // asked) if fixed is None else min(fixed, there), machines, per_gpu)
 
     def threads_of(self, processes: int | None) -> int:
