@@ -533,6 +533,21 @@ def test_a_plan_from_before_digests_is_read_and_says_what_is_gone(
     )
 
 
+def test_a_plan_keeps_its_threads_where_there_are_fewer_cores(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("emobench.runner.machine.cores", lambda: 2)
+    (tmp_path / "here.py").write_text(ENGINE)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    plan = PlanFile(budget="1h", machine="one of 8 cores", threads=3, model={"resnet18": RowPlan(epochs=1)})
+    write(tmp_path / "results" / "tiny+budget=1h" / "plan.toml", plan)
+    assert emobench("bench", "tiny.toml", "--budget", "1h", "--engine", "here.py:Here") == 0
+    assert "plan gives each cell 3 threads, and 2 cores are here: they take turns" in capsys.readouterr().out
+    records = [read_record(found) for found in (tmp_path / "results" / "cells").glob("*/fit.json")]
+    assert [each.fit.hardware.threads for each in records if each.fit] == [3, 3]
+
+
 SECOND = """
 [model.cnn21]
 size = 32

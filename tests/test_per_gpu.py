@@ -56,7 +56,7 @@ def test_cells_on_gpus_share_the_cores_by_the_plan() -> None:
     there = Machines(16, 2, 64)
     assert Packing.on(there, None, 24, per_gpu=4) == Packing(8, 2, there, 4)
     assert Packing.on(there, 3, 24, per_gpu=4) == Packing(3, 5, there, 4)
-    assert Packing.on(there, None, 24, 1, 4) == Packing(8, 1, there, 4)
+    assert Packing.on(there, None, 24, 1, 4) == Packing(8, 1, there, 4, fixed=True)
     assert Packing.on(there, None, 24, per_gpu=4).threads_of(None) == 8  # a process on each of the two
 
 

@@ -309,6 +309,8 @@ def _packing(plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None) -> 
     """How the cells of a plan share machines."""
     threads = None if fixed is None else fixed.threads
     packing = how.packing({}, threads)
+    if how.engine is not None and packing.threads > (cores := packing.machines.cores):
+        say(f"the board's plan gives each cell {packing.threads} threads, and {cores} cores are here: they take turns")
     if how.per_gpu != "auto" or not how.machines.gpus:
         return packing
     found = known(store, plan.cells, packing.threads)

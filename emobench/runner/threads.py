@@ -42,12 +42,15 @@ class Packing:
         threads: of each. Other numbers of threads round otherwise, and so make other networks.
         machines: which they share.
         per_gpu: how many share a GPU, each with its part of the memory.
+        fixed: the threads are what a board's plan says, also of each process of a cell on several devices: they are the
+            same on every machine, though it may have fewer cores.
     """
 
     per_node: int
     threads: int
     machines: Machines
     per_gpu: int = 1
+    fixed: bool = False
 
     @classmethod
     def on(
@@ -82,7 +85,8 @@ class Packing:
             most = there if fixed is None else there // fixed
             room = min(AT_ONCE, most, machines.memory // GIB_A_CELL, -(-cells // machines.number))
             asked = places or max(1, room)
-        return cls(asked, max(1, there // asked) if fixed is None else min(fixed, there), machines, per_gpu)
+        threads = max(1, there // asked) if fixed is None else fixed
+        return cls(asked, threads, machines, per_gpu, fixed is not None)
 
     def threads_of(self, processes: int | None) -> int:
         """Threads of each process of a cell.
@@ -92,7 +96,7 @@ class Packing:
         """
         if processes is None:
             processes = self.machines.gpus or self.per_node
-        return self.threads if processes == 1 else max(1, self.machines.cores // processes)
+        return self.threads if processes == 1 or self.fixed else max(1, self.machines.cores // processes)
 
 
 def fit_on_a_gpu(memory: float, peaks: Sequence[float]) -> int:

@@ -2,7 +2,7 @@
 
     budget = "2h"
     machine = "NVIDIA H100 80GB HBM3"
-    threads = 4                     # of each cell
+    threads = 4                     # of each process of a cell, on every machine
 
     [model.cvae]                    # a row of the suite; what stands here takes the place of what that says
     epochs = 12
@@ -70,7 +70,7 @@ class PlanFile(BaseModel):
     Attributes:
         budget: as the command takes it.
         machine: that was measured, as boards name it.
-        threads: of each cell.
+        threads: of each process of a cell, on every machine.
         model: row of the suite -> what differs.
         made_of: see `made_of`; empty: the file was written by a version that kept none.
     """
