@@ -15,8 +15,15 @@ from watching import until
 
 from emobench.errors import EmobenchError
 from emobench.runner.engines import engine_at
+from emobench.runner.engines.engine import Engine
+from emobench.runner.machine import Machines
 from emobench.runner.record import read_record
+from emobench.runner.run import Job
 from emobench.runner.store import load_board
+from emobench.runner.sweep import sweep
+from emobench.runner.threads import Packing
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 pytest.importorskip("submitit", reason="submitit is not installed (pip install 'emobench[slurm]')")
 
@@ -95,3 +102,52 @@ def test_a_pair_without_a_value_is_refused(
 ) -> None:
     assert emobench("bench", tiny, "--resource", "partition") == 2
     assert "no name=value, such as partition=gpu" in " ".join(capsys.readouterr().err.split())
+
+
+class Faulty(Engine):
+    """Takes two jobs, of which the first cannot be stopped, then fails; a job ends some time after it is stopped."""
+
+    name = "faulty"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: dict[int, int] = {}  # looks until a job has ended, of those that were stopped
+        self.started = 0
+
+    def start(self, job: Job) -> int:
+        if self.started == 2:
+            raise EmobenchError("the cluster burns")
+        self.started += 1
+        return self.started
+
+    def poll(self, started: int) -> int | None:
+        if started == 1:
+            raise RuntimeError("there is no such job")
+        self.left[started] -= 1
+        return 128 + signal.SIGTERM if self.left[started] == 0 else None
+
+    def stop(self, started: int, *, at_once: bool = False) -> None:
+        if started == 1:
+            raise RuntimeError("there is no such job")
+        self.left[started] = 3
+
+
+def test_cells_are_stopped_in_order_whatever_ends_the_sweep(tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("seeds = [0]", "seeds = [0, 1, 2]"))
+    plan, engine = expand(load(tiny), tmp_path), Faulty()
+    with pytest.raises(EmobenchError, match="the cluster burns"):
+        sweep(
+            plan,
+            plan.cells,
+            tmp_path / "results",
+            tmp_path,
+            engine=engine,
+            packing=Packing(3, 1, Machines(3, 0, 8)),
+            workers=0,
+            redo=False,
+            tracking=None,
+            remote=None,
+            on_change=lambda state: None,
+            on_tick=lambda state: None,
+        )
+    assert engine.left == {2: 0}

@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -357,19 +357,20 @@ def sweep(
         return settled
 
     with _signals(state), sweeping(state.store, plan.cells):
-        while (state.waiting or state.running or state.fitted) and state.signal is None:
-            changed = launch()
-            on_tick(state)  # before the wait: what has started is shown at once
-            engine.wait([running.started for running in state.running])
-            if state.signal is not None:
-                break
-            under_way = len(state.running)
-            changed |= _collect(state, engine)
-            room |= len(state.running) < under_way
-            if changed:
-                launch()  # the boards are written while the next cell runs
-                on_change(state)
-        if state.signal is not None:
+        try:
+            while (state.waiting or state.running or state.fitted) and state.signal is None:
+                changed = launch()
+                on_tick(state)  # before the wait: what has started is shown at once
+                engine.wait([running.started for running in state.running])
+                if state.signal is not None:
+                    break
+                under_way = len(state.running)
+                changed |= _collect(state, engine)
+                room |= len(state.running) < under_way
+                if changed:
+                    launch()  # the boards are written while the next cell runs
+                    on_change(state)
+        finally:  # whatever goes wrong, no cell runs on that nobody waits for
             _stop(state, engine)
     return state
 
@@ -560,16 +561,26 @@ def _signals(state: Sweep) -> Iterator[None]:
 
 
 def _stop(state: Sweep, engine: Engine) -> None:
-    """Ask every cell to end in order, then make sure that it does."""
+    """Ask every cell to end in order, then make sure that it does; what fails for one is still done for the others."""
     for running in state.running:
-        engine.stop(running.started)
+        with suppress(Exception):
+            engine.stop(running.started)
     deadline = time.monotonic() + GRACE
     under_way = list(state.running)
     while under_way and time.monotonic() < deadline:
-        under_way = [running for running in under_way if engine.poll(running.started) is None]
+        under_way = [running for running in under_way if not _has_ended(engine, running)]
         time.sleep(0.05)
     for running in under_way:
-        engine.stop(running.started, at_once=True)
+        with suppress(Exception):
+            engine.stop(running.started, at_once=True)
     for running in state.running:
         _note(state, running.cell)
     state.running.clear()
+
+
+def _has_ended(engine: Engine, running: Running) -> bool:
+    """Whether a cell has, or its engine can no longer say: there is nothing to wait for."""
+    try:
+        return engine.poll(running.started) is not None
+    except Exception:
+        return True
