@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from soak import processes_of
 from watching import until
 
+from emobench.commands.bench import Sharing
 from emobench.errors import EmobenchError
-from emobench.runner.engines import engine_at
+from emobench.runner.engines import engine_at, slurm
 from emobench.runner.engines.engine import Engine
+from emobench.runner.engines.slurm import Slurm
 from emobench.runner.machine import Machines
 from emobench.runner.record import read_record
 from emobench.runner.run import Job
@@ -28,6 +32,61 @@ from emobench.suite.file import load
 pytest.importorskip("submitit", reason="submitit is not installed (pip install 'emobench[slurm]')")
 
 HERE = ("--engine", "slurm", "--address", "local", "--resource", "jobs=2", "--resource", "cpus_per_task=1")
+
+
+class Cluster:
+    """Stand-ins for Slurm's commands: sbatch takes jobs, and none of them is ever run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.refusal, self.state, self.queue = folder / "refusal", folder / "state", folder / "queue"
+        for name, text in {
+            "srun": "",
+            "sbatch": f"""
+                if [ -e {self.refusal} ]; then cat {self.refusal} >&2; exit 1; fi
+                number=$(($(wc -l < {self.queue}) + 1))
+                cp "$1" {folder}/$number.sh
+                echo $number >> {self.queue}
+                echo Submitted batch job $number""",
+            "squeue": f"cat {self.queue}",
+            "scontrol": f"echo JobId=1 JobState=$(cat {self.state}) Restarts=0",
+            "scancel": "",
+        }.items():
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+        self.queue.touch()
+        self.ends("RUNNING")
+
+    def refuses(self, *says: str) -> None:
+        self.refusal.write_text("".join(f"sbatch: {line}\n" for line in says))
+
+    def ends(self, state: str) -> None:
+        self.state.write_text(state)
+
+    def asked(self, number: int) -> list[str]:
+        """What a job asked for."""
+        lines = (self.folder / f"{number}.sh").read_text().splitlines()
+        return [line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH --")]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "LOOK", 0.0)  # seconds between two looks at the queue
+    return Cluster(tmp_path / "bin")
+
+
+def opened(folder: Path, **resources: str) -> Slurm:
+    engine = engine_at("slurm", None, resources)
+    assert isinstance(engine, Slurm)
+    engine.open(folder)
+    return engine
+
+
+def job_of(tiny: Path, threads: int = 1) -> Job:
+    folder = tiny.parent
+    return Job(expand(load(tiny), folder).cells[0], folder / "results", folder, threads=threads)
 
 
 @pytest.mark.long
@@ -102,6 +161,43 @@ def test_a_pair_without_a_value_is_refused(
 ) -> None:
     assert emobench("bench", tiny, "--resource", "partition") == 2
     assert "no name=value, such as partition=gpu" in " ".join(capsys.readouterr().err.split())
+
+
+# ---- Slurm's answers, of stand-ins for its commands ------------------------------------------------------------------
+
+
+def test_a_job_has_the_cores_that_were_asked_for_and_its_cell_all_of_them(
+    tiny: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    engine = opened(tmp_path, cpus_per_task="8", gpus_per_node="2")
+    packing = Sharing(engine, None, None, 100).packing({}, None)
+    assert (packing.per_node, packing.machines.number) == (1, 64)
+    job = job_of(tiny)
+    for place, (devices, threads) in enumerate(((1, 8), (2, 4), ("auto", 4), (16, 1)), 1):
+        cell = replace(job.cell, trainer={"devices": devices})
+        count = {"auto": None}.get(str(devices), devices)
+        assert packing.threads_of(count) == threads  # type: ignore[arg-type]
+        assert engine.start(replace(job, cell=cell, threads=threads)) is not None
+        assert {f"cpus-per-task={max(8, count or 0)}", f"gpus-per-node={max(2, count or 0)}"} <= {*cluster.asked(place)}
+    assert Sharing(engine, 1, None, 100).packing({}, None).threads == 8
+
+
+def test_a_plans_threads_are_those_of_its_cells(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
+    engine = opened(tmp_path, cpus_per_task="4")
+    packing = Sharing(engine, None, None, 100).packing({}, 2)
+    assert packing.threads == 2
+    assert engine.start(job_of(tiny, packing.threads)) is not None
+    assert "cpus-per-task=4" in cluster.asked(1)
+    with pytest.raises(EmobenchError, match="8 threads, and a job of the engine slurm 4 cores.*cpus_per_task=8"):
+        Sharing(engine, None, None, 100).packing({}, 8)
+
+
+def test_cells_share_no_batch_job(emobench: Callable[..., int], tiny: Path, tmp_path: Path, capsys: Any) -> None:
+    suite = ("bench", tiny, "--dry-run", "--results", tmp_path / "results", "--engine", "slurm", "--address", "local")
+    assert emobench(*suite, "--resource", "cpus_per_task=4", "--resource", "jobs=3") == 0
+    assert "3 cells side by side, 4 of 4 cores each" in " ".join(capsys.readouterr().out.split())
+    assert emobench(*suite, "--per-node", "2") == 2
+    assert "--per-node 2: the engine slurm gives each cell a job of its own" in capsys.readouterr().err
 
 
 class Faulty(Engine):

@@ -263,7 +263,7 @@ class Sharing:
         cells: of the plan.
 
     Raises:
-        EmobenchError: there is no such number of cells, or no GPU that they could share.
+        EmobenchError: there is no such number of cells, or nothing that they could share.
     """
 
     engine: Engine | None
@@ -273,6 +273,11 @@ class Sharing:
 
     def __post_init__(self) -> None:
         asked, engine = self.per_gpu, self.engine
+        if engine is not None and not engine.shares_machines and self.per_node not in (None, 1):
+            raise EmobenchError(
+                f"--per-node {self.per_node}: the engine {engine.name} gives each cell a job of its own, which shares "
+                "its cores with no other; leave it out. --resource says how large a job is, and how many run at once"
+            )
         if asked is None:
             return
         if asked != "auto" and not (asked.isdecimal() and int(asked) > 0):
@@ -294,7 +299,19 @@ class Sharing:
 
         Args:
             threads: of each cell, as a board's plan says; None: as many as there are cores for.
+
+        Raises:
+            EmobenchError: the plan's threads need more cores than are asked for, though more could be.
         """
+        if self.engine is not None and not self.engine.shares_machines:
+            cores = self.machines.cores
+            if threads is not None and threads > cores:
+                raise EmobenchError(
+                    f"the plan of this board has cells of {threads} threads, and a job of the engine "
+                    f"{self.engine.name} {cores} cores; fewer threads round otherwise. Ask for as many (of Slurm: "
+                    f"--resource cpus_per_task={threads}), or make the plan anew (--recalibrate)"
+                )
+            return Packing.on(self.machines, 1, self.cells, threads)
         shared = 1
         if self.machines.gpus and self.engine is not None and self.engine.shares_gpus and self.per_gpu is not None:
             peaks = [each.peak_memory_gb for each in found.values()]

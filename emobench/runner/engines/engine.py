@@ -50,10 +50,12 @@ class Engine:
     Attributes:
         name: what `--engine` calls it.
         shares_gpus: whether it can have several jobs share a GPU.
+        shares_machines: whether it can have several jobs share a machine, of those that `machines` says.
     """
 
     name: ClassVar[str]
     shares_gpus: ClassVar[bool] = True
+    shares_machines: ClassVar[bool] = True
 
     def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
         """Of a cluster where the engine has one.

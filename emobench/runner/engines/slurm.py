@@ -52,6 +52,7 @@ class Slurm(Engine):
 
     name = "slurm"
     shares_gpus = False  # it gives whole ones
+    shares_machines = False  # a batch job runs one cell
 
     def __init__(self, address: str | None = None, resources: Mapping[str, str] | None = None) -> None:
         """`address`: "local" for processes of this machine, to try it; None: Slurm."""
@@ -66,14 +67,16 @@ class Slurm(Engine):
         self.submitit = submitit
         self.cluster = address or "slurm"
         self.numbers, self.words = _resources(resources or {})
+        self.cores = self.numbers.get("cpus_per_task", CORES)
+        self.gpus = self.numbers.get("gpus_per_node", 0)
         self.running: list[Batch] = []
         self.queued: list[str] | None = None  # ids of jobs that Slurm has, at the last look and the one before
         self.before: list[str] | None = None
         self.looked = -LOOK
 
     def machines(self) -> Machines:
-        cores = self.numbers.get("cpus_per_task", CORES)
-        return Machines(cores, self.numbers.get("gpus_per_node", 0), 2**20, self.numbers.get("jobs", JOBS))
+        """Batch jobs, as many as are queued at once."""
+        return Machines(self.cores, self.gpus, 2**20, self.numbers.get("jobs", JOBS))
 
     def open(self, results: Path, store: str | None = None) -> None:
         folder = results.resolve() / "cells" / "slurm"
@@ -94,10 +97,11 @@ class Slurm(Engine):
     def start(self, job: Job) -> Batch | None:
         if len(self.running) >= self.numbers.get("jobs", JOBS):
             return None
-        count = (processes(job.cell.trainer) or 1) if on_several_devices(job) else 1
-        gpus = self.numbers.get("gpus_per_node", 0)
+        count = (processes(job.cell.trainer) or self.gpus or 1) if on_several_devices(job) else 1
         self.executor.update_parameters(
-            name="emobench", cpus_per_task=job.threads * count, **({"gpus_per_node": max(gpus, count)} if gpus else {})
+            name="emobench",
+            cpus_per_task=max(self.cores, job.threads * count),
+            **({"gpus_per_node": max(self.gpus, count)} if self.gpus else {}),
         )
         batch = Batch(self.executor.submit(Cell(job.plain())), time.monotonic())
         self.running.append(batch)
