@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from emobench.commands.bench import Sharing
 from emobench.errors import EmobenchError
 from emobench.runner.engines import engine_at, slurm
 from emobench.runner.engines.engine import Engine
-from emobench.runner.engines.slurm import Slurm
+from emobench.runner.engines.slurm import Batch, Slurm
 from emobench.runner.machine import Machines
 from emobench.runner.record import read_record
 from emobench.runner.run import Job
@@ -87,6 +88,11 @@ def opened(folder: Path, **resources: str) -> Slurm:
 def job_of(tiny: Path, threads: int = 1) -> Job:
     folder = tiny.parent
     return Job(expand(load(tiny), folder).cells[0], folder / "results", folder, threads=threads)
+
+
+def leave(batch: Batch, code: int) -> None:
+    """What submitit writes when a job's cell has ended."""
+    batch.job.paths.result_pickle.write_bytes(pickle.dumps(("success", code)))
 
 
 @pytest.mark.long
@@ -164,6 +170,33 @@ def test_a_pair_without_a_value_is_refused(
 
 
 # ---- Slurm's answers, of stand-ins for its commands ------------------------------------------------------------------
+
+
+def test_where_slurm_takes_no_job_at_all_its_words_are_the_error(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
+    cluster.refuses("Account: lab", "error: invalid partition specified: gpux", "error: Batch job submission failed.")
+    said = (
+        "no batch job could be queued: invalid partition specified: gpux; Batch job submission failed. Mend what --res"
+    )
+    with pytest.raises(EmobenchError, match=said):
+        opened(tmp_path).start(job_of(tiny))
+
+
+def test_where_slurm_takes_no_further_job_the_sweep_waits_for_room(
+    tiny: Path, tmp_path: Path, cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine, job = opened(tmp_path), job_of(tiny)
+    first = engine.start(job)
+    assert first is not None
+    cluster.refuses("error: QOSMaxSubmitJobPerUserLimit")
+    assert engine.start(job) is None
+    assert engine.start(job) is None
+    out, err = capfd.readouterr()
+    assert out == "no further batch job can be queued now: QOSMaxSubmitJobPerUserLimit. Tried again as others end\n"
+    assert err == ""
+    leave(first, 0)
+    assert engine.poll(first) == 0
+    cluster.refusal.unlink()
+    assert engine.start(job) is not None
 
 
 def test_a_job_has_the_cores_that_were_asked_for_and_its_cell_all_of_them(

@@ -7,6 +7,7 @@ by a signal before; its cell then writes a checkpoint, and the job is queued aga
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,12 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench.errors import EmobenchError, first_line
+from emobench.files import say
 from emobench.runner.engines.engine import LOST, Engine
 from emobench.runner.engines.local import on_several_devices
 from emobench.runner.machine import ORDERLY, Machines
@@ -70,6 +72,7 @@ class Slurm(Engine):
         self.cores = self.numbers.get("cpus_per_task", CORES)
         self.gpus = self.numbers.get("gpus_per_node", 0)
         self.running: list[Batch] = []
+        self.refusals: set[str] = set()  # what Slurm said of jobs that it did not take
         self.queued: list[str] | None = None  # ids of jobs that Slurm has, at the last look and the one before
         self.before: list[str] | None = None
         self.looked = -LOOK
@@ -103,9 +106,30 @@ class Slurm(Engine):
             cpus_per_task=max(self.cores, job.threads * count),
             **({"gpus_per_node": max(self.gpus, count)} if self.gpus else {}),
         )
-        batch = Batch(self.executor.submit(Cell(job.plain())), time.monotonic())
+        try:
+            with redirect_stderr(io.StringIO()):  # submitit also prints what it raises
+                batch = Batch(self.executor.submit(Cell(job.plain())), time.monotonic())
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            self._refused(error)
+            return None
         self.running.append(batch)
         return batch
+
+    def _refused(self, error: Exception) -> None:
+        """Say why no further job is taken, which may be otherwise when one of those that are has ended.
+
+        Raises:
+            EmobenchError: none is, so that there is nothing to wait for.
+        """
+        words = _of_sbatch(error)
+        if not self.running:
+            raise EmobenchError(
+                f"no batch job could be queued: {words}. Mend what --resource asks for, or wait until Slurm takes jobs "
+                "of yours again (sinfo, squeue --me); the same command then goes on"
+            )
+        if words not in self.refusals:
+            self.refusals.add(words)
+            say(f"no further batch job can be queued now: {words}. Tried again as others end")
 
     def poll(self, started: Batch) -> int | str | None:
         if not started.job.paths.result_pickle.exists() and not self._is_gone(started):
@@ -204,6 +228,13 @@ class Cell:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"job": self.job, "process": None}
+
+
+def _of_sbatch(error: Exception) -> str:
+    """What sbatch said when it took no job, without what it says beside its errors."""
+    said = [line.strip() for line in (str(error) or str(error.__cause__ or type(error).__name__)).splitlines()]
+    errors = [line.removeprefix("sbatch: error: ") for line in said if line.startswith("sbatch: error: ")]
+    return "; ".join(errors or said)[:300].rstrip(".")
 
 
 def _resources(given: Mapping[str, str]) -> tuple[dict[str, int], dict[str, str]]:
