@@ -7,6 +7,8 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +21,8 @@ from watching import until
 from emobench.commands.bench import Sharing
 from emobench.errors import EmobenchError
 from emobench.runner.engines import engine_at, slurm
-from emobench.runner.engines.engine import Engine
-from emobench.runner.engines.slurm import Batch, Slurm
+from emobench.runner.engines.engine import LOST, Engine
+from emobench.runner.engines.slurm import Batch, Cell, Slurm
 from emobench.runner.machine import Machines
 from emobench.runner.record import read_record
 from emobench.runner.run import Job
@@ -124,6 +126,23 @@ def test_a_job_that_must_make_room_is_queued_again_and_goes_on(tiny: Path, tmp_p
     assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
     for path in results.glob("cells/*/history.csv"):
         assert [line.split(",")[0] for line in path.read_text().splitlines()[1:]] == [str(k) for k in range(150)]
+
+
+@pytest.mark.long
+def test_a_job_that_is_terminated_alone_ends_its_cell_which_goes_on_in_another(tiny: Path, tmp_path: Path) -> None:
+    """As under Slurm's cgroups: the signal reaches submitit's process, and not that of the cell below it."""
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results), *HERE]
+    with open(tmp_path / "log.txt", "w") as log:
+        sweep = subprocess.Popen([*command, "--set", "model.resnet18.epochs=150"], stdout=log, stderr=log)
+    until(lambda: list(results.glob("cells/*/checkpoints/last-*.ckpt")), 120, "a checkpoint")
+    jobs = subprocess.run(["pgrep", "-f", f"submitit.core._submit.*{results}"], capture_output=True, text=True).stdout
+    for pid in jobs.split():
+        os.kill(int(pid), signal.SIGTERM)
+    assert sweep.wait(timeout=240) == 0, (tmp_path / "log.txt").read_text()
+    said = (tmp_path / "log.txt").read_text()
+    assert said.count("the machine that it ran on, job ") == len(jobs.split())
+    assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
 
 
 @pytest.mark.long
@@ -231,6 +250,74 @@ def test_cells_share_no_batch_job(emobench: Callable[..., int], tiny: Path, tmp_
     assert "3 cells side by side, 4 of 4 cores each" in " ".join(capsys.readouterr().out.split())
     assert emobench(*suite, "--per-node", "2") == 2
     assert "--per-node 2: the engine slurm gives each cell a job of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [128 + signal.SIGTERM, -signal.SIGTERM])
+def test_a_cell_that_slurm_ended_has_lost_its_machine(tiny: Path, tmp_path: Path, cluster: Cluster, code: int) -> None:
+    engine = opened(tmp_path)
+    lost, cancelled, stopped = (engine.start(job_of(tiny)) for _ in range(3))
+    assert lost is not None
+    assert cancelled is not None
+    assert stopped is not None
+    for batch in (lost, cancelled, stopped):
+        leave(batch, code)
+    engine.stop(stopped)
+    assert engine.poll(stopped) == code
+    assert [engine.poll(lost) for _ in range(3)] == [None] * 3  # it may run once more: it is in the queue
+    began = time.monotonic()
+    engine.wait([lost])  # not for nothing, while its first result lies there
+    assert time.monotonic() - began > 0.5
+    cluster.queue.write_text("")
+    cluster.ends("COMPLETED")
+    assert [engine.poll(lost) for _ in range(2)] == [None, LOST]  # gone at two looks
+    cluster.ends("CANCELLED")
+    assert engine.poll(cancelled) == code
+    assert engine.running == []
+
+
+def test_a_job_that_slurm_queued_again_is_waited_for(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
+    engine = opened(tmp_path)
+    batch = engine.start(job_of(tiny))
+    assert batch is not None
+    leave(batch, 128 + signal.SIGTERM)
+    cluster.ends("PENDING")
+    assert [engine.poll(batch) for _ in range(3)] == [None] * 3
+    batch.job.paths.result_pickle.write_bytes(b"half")  # while one result takes the place of the other
+    assert engine.poll(batch) is None
+    leave(batch, 0)
+    assert engine.poll(batch) == 0
+
+
+def test_a_cell_is_told_to_end_and_not_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\ntrap 'exit 143' TERM\n> {tmp_path}/up\nsleep 5 & wait $!\n")
+    python.chmod(0o755)
+    for name in ("SLURM_JOB_ID", "SUBMITIT_EXECUTOR", "SLURMY"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(sys, "executable", str(python))
+    passed: list[int] = []
+
+    def bypass(number: int, frame: object) -> None:
+        """As submitit's, which does nothing."""
+        passed.append(number)
+
+    def terminate() -> None:
+        until(lambda: (tmp_path / "up").exists(), 5, "the cell's process")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, bypass)
+    thread = threading.Thread(target=terminate)
+    try:
+        thread.start()
+        assert Cell({})() == 143
+        assert signal.getsignal(signal.SIGTERM) is bypass
+    finally:
+        thread.join()
+        signal.signal(signal.SIGTERM, before)
+    assert passed == []
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert names >= {"PATH", "SLURMY"}
+    assert not any(name.startswith(("SLURM_", "SUBMITIT_")) for name in names)
 
 
 class Faulty(Engine):

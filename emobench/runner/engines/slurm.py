@@ -1,8 +1,9 @@
 """On a Slurm cluster: a batch job a cell, through submitit.
 
 What a batch job asks for is said by `--resource`, in the words of `sbatch`: partition, time (minutes), account, qos,
-constraint, mem, gpus_per_node, cpus_per_task. A job that reaches its time limit, or makes room for another, is told so
-by a signal before; its cell then writes a checkpoint, and the job is queued again.
+constraint, mem, gpus_per_node, cpus_per_task. A job that reaches its time limit is told so by a signal before, and so
+is one that makes room for another where the cluster says so: its cell ends, the job is queued again, and the cell goes
+on from its last checkpoint, that of an epoch's end or one within an epoch that takes long. A signal writes none.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ REQUEUES = 1000  # times that a job may reach its limit: a cell goes on from its
 LOOK = 10.0  # seconds between two looks at Slurm's queue
 _NUMBERS = ("jobs", "time", "cpus_per_task", "gpus_per_node")
 _WORDS = ("partition", "account", "qos", "constraint", "mem", "gres", "nodelist", "exclude", "setup")
+_TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit codes of a cell that SIGTERM ended, in order or at once
 _GONE = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "UNKNOWN")
 
 
@@ -47,6 +49,8 @@ class Batch:
 
     job: Any  # submitit.Job
     since: float
+    stopped: float | None = None  # since when it is to end, which this sweep wants; None: it is not
+    taken: bool = False  # its cell was told to end by others, and what becomes of it is Slurm's to say
 
 
 class Slurm(Engine):
@@ -132,35 +136,60 @@ class Slurm(Engine):
             say(f"no further batch job can be queued now: {words}. Tried again as others end")
 
     def poll(self, started: Batch) -> int | str | None:
-        if not started.job.paths.result_pickle.exists() and not self._is_gone(started):
-            return None
+        left = self._left(started)
+        if left is None or started.taken:
+            if not self._is_gone(started):  # it waits or runs, perhaps once more: Slurm queues jobs again by itself
+                return None
+            left = self._left(started)  # where it came between the two looks
         if started in self.running:
             self.running.remove(started)
+        if isinstance(left, int) and not started.taken:
+            return left
+        state = self._state(started)
+        if isinstance(left, int):
+            return left if state == "CANCELLED" else LOST
+        if state in _GONE:
+            return LOST
+        if state == "CANCELLED" or (self.cluster == "local" and state == "INTERRUPTED"):
+            return -signal.SIGTERM
+        if state == "OUT_OF_MEMORY":
+            return "out of memory: Slurm ended it. Give it more (--resource mem=32G), or use a smaller batch"
+        return self._says(started, state, left)
+
+    def _left(self, batch: Batch) -> int | Exception | None:
+        """The exit code of a job's cell, or why there is none; None: it has left nothing yet.
+
+        A cell that was told to end, though this sweep did not want it, had to leave its machine. Its job may have been
+        queued again, and then leaves another result in the place of this one.
+        """
+        if not batch.job.paths.result_pickle.exists():
+            return None
         try:
-            if not started.job.paths.result_pickle.exists():
-                raise RuntimeError("it left no result")
-            return int(started.job.result())
+            left = int(batch.job.result())
         except Exception as error:  # submitit's own, or what reading half a result raises
-            state = self._state(started)
-            if state in _GONE:
-                return LOST
-            if state == "CANCELLED" or (self.cluster == "local" and state == "INTERRUPTED"):
-                return -signal.SIGTERM
-            if state == "OUT_OF_MEMORY":
-                return "out of memory: Slurm ended it. Give it more (--resource mem=32G), or use a smaller batch"
-            log = started.job.paths.stderr
-            return f"batch job {started.job.job_id} ended as {state} ({first_line(error)}); see {log}"
+            return error
+        batch.taken = batch.stopped is None and left in _TERMINATED
+        return left
+
+    def _says(self, batch: Batch, state: str, error: Exception | None) -> str:
+        """Why a job failed outside of its cell."""
+        job = f"batch job {batch.job.job_id} ended as {state}"
+        log = batch.job.paths.stderr
+        return f"{job} ({'it left no result' if error is None else first_line(error)}); see {log}"
 
     def _is_gone(self, batch: Batch) -> bool:
-        """Whether a batch job has ended without a result: it stands in no queue, at two looks one after the other.
+        """Whether Slurm has done with a job: it stands in no queue, at two looks one after the other.
 
-        submitit asks the accounting, which not every cluster has.
+        submitit asks the accounting, which not every cluster has. One look is enough for a job that was cancelled
+        before it.
         """
         if self.cluster == "local":
-            return bool(batch.job.done()) and not batch.job.paths.result_pickle.exists()
+            return self._state(batch) != "RUNNING"
         if time.monotonic() - self.looked > LOOK:
             self.looked, self.before = time.monotonic(), self.queued
             self.queued = _said(["squeue", "--noheader", "--format=%A"])
+        if batch.stopped is not None and batch.stopped < self.looked and self.queued is not None:
+            return batch.job.job_id not in self.queued
         return (
             None not in (self.before, self.queued)
             and not any(batch.job.job_id in (each or ()) for each in (self.before, self.queued))
@@ -178,21 +207,24 @@ class Slurm(Engine):
         return f"job {started.job.job_id}"
 
     def stop(self, started: Batch, *, at_once: bool = False) -> None:
+        started.stopped = started.stopped or time.monotonic()
         with suppress(subprocess.CalledProcessError, OSError):
             started.job.cancel(check=False)
 
     def wait(self, started: Sequence[Batch]) -> None:
         until = time.monotonic() + 1
-        while time.monotonic() < until and not any(batch.job.paths.result_pickle.exists() for batch in started):
+        fresh = [batch.job.paths.result_pickle for batch in started if not batch.taken]
+        while time.monotonic() < until and not any(result.exists() for result in fresh):
             time.sleep(0.05)
 
 
 class Cell:
-    """What a batch job runs: a cell, in a process of its own, which a signal makes end with a checkpoint."""
+    """What a batch job runs: a cell, in a process of its own, which signals to the job end in order."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
         self.process: subprocess.Popen[bytes] | None = None
+        self.terminated = False
 
     def __call__(self) -> int:
         with tempfile.TemporaryDirectory() as folder:
@@ -200,12 +232,28 @@ class Cell:
             path.write_text(json.dumps({"schema_version": 1, **self.job}), encoding="utf-8")
             # Lightning takes what Slurm says of a job for a reason to queue it again itself.
             own = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SUBMITIT_"))}
-            self.process = subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], env=own)
+            # Slurm may signal this process alone, and submitit would have it pass the signal by.
+            before = signal.signal(signal.SIGTERM, self._pass_on)
             try:
+                self.process = subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], env=own)
+                if self.terminated:  # before there was a process
+                    self._terminate()
                 return self.process.wait()
             except BaseException:
                 self._end()
                 raise
+            finally:
+                signal.signal(signal.SIGTERM, before)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        """Have the process end in order as well, which may have had the signal too; how it ended is the result."""
+        self.terminated = True
+        self._terminate()
+
+    def _terminate(self) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
 
     def checkpoint(self) -> Any:
         """What submitit calls when the job is to make room: the cell ends in order, and goes on when it is its turn."""
@@ -219,15 +267,15 @@ class Cell:
         if self.process is None:
             return
         until = time.monotonic() + ORDERLY
+        self._terminate()
         with suppress(ProcessLookupError, ChildProcessError):  # it has ended, and was taken note of
-            os.kill(self.process.pid, signal.SIGTERM)
             while os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
                 if time.monotonic() > until:
                     os.kill(self.process.pid, signal.SIGKILL)
                 time.sleep(0.1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"job": self.job, "process": None}
+        return {"job": self.job, "process": None, "terminated": False}
 
 
 def _of_sbatch(error: Exception) -> str:
