@@ -288,6 +288,24 @@ def test_a_job_that_slurm_queued_again_is_waited_for(tiny: Path, tmp_path: Path,
     assert engine.poll(batch) == 0
 
 
+def test_a_job_that_left_nothing_points_to_the_folder(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
+    engine = opened(tmp_path)
+    silent, spoke = engine.start(job_of(tiny)), engine.start(job_of(tiny))
+    assert silent is not None
+    assert spoke is not None
+    spoke.job.paths.stderr.write_text("the disk is full\n")
+    cluster.queue.write_text("")
+    cluster.ends("FAILED")
+    assert engine.poll(silent) is None
+    folder = tmp_path / "cells" / "slurm"
+    assert engine.poll(silent) == (
+        f"batch job 1 ended as FAILED and left nothing in {folder}, not even a log: the nodes likely have another "
+        "folder there, or none. Put the results on one that all nodes share (--results)"
+    )
+    said = f"batch job 2 ended as FAILED (it left no result); see {folder / '2_0_log.err'}"
+    assert engine.poll(spoke) == said
+
+
 def test_a_cell_is_told_to_end_and_not_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\ntrap 'exit 143' TERM\n> {tmp_path}/up\nsleep 5 & wait $!\n")

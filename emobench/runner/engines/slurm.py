@@ -175,6 +175,11 @@ class Slurm(Engine):
         """Why a job failed outside of its cell."""
         job = f"batch job {batch.job.job_id} ended as {state}"
         log = batch.job.paths.stderr
+        if error is None and not log.exists():
+            return (
+                f"{job} and left nothing in {log.parent}, not even a log: the nodes likely have another folder there, "
+                "or none. Put the results on one that all nodes share (--results)"
+            )
         return f"{job} ({'it left no result' if error is None else first_line(error)}); see {log}"
 
     def _is_gone(self, batch: Batch) -> bool:
