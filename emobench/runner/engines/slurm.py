@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from emobench.errors import EmobenchError, first_line
 from emobench.files import say
-from emobench.runner.engines.engine import LOST, Engine
+from emobench.runner.engines.engine import LOST, Engine, alone
 from emobench.runner.engines.local import on_several_devices
 from emobench.runner.machine import ORDERLY, Machines
 from emobench.suite.keys import processes
@@ -235,12 +235,12 @@ class Cell:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "job.json"
             path.write_text(json.dumps({"schema_version": 1, **self.job}), encoding="utf-8")
-            # Lightning takes what Slurm says of a job for a reason to queue it again itself.
-            own = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SUBMITIT_"))}
             # Slurm may signal this process alone, and submitit would have it pass the signal by.
             before = signal.signal(signal.SIGTERM, self._pass_on)
             try:
-                self.process = subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], env=own)
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "emobench", "cell", str(path)], env=alone(os.environ)
+                )
                 if self.terminated:  # before there was a process
                     self._terminate()
                 return self.process.wait()
