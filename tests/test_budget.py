@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import GENERATORS_SUITE, TINY
 from reading import pages
 from safetensors.torch import load_file
@@ -370,6 +374,60 @@ def test_a_row_that_cannot_be_calibrated_is_run_all_the_same(
     reason = "resnet18 on synthetic-plain, seed 0 cannot be calibrated: no such luck"
     assert f"budget 1h: {reason}. resnet18 is run all the same, and its time comes on top" in shown
     assert "resnet18 on synthetic-plain, seed 0: done" in said
+
+
+ENSEMBLE = (
+    SECOND
+    + """
+[model.ensemble]
+needs = { members = ["resnet18", "cnn21"] }
+"""
+)
+
+
+def killed(trial: Trial) -> Calibration:
+    """In place of measuring: as the system ends a process where memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def too_large(trial: Trial) -> Calibration:
+    """In place of measuring: as torch says it."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 99 GiB")
+
+
+@pytest.mark.parametrize(
+    ("instead", "reason"),
+    [
+        (killed, "killed by SIGKILL: out of memory, or by hand"),
+        (too_large, "out of memory (CUDA out of memory. Tried to allocate 99 GiB). Use a smaller batch or model"),
+    ],
+)
+def test_a_row_that_trains_nothing_and_finds_no_memory_costs_itself_only(
+    instead: Callable[[Trial], Calibration],
+    reason: str,
+    emobench: Emobench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    measure = calibrate._measured
+
+    def measured(engine: Any, trial: Trial) -> Calibration:
+        if trial.settings is not None:
+            return Calibration(trial.settings, 1e-4, None, None, 1, 1.0)
+        engine.context = multiprocessing.get_context("fork")  # in which `instead` is known
+        return measure(engine, trial)
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "measure", instead)
+    (tmp_path / "tiny.toml").write_text(TINY + ENSEMBLE)
+    assert emobench("bench", "tiny.toml", "--budget", "1h", "--per-node", "1", "--dry-run") == 0
+    said, shown = capfd.readouterr()
+    why = f"ensemble on synthetic-plain, seed 0 cannot be calibrated: {reason}"
+    assert f"budget 1h: {why}. ensemble is run all the same" in shown
+    assert "calibrated cnn21 on synthetic-plain" in said
 
 
 @pytest.mark.slow

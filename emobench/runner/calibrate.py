@@ -249,7 +249,10 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
     """
     own = trial.own
     if own is None:
-        return _measured(engine, trial)
+        try:
+            return _measured(engine, trial)
+        except MemoryError as error:  # and there is no batch to make smaller
+            raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {error}") from None
     best = _that_fits(engine, dataclasses.replace(trial, settings=own))
     for choice in _choices(own.precision):
         assert best.settings is not None
@@ -306,7 +309,7 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
     """Measure in a process of its own.
 
     Raises:
-        MemoryError: memory does not suffice.
+        MemoryError: memory does not suffice; says of what.
         EmobenchError: something else is wrong.
     """
     mine, its = engine.context.Pipe()
@@ -322,8 +325,10 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
     if ended is None:
         process.kill()
         process.join()
-    if said == _OUT_OF_MEMORY or (said is None and ended == -signal.SIGKILL):
-        raise MemoryError
+    if said is None and ended == -signal.SIGKILL:
+        raise MemoryError("killed by SIGKILL: out of memory, or by hand")
+    if isinstance(said, str) and said.startswith(_OUT_OF_MEMORY):
+        raise MemoryError(said)
     if not isinstance(said, Calibration):
         reason = said or (f"it took over {LONGEST:.0f} s" if ended is None else f"its process ended with {ended}")
         raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {reason}")
@@ -347,8 +352,7 @@ def begin(pipe: Connection, trial: Trial) -> None:
         with threads(trial.threads):
             pipe.send(measure(trial))
     except BaseException as error:
-        reason = describe(error)
-        pipe.send(_OUT_OF_MEMORY if reason.startswith(_OUT_OF_MEMORY) else reason)
+        pipe.send(describe(error))
 
 
 def measure(trial: Trial) -> Calibration:
