@@ -7,7 +7,11 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from emobench.runner import calibrate
 from emobench.runner.budget import execution_of, fitted, paid_first, table_of
 from emobench.runner.calibrate import Calibration, Settings, Trial, _best, _that_fits, kind, of_all
 from emobench.runner.duration import elapsed
-from emobench.runner.machine import Machines
+from emobench.runner.machine import Machines, lives
 from emobench.runner.record import read_record
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
@@ -428,6 +432,59 @@ def test_a_row_that_trains_nothing_and_finds_no_memory_costs_itself_only(
     why = f"ensemble on synthetic-plain, seed 0 cannot be calibrated: {reason}"
     assert f"budget 1h: {why}. ensemble is run all the same" in shown
     assert "calibrated cnn21 on synthetic-plain" in said
+
+
+PATIENT = '''
+import os
+import time
+from pathlib import Path
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Patient(ResNet18):
+    """A network whose training waits, in a process that says which it is."""
+
+    name = "patient"
+
+    def on_train_start(self):
+        Path("number").write_text(f"{os.getpid()}.")
+        time.sleep(300)
+'''
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_while_it_measures_leaves_nothing_that_runs(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "patient.py").write_text(PATIENT)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("[model.resnet18]", '[model.p]\nclass = "patient.py:Patient"'))
+    command = [sys.executable, "-m", "emobench", "bench", "tiny.toml", "--budget", "1h", "--per-node", "1"]
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    number = tmp_path / "number"
+    try:
+        until = time.monotonic() + 120
+        while not (number.exists() and number.read_text().endswith(".")):
+            assert time.monotonic() < until, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        with lives(int(number.read_text().strip("."))) as alive:
+            assert alive()
+            driver.send_signal(how)
+            code = driver.wait(20)
+            assert not alive(25)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    shown = (tmp_path / "log").read_text()
+    if how == signal.SIGKILL:
+        assert code == -signal.SIGKILL
+    else:
+        assert code == 128 + how
+        assert f"stopped by signal {how.value}; run the same command again to go on" in shown
+    assert "Traceback" not in shown
 
 
 @pytest.mark.slow

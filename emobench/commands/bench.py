@@ -18,7 +18,7 @@ from rich.console import Console
 from emobench import downloads
 from emobench.commands import budget as budgets
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan, show_stand_ins
-from emobench.errors import EmobenchError, Unsaid
+from emobench.errors import EmobenchError, Interrupted, Unsaid
 from emobench.files import say
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.budget import execution_of
@@ -138,17 +138,21 @@ def bench(
             plan = plan_of(loaded, data, store.cells)
             how = Sharing(built(), per_node, per_gpu, len(plan.cells))
             side = how.packing({}, None)
-            fixed = budgets.fit(
-                loaded,
-                plan,
-                results,
-                data,
-                side,
-                repacked=lambda found: how.packing(found, None),
-                workers=_workers(side.machines) if workers is None else workers,
-                recalibrate=recalibrate,
-                dry_run=dry_run,
-            )
+            try:
+                fixed = budgets.fit(
+                    loaded,
+                    plan,
+                    results,
+                    data,
+                    side,
+                    repacked=lambda found: how.packing(found, None),
+                    workers=_workers(side.machines) if workers is None else workers,
+                    recalibrate=recalibrate,
+                    dry_run=dry_run,
+                )
+            except Interrupted as stopped:
+                say(str(stopped), error=True)
+                return Outcome(results / loaded.name, 128 + stopped.signal)
         if fixed is not None:
             budgets.warn(loaded, fixed)
             loaded = planned(loaded, fixed)

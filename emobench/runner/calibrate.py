@@ -16,24 +16,27 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from emobench.errors import EmobenchError, StoreError
+from emobench.errors import EmobenchError, Interrupted, StoreError
 from emobench.evaluation.protocol import FIDELITY_FACES, INTENSITIES
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.recipe import Execution
 from emobench.runner.duration import faces
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store
+from emobench.runner.sweep import handled
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import batch_of_one, datasets_in, key, processes
 
 SECONDS = 3.0  # of training steps that are timed, of each kind of cell; and as long for drawing
 LONGEST = 600.0  # seconds after which a calibration is given up
+ENDING = 5.0  # seconds that its process has to end in order
 COMPILING = 8  # the same where networks are compiled, again for the shapes that come
 WARM = 2  # batches before the clock starts: libraries choose their kernels
 GAIN = 1.03  # by which another choice must be faster to be chosen
@@ -181,6 +184,9 @@ def calibrate(
 
     Returns:
         What was found by fit_key, and why nothing was of the cells that cannot be trained here.
+
+    Raises:
+        Interrupted: a signal asked the command to end; what was measured until then is kept.
     """
     from emobench.runner.engines.local import Local
 
@@ -190,25 +196,43 @@ def calibrate(
     failed: dict[Path, str] = {}
     engine = Local()
     engine.serve()
-    for fit_key, cell in by_key.items():
-        path = places[fit_key]
-        if path in found or path in failed:
-            continue
-        before = None if again else read(path)
-        if before is None:
-            started = time.monotonic()
-            seen = faces(cell, plan) if cell.trains else 0.0
-            trial = Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS)
-            try:
-                before = _best(engine, trial, seen, keeps_precision(cell))
-            except EmobenchError as error:  # which costs its row only
-                failed[path] = str(error)
+    with _stopped_by_signals():
+        for fit_key, cell in by_key.items():
+            path = places[fit_key]
+            if path in found or path in failed:
                 continue
-            _keep(path, cell, before)
-            say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
-        found[path] = before
+            before = None if again else read(path)
+            if before is None:
+                started = time.monotonic()
+                seen = faces(cell, plan) if cell.trains else 0.0
+                trial = Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS)
+                try:
+                    before = _best(engine, trial, seen, keeps_precision(cell))
+                except EmobenchError as error:  # which costs its row only
+                    failed[path] = str(error)
+                    continue
+                _keep(path, cell, before)
+                say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
+            found[path] = before
     known_of = {fit_key: found[path] for fit_key, path in places.items() if path in found}
     return known_of, {fit_key: failed[path] for fit_key, path in places.items() if path in failed}
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Signals that ask the command to end raise Interrupted, once the process that measures has ended."""
+    raised: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        raised.append(number)
+        if len(raised) == 1:  # a second one would break off what ends in order
+            raise KeyboardInterrupt  # which is no row's failure
+
+    try:
+        with handled(stop):
+            yield
+    except KeyboardInterrupt:
+        raise Interrupted(raised[0]) from None
 
 
 def _behind(cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Cell]:
@@ -317,14 +341,18 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
     process.start()
     its.close()
     said: Any = None
-    with contextlib.suppress(EOFError, OSError):
-        if mine.poll(LONGEST):
-            said = mine.recv()
-    process.join(5)
-    ended = process.exitcode  # None: it takes too long, and is killed here
-    if ended is None:
-        process.kill()
-        process.join()
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            if mine.poll(LONGEST):
+                said = mine.recv()
+        process.join(ENDING)
+        ended = process.exitcode  # None: it takes too long, and is ended here
+    finally:  # also where a signal ends the command
+        if process.exitcode is None:
+            process.terminate()
+            process.join(ENDING)
+            process.kill()
+            process.join()
     if said is None and ended == -signal.SIGKILL:
         raise MemoryError("killed by SIGKILL: out of memory, or by hand")
     if isinstance(said, str) and said.startswith(_OUT_OF_MEMORY):
@@ -340,9 +368,12 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
 
 def begin(pipe: Connection, trial: Trial) -> None:
     """Entry of a process that measures."""
-    from emobench.runner.run import describe, visible_gpus
+    from emobench.runner.run import describe, settle, visible_gpus
     from emobench.runner.threads import threads
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it too, and ends this process in order
+    signal.signal(signal.SIGTERM, _stop)
+    settle()
     if gpus := visible_gpus():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]
     with open(os.devnull, "wb") as nothing:
@@ -352,7 +383,13 @@ def begin(pipe: Connection, trial: Trial) -> None:
         with threads(trial.threads):
             pipe.send(measure(trial))
     except BaseException as error:
-        pipe.send(describe(error))
+        with contextlib.suppress(OSError):  # nobody listens any more
+            pipe.send(describe(error))
+
+
+def _stop(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def measure(trial: Trial) -> Calibration:

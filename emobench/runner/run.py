@@ -93,13 +93,7 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
             others.
     """
     os.environ.update(environment)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
-        # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,
-        # and each imports everything anew.
-        multiprocessing.set_start_method("fork", force=True)
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    settle()
     folder = Store(job.results).fit_folder(job.cell.fit_key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +105,17 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
     except OSError as error:
         print(f"{folder}: no log can be written ({error})", file=sys.stderr)
     sys.exit(execute(job))
+
+
+def settle() -> None:
+    """Have this process, forked by a server, end where what had it started is gone, and its loaders fork from here."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
+        # By default a child of a fork server starts a server of its own for its loaders' workers, and each imports
+        # everything anew.
+        multiprocessing.set_start_method("fork", force=True)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: Any) -> None:

@@ -546,6 +546,13 @@ def _signals(state: Sweep) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         state.signal = number
 
+    with handled(stop):
+        yield
+
+
+@contextmanager
+def handled(stop: Callable[[int, Any], None]) -> Iterator[None]:
+    """The signals by which a command is asked to end call `stop` inside the block."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else []
     before = {number: signal.signal(number, stop) for number in numbers}
