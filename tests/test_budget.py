@@ -22,6 +22,7 @@ from reading import pages
 from safetensors.torch import load_file
 from toys import ENGINE
 
+from emobench.classifiers.resnet import ResNet18
 from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
 from emobench.recipe import Execution
@@ -208,22 +209,73 @@ def trial(plan: Plan, row: str) -> Trial:
     return Trial(cell, {}, Path("nowhere"), 1, 0, 0.1)
 
 
-def test_the_batch_is_halved_until_memory_suffices(
+def with_memory_for(monkeypatch: pytest.MonkeyPatch, **faces: int) -> list[int]:
+    """Measuring finds memory for so many faces at a time, by the precision's first word; returns the batches tried."""
+    tried: list[int] = []
+
+    def measured(engine: Any, trial: Trial) -> Calibration:
+        settings = trial.settings
+        assert settings is not None
+        tried.append(settings.batch)
+        name = settings.precision.partition("-")[0]
+        if settings.batch > faces["bf16" if name == "bf16" else "fp32"]:
+            raise MemoryError("none left")
+        return Calibration(settings, 1.0 if name == "bf16" else 2.0, None, None, 1, 1.0)
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    return tried
+
+
+def test_the_largest_micro_batch_is_found_that_makes_up_the_same_batch(
     generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def memory(engine: Any, trial: Trial, fits: int) -> Calibration:
-        assert trial.settings is not None
-        if trial.settings.batch > fits:
-            raise MemoryError
-        return Calibration(trial.settings, 1.0, None, None, 1, 1.0)
-
     given = trial(generators[1], "resnet18")
     assert given.own == Settings("32-true", 32, 1)
-    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 9))
+    with_memory_for(monkeypatch, fp32=9)
     assert _best(None, given, 1e6).settings == Settings("32-true", 8, 4)
-    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 0))
-    with pytest.raises(EmobenchError, match="out of memory also with 1 faces at a time"):
-        _that_fits(None, dataclasses.replace(given, settings=given.own))
+    tried = with_memory_for(monkeypatch, fp32=20)
+    hundred = dataclasses.replace(given, settings=Settings("32-true", 100, 1))
+    assert _that_fits(None, hundred).settings == Settings("32-true", 20, 5)
+    assert tried == [100, 50, 25, 20]
+    accumulated = dataclasses.replace(given, settings=Settings("32-true", 25, 4))
+    assert _that_fits(None, accumulated).settings == Settings("32-true", 20, 5)
+    with_memory_for(monkeypatch, fp32=1)
+    assert _that_fits(None, hundred).settings == Settings("32-true", 1, 100)
+    tried = with_memory_for(monkeypatch, fp32=0)
+    with pytest.raises(EmobenchError, match="cannot be calibrated, also with 1 face at a time: none left"):
+        _that_fits(None, hundred)
+    assert tried == [100, 50, 25, 20, 10, 5, 4, 2, 1]
+
+
+def test_another_precision_is_tried_with_the_whole_batch(
+    generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = trial(generators[1], "resnet18")
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [{"precision": "bf16-mixed"}, {"fused": True}])
+    tried = with_memory_for(monkeypatch, fp32=9, bf16=16)
+    assert _best(None, given, 1e6).settings == Settings("bf16-mixed", 16, 2)
+    assert tried == [32, 16, 8, 32, 16, 16]  # what comes after goes on from there
+
+
+def test_a_batch_of_validation_has_to_fit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def validation_step(self: Any, batch: Any, batch_idx: int) -> None:
+        sizes.append(len(batch["index"]))
+        if sizes[-1] > memory:
+            raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(ResNet18, "validation_step", validation_step)
+    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: calibrate.measure(trial))
+    (tmp_path / "tiny.toml").write_text(TINY.replace("train = 80", "train = 4000").replace("val = 80", "val = 256"))
+    cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
+    given = Trial(cell, {}, tmp_path, 1, 0, 0.05, Settings("32-true", 128, 1))
+    memory = 100
+    assert _that_fits(None, given).settings == Settings("32-true", 64, 2)
+    assert sizes == [128, 64]  # one batch each
+    memory = 0
+    with pytest.raises(MemoryError, match="in validation"):
+        calibrate.measure(given)
 
 
 def test_a_faster_precision_is_chosen_where_there_is_one(

@@ -2,8 +2,8 @@
 
 Each kind (class, arguments, size, batch, recipe but for its length) is measured in a process of its own, forked as
 those of cells are, with its data, its model, its optimiser and Lightning's loop; the networks that it needs have not
-been trained. Where memory does not suffice, the batch is halved, and its gradients accumulated to the same global
-batch.
+been trained. Where memory does not suffice, for a batch of training or of validation, smaller ones are tried whose
+gradients accumulate to the same global batch.
 What was measured is kept in `results/cells/calibrations/`, for this machine and this code.
 """
 
@@ -285,6 +285,9 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
         if "compile" in choice and best.seconds_a_face * seen < COMPILED_FROM:
             continue
         settings = dataclasses.replace(best.settings, **choice)
+        if "precision" in choice:  # which takes other memory, so that a batch may fit that did not
+            times = own.accumulate_grad_batches
+            settings = dataclasses.replace(settings, batch=own.batch, accumulate_grad_batches=times)
         try:
             other = _that_fits(engine, dataclasses.replace(trial, settings=settings))
         except EmobenchError:  # what the card or the network cannot do
@@ -314,19 +317,18 @@ def _choices(own: str) -> list[dict[str, Any]]:
 
 def _that_fits(engine: Any, trial: Trial) -> Calibration:
     """At the largest micro-batch that memory suffices for, accumulated to the same batch."""
-    while True:
+    asked = trial.settings
+    assert asked is not None
+    together = asked.batch * asked.accumulate_grad_batches
+    for batch in range(asked.batch, 0, -1):
+        if together % batch:
+            continue
+        settings = dataclasses.replace(asked, batch=batch, accumulate_grad_batches=together // batch)
         try:
-            return _measured(engine, trial)
-        except MemoryError:
-            settings = trial.settings
-            assert settings is not None
-            if settings.batch % 2:
-                raise EmobenchError(
-                    f"{trial.cell.label}: out of memory also with {settings.batch} faces at a time"
-                ) from None
-            more = settings.accumulate_grad_batches * 2
-            settings = dataclasses.replace(settings, batch=settings.batch // 2, accumulate_grad_batches=more)
-            trial = dataclasses.replace(trial, settings=settings)
+            return _measured(engine, dataclasses.replace(trial, settings=settings))
+        except MemoryError as error:
+            reason = error
+    raise EmobenchError(f"{trial.cell.label} cannot be calibrated, also with 1 face at a time: {reason}") from None
 
 
 def _measured(engine: Any, trial: Trial) -> Calibration:
@@ -431,6 +433,7 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     from emobench.runner.build import recipe_of
     from emobench.runner.callbacks import Averaging, Fused, Reproducible, Statistics
     from emobench.runner.fit import _trainer, attention, prepare
+    from emobench.runner.run import describe
 
     cell = trial.cell
     one = {name: value for name, value in cell.trainer.items() if name not in ("devices", "num_nodes", "strategy")}
@@ -442,7 +445,8 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     data.feed(recipe=recipe, seed=cell.seed, workers=trial.workers)
     model.micro_batches = accumulate
     prepare(model, recipe, settings.execution)
-    clock = _clock(trial.seconds, COMPILING if settings.compile else WARM)
+    # Validation would be compiled too, which takes long; the same batch was computed before without.
+    clock = _clock(trial.seconds, COMPILING if settings.compile else WARM, not settings.compile)
     callbacks = [
         Reproducible(cell.seed),
         Statistics(accumulate if model.automatic_optimization else 1),
@@ -452,8 +456,13 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     ]
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
         trainer = _trainer(cell, recipe, callbacks, Path(folder), None, model)
-        with attention(trainer.strategy.root_device.type, settings.precision):
-            trainer.fit(model, datamodule=data)
+        try:
+            with attention(trainer.strategy.root_device.type, settings.precision):
+                trainer.fit(model, datamodule=data)
+        except Exception as error:
+            if clock.validating and describe(error).startswith(_OUT_OF_MEMORY):
+                raise MemoryError("in validation") from error
+            raise
     return float(clock.seconds_a_face())
 
 
@@ -461,12 +470,14 @@ class _Enough(Exception):
     """Enough has been measured."""
 
 
-def _clock(seconds: float, warm: int) -> Any:
+def _clock(seconds: float, warm: int, validates: bool) -> Any:
     """A callback that times batches, from the end of one to that of the next, and ends the fit after some seconds.
+
 
     Args:
         seconds: from the first batch that is timed on.
         warm: batches before it.
+        validates: a batch of validation is computed before the end, for which memory has to suffice too.
     """
     import lightning.pytorch as pl
     import torch
@@ -475,6 +486,7 @@ def _clock(seconds: float, warm: int) -> Any:
         def __init__(self) -> None:
             self.batches: list[tuple[float, int]] = []  # seconds and faces of each
             self.last = self.first = time.perf_counter()
+            self.validating = self.validated = False
 
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             self.last = time.perf_counter()  # validation aside
@@ -492,7 +504,24 @@ def _clock(seconds: float, warm: int) -> Any:
             if len(self.batches) == warm:
                 self.first = now
             if len(self.batches) > warm and now - self.first > seconds:
+                if (
+                    self.validated or not validates or trainer.should_stop
+                ):  # or a suite's `min_steps` keeps the fit from it
+                    raise _Enough
+                trainer.should_stop = True  # after validation, at the end of whichever epoch
+                if trainer.check_val_every_n_epoch is not None:
+                    trainer.check_val_every_n_epoch = 1
+
+        def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.validating = True
+
+        def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+            self.validated = True
+            if trainer.should_stop:
                 raise _Enough
+
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.validating = False
 
         def seconds_a_face(self) -> float:
             timed = self.batches[warm:] or self.batches[-1:]
