@@ -6,6 +6,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,14 +24,26 @@ from safetensors.torch import load_file
 from toys import ENGINE
 
 from emobench.classifiers.resnet import ResNet18
+from emobench.commands.budget import fit
 from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
 from emobench.recipe import Execution
 from emobench.runner import calibrate
 from emobench.runner.budget import execution_of, fitted, paid_first, table_of
-from emobench.runner.calibrate import Calibration, Settings, Trial, _best, _that_fits, kind, of_all
+from emobench.runner.calibrate import (
+    Calibration,
+    Settings,
+    Trial,
+    _best,
+    _that_fits,
+    keep_as,
+    kind,
+    known,
+    of_all,
+    settings_of,
+)
 from emobench.runner.duration import elapsed
-from emobench.runner.machine import Machines, lives
+from emobench.runner.machine import Machines, cores, lives
 from emobench.runner.record import read_record
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
@@ -230,7 +243,7 @@ def test_the_largest_micro_batch_is_found_that_makes_up_the_same_batch(
     generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = trial(generators[1], "resnet18")
-    assert given.own == Settings("32-true", 32, 1)
+    assert settings_of(given.cell) == Settings("32-true", 32, 1)
     with_memory_for(monkeypatch, fp32=9)
     assert _best(None, given, 1e6).settings == Settings("32-true", 8, 4)
     tried = with_memory_for(monkeypatch, fp32=20)
@@ -400,6 +413,77 @@ def test_a_board_is_fitted_once_and_every_later_run_reads_that(
     assert "calibrated resnet18 on synthetic-plain" in capsys.readouterr().out
 
 
+def with_speeds(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list[int]:
+    """Measuring finds so many seconds a face, by the precision's first word, bf16 is a choice; returns the threads."""
+    threads: list[int] = []
+
+    def measured(engine: Any, trial: Trial) -> Calibration:
+        assert trial.settings is not None
+        threads.append(trial.threads)
+        name = "bf16" if trial.settings.precision.startswith("bf16") else "fp32"
+        return Calibration(trial.settings, seconds[name] / trial.threads, None, None, 1, 1.0)
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [{"precision": "bf16-mixed"}, {"fused": True}])
+    return threads
+
+
+def test_times_that_are_shown_are_of_the_settings_that_cells_run_by(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 4000"))
+
+    def shown(*options: str) -> list[str]:
+        assert emobench("bench", "tiny.toml", "--per-node", "1", "--workers", "0", "--dry-run", *options) == 0
+        return re.findall(r"calibrated (\d+:\d+:\d+)", capsys.readouterr().out)
+
+    with_speeds(monkeypatch, fp32=2e-3 * cores(), bf16=1e-3 * cores())  # a cell has a thread a core
+    assert shown("--budget", "99h") == ["0:05:20"] * 2  # 4,000 times 80 faces
+    assert shown() == ["0:10:40"] * 2
+    with_speeds(monkeypatch, fp32=4e-3 * cores(), bf16=3e-3 * cores())
+    assert shown("--budget", "99h") == ["0:05:20"] * 2  # what is known is not measured again
+    assert shown("--budget", "99h", "--recalibrate") == ["0:16:00"] * 2
+    assert shown("--budget", "99h") == ["0:16:00"] * 2
+    assert shown() == ["0:21:20"] * 2
+
+
+def test_cells_that_share_a_gpu_are_measured_with_the_threads_that_they_have(
+    generators: tuple[Suite, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = with_speeds(monkeypatch, fp32=2e-3, bf16=1e-3)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    suite = load(tmp_path / "tiny.toml").model_copy(update={"budget": "99h"})
+    plan = expand(suite, tmp_path)
+    alone, shared = (Packing(each, 8 // each, Machines(8, 1, 64), each) for each in (1, 4))
+    options: dict[str, Any] = {"workers": 0, "recalibrate": False, "dry_run": True}
+    made = fit(suite, plan, tmp_path, tmp_path, alone, repacked=lambda found: shared, **options)
+    assert made.threads == 2
+    assert threads == [8, 8, 8, 2, 2, 2]
+    cells = expand(planned(suite, made), tmp_path).cells
+    store = Store(tmp_path)
+    assert {each.seconds_a_face for each in known(store, cells, 2, lambda cell: Execution()).values()} == {1e-3 / 2}
+    assert not known(store, cells, 8, lambda cell: Execution())  # nobody runs them so
+    assert {each.seconds_a_face for each in known(store, plan.cells, 8, lambda cell: Execution()).values()} == {
+        2e-3 / 8
+    }
+
+
+def test_what_was_measured_is_not_kept_as_that_of_other_settings(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    suite = load(tmp_path / "tiny.toml")
+    plan = expand(suite, tmp_path)
+    made = PlanFile(
+        budget="2h", machine="m", threads=1, model={"resnet18": RowPlan(batch=8, accumulate_grad_batches=2)}
+    )
+    chosen, store = expand(planned(suite, made), tmp_path), Store(tmp_path)
+    for settings, kept in ((Settings("32-true", 4, 4), 0), (Settings("32-true", 8, 2, fused=True), len(chosen.cells))):
+        found = {cell.fit_key: Calibration(settings, 1.0, None, None, 1, 1.0) for cell in plan.cells}
+        keep_as(store, plan, chosen, found, 1, again=False)
+        assert len(known(store, chosen.cells, 1, lambda cell: Execution(fused=True))) == kept
+    assert not known(store, chosen.cells, 1, lambda cell: Execution())
+
+
 SECOND = """
 [model.cnn21]
 size = 32
@@ -492,6 +576,7 @@ import time
 from pathlib import Path
 
 from emobench.classifiers.resnet import ResNet18
+from emobench.commands.budget import fit
 
 
 class Patient(ResNet18):

@@ -20,6 +20,7 @@ from emobench.commands import budget as budgets
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan, show_stand_ins
 from emobench.errors import EmobenchError, Interrupted, Unsaid
 from emobench.files import say
+from emobench.recipe import Execution
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.budget import execution_of
 from emobench.runner.calibrate import Calibration, gpu_memory, known
@@ -33,7 +34,7 @@ from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
 from emobench.runner.threads import Packing, fit_on_a_gpu
 from emobench.suite.budget import PlanFile, planned
-from emobench.suite.cell import Plan
+from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
 from emobench.suite.scale import scaled
@@ -162,10 +163,14 @@ def bench(
         chosen = to_run(results, plan, on_existing)
         cells = [cell for cell, _ in chosen]
         how = Sharing(built() if cells else None, per_node, per_gpu, len(plan.cells))
-        packing = _packing(plan, store, how, fixed)
+
+        def execution(cell: Cell) -> Execution:
+            return execution_of(cell, loaded, plan.cells, fixed)
+
+        packing = _packing(plan, store, how, fixed, execution)
         if dry_run:
             fetched = [INCEPTION] if lacks_inception(plan) and not downloads.offline() else []
-            show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
+            show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo", execution)
         else:
             show_notes(plan)
         show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
@@ -189,7 +194,7 @@ def bench(
             redo=on_existing == "redo",
             tracking=tracking,
             remote=remote,
-            execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
+            execution=execution,
         )
         state = _shown(run, plan, board)
     if board.due or not board.whole():
@@ -306,13 +311,15 @@ class Sharing:
         return Packing.on(self.machines, self.per_node, self.cells, threads, shared)
 
 
-def _packing(plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None) -> Packing:
+def _packing(
+    plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None, execution: Callable[[Cell], Execution]
+) -> Packing:
     """How the cells of a plan share machines."""
     threads = None if fixed is None else fixed.threads
     packing = how.packing({}, threads)
     if how.per_gpu != "auto" or not how.machines.gpus:
         return packing
-    found = known(store, plan.cells, packing.threads)
+    found = known(store, plan.cells, packing.threads, execution)
     if all(cell.fit_key in found for cell in plan.cells):
         packing = how.packing(found, threads)
     shared = packing.per_gpu

@@ -62,26 +62,32 @@ def fit(
 
     Args:
         packing: how cells share the machine while nothing is measured.
-        repacked: how they do by what was measured.
+        repacked: how they do by what was measured; where they have other numbers of threads by that, all is measured
+            once more.
     """
     assert suite.budget is not None
     store = Store(results)
-    threads = packing.threads
 
     def keeps(cell: Cell) -> bool:
         return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
 
-    found, failed = calibrate.calibrate(
-        plan,
-        store,
-        data,
-        threads=threads,
-        workers=workers,
-        again=recalibrate,
-        keeps_precision=keeps,
-        say=lambda text: say(text),
-    )
-    packing = repacked(found)
+    def measured(threads: int) -> tuple[dict[str, calibrate.Calibration], dict[str, str]]:
+        return calibrate.calibrate(
+            plan,
+            store,
+            data,
+            threads=threads,
+            workers=workers,
+            again=recalibrate,
+            keeps_precision=keeps,
+            say=lambda text: say(text),
+        )
+
+    found, failed = measured(packing.threads)
+    alone, packing = packing, repacked(found)
+    if packing.threads != alone.threads:  # with which a face takes another time
+        say(f"cells that share a GPU have {packing.threads} threads each, and are measured with those")
+        found, failed = measured(packing.threads)
     made = fitted(suite, plan, found, packing, suite.budget)
     part = "all of their recipe" if made.share >= 1 else f"{100 * made.share:.2g} % of their recipe"
     say(f"budget {suite.budget}: rows that neither judge nor guide get {part}")
@@ -93,7 +99,7 @@ def fit(
     if not dry_run:
         plans.write(results / suite.name / plans.FILE, made.plan)
     again = plan_of(plans.planned(suite, made.plan), data, store.cells)
-    calibrate.keep_as(store, plan, again, found, packing.threads)
+    calibrate.keep_as(store, plan, again, found, packing.threads, again=recalibrate)
     return made.plan
 
 

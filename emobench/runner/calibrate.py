@@ -71,6 +71,7 @@ class Calibration:
         seconds_drawn, seconds_edited: for a face; None: it does no such thing.
         batches_a_step: of training for one step of the network that is trained.
         peak_memory_gb: GiB, of the GPU or resident.
+        own: the same with the cell's own settings; None: these are the best, or memory does not suffice for them.
     """
 
     settings: Settings | None
@@ -79,12 +80,18 @@ class Calibration:
     seconds_edited: float | None
     batches_a_step: int
     peak_memory_gb: float
+    own: Calibration | None = None
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Calibration:
         """From plain values."""
         settings = None if plain["settings"] is None else Settings(**plain["settings"])
-        return cls(**{**plain, "settings": settings})
+        own = None if plain.get("own") is None else cls.of(plain["own"])
+        return cls(**{**plain, "settings": settings, "own": own})
+
+    def by(self, settings: Settings | None) -> Calibration | None:
+        """What was measured with some settings; None: nothing was."""
+        return next((each for each in (self, self.own) if each is not None and each.settings == settings), None)
 
 
 # ---- what is alike ---------------------------------------------------------------------------------------------------
@@ -116,11 +123,30 @@ def place(store: Store, cell: Cell, cells: Mapping[str, Cell], threads: int) -> 
     return store.cells / "calibrations" / f"{key(of)}.json"
 
 
-def known(store: Store, cells: Sequence[Cell], threads: int) -> dict[str, Calibration]:
-    """What has been measured here of a plan's cells, by fit_key."""
+def known(
+    store: Store, cells: Sequence[Cell], threads: int, execution: Callable[[Cell], Execution]
+) -> dict[str, Calibration]:
+    """What has been measured here of a plan's cells, with the settings that they run by, by fit_key.
+
+    Args:
+        execution: how the fit of a cell is computed, which a board's plan says.
+    """
     by_key = {cell.fit_key: cell for cell in cells}
-    found = {cell.fit_key: read(place(store, cell, by_key, threads)) for cell in by_key.values()}
-    return {fit_key: each for fit_key, each in found.items() if each is not None}
+    found: dict[str, Calibration] = {}
+    for cell in by_key.values():
+        best = read(place(store, cell, by_key, threads))
+        if best is not None and (mine := best.by(settings_of(cell, execution(cell)))) is not None:
+            found[cell.fit_key] = mine
+    return found
+
+
+def settings_of(cell: Cell, execution: Execution = Execution()) -> Settings | None:  # noqa: B008
+    """Those that a cell runs by; None: nothing is trained."""
+    trainer = cell.trainer
+    if not cell.trains:
+        return None
+    accumulate = trainer.get("accumulate_grad_batches", 1)
+    return Settings(str(trainer["precision"]), batch_of_one(cell.fit, trainer), accumulate, **asdict(execution))
 
 
 def gpu_memory() -> float:
@@ -145,14 +171,29 @@ def _keep(path: Path, cell: Cell, found: Calibration) -> None:
     write_json(path, {"schema_version": SCHEMA_VERSION, "calibration": asdict(found), "fit": made_of})
 
 
-def keep_as(store: Store, measured: Plan, planned: Plan, found: Mapping[str, Calibration], threads: int) -> None:
-    """Keep what was measured of cells also as that of the same cells with the settings that were chosen for them."""
-    before = {_place(cell): found[cell.fit_key] for cell in measured.cells if cell.fit_key in found}
-    by_key = {cell.fit_key: cell for cell in planned.cells}
+def keep_as(
+    store: Store, measured: Plan, planned: Plan, found: Mapping[str, Calibration], threads: int, *, again: bool
+) -> None:
+    """Keep what was measured of cells also as that of the same cells with the settings that were chosen for them.
+
+    Args:
+        threads: of each cell that was measured.
+        again: it was measured anew, and takes the place of what is known.
+    """
+    of, by_key = ({cell.fit_key: cell for cell in plan.cells} for plan in (measured, planned))
+    before = {_place(of[fit_key]): each for fit_key, each in found.items()}
+    kept = {place(store, of[fit_key], of, threads) for fit_key in found}
     for cell in by_key.values():
-        path = place(store, cell, by_key, threads)
-        if _place(cell) in before and not path.exists():
-            _keep(path, cell, before[_place(cell)])
+        path, chosen = place(store, cell, by_key, threads), before.get(_place(cell))
+        if chosen is None or path in kept or (path.exists() and not again):
+            continue
+        own = settings_of(cell)
+        if chosen.settings is None or own == _without_execution(chosen.settings):  # not those of another size
+            _keep(path, cell, dataclasses.replace(chosen, own=None))
+
+
+def _without_execution(settings: Settings) -> Settings:
+    return dataclasses.replace(settings, **asdict(Execution()))
 
 
 def _place(cell: Cell) -> tuple[Any, ...]:
@@ -255,15 +296,6 @@ class Trial:
     seconds: float  # of training steps that are timed, and at most of drawing before that is believed
     settings: Settings | None = None  # None: nothing is trained
 
-    @property
-    def own(self) -> Settings | None:
-        """The cell's own settings."""
-        trainer = self.cell.trainer
-        if not self.cell.trains:
-            return None
-        batch = batch_of_one(self.cell.fit, trainer)
-        return Settings(str(trainer["precision"]), batch, trainer.get("accumulate_grad_batches", 1))
-
 
 def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False) -> Calibration:
     """The calibration of the best settings that fit.
@@ -271,13 +303,13 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
     Args:
         seen: faces of the fit, by which it may be long enough to be compiled for.
     """
-    own = trial.own
+    own = settings_of(trial.cell)
     if own is None:
         try:
             return _measured(engine, trial)
         except MemoryError as error:  # and there is no batch to make smaller
             raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {error}") from None
-    best = _that_fits(engine, dataclasses.replace(trial, settings=own))
+    first = best = _that_fits(engine, dataclasses.replace(trial, settings=own))
     for choice in _choices(own.precision):
         assert best.settings is not None
         if "precision" in choice and keeps_precision:
@@ -294,7 +326,7 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
             continue
         if other.seconds_a_face * GAIN < best.seconds_a_face:
             best = other
-    return best
+    return best if best is first or first.settings != own else dataclasses.replace(best, own=first)
 
 
 def _choices(own: str) -> list[dict[str, Any]]:
