@@ -29,7 +29,7 @@ from emobench.runner.engines import engine_at
 from emobench.runner.engines.engine import Engine
 from emobench.runner.fetch import INCEPTION, fetch_where_it_lacks, lacks_inception
 from emobench.runner.machine import Machines
-from emobench.runner.reuse import to_run
+from emobench.runner.reuse import OnExisting, to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
 from emobench.runner.threads import Packing, fit_on_a_gpu
@@ -169,7 +169,8 @@ def bench(
 
         packing = _packing(plan, store, how, fixed, execution)
         if dry_run:
-            fetched = [INCEPTION] if lacks_inception(plan) and not downloads.offline() else []
+            lacking = lacks_inception(cells if on_existing == "trust" else plan.cells)
+            fetched = [INCEPTION] if lacking and not downloads.offline() else []
             show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo", execution)
         else:
             show_notes(plan)
@@ -208,8 +209,8 @@ def bench(
     return _outcome(board, [found for found, _ in state.states.values()])
 
 
-def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bool) -> Plan:
-    """The cells of a suite, with Inception's weights fetched where they are measured by them."""
+def _plan(suite: Suite, results: Path, data: Path, on_existing: OnExisting, dry_run: bool) -> Plan:
+    """The cells of a suite, with Inception's weights fetched where they are to be measured by them."""
     cache = Store(results).cells
     try:
         plan = plan_of(suite, data, cache)
@@ -217,10 +218,13 @@ def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bo
         from emobench.runner.usual import advised
 
         raise advised(error) from None
-    if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
-        return trusting(results, plan)
-    if not dry_run and fetch_where_it_lacks(plan, offline=downloads.offline()):
-        return plan_of(suite, data, cache)
+    cells = plan.cells
+    if on_existing == "trust":
+        plan = trusting(results, plan)
+        cells = [cell for cell, _ in to_run(results, plan, on_existing)]  # for those alone it is fetched
+    if not dry_run and fetch_where_it_lacks(cells, offline=downloads.offline()):
+        plan = plan_of(suite, data, cache)
+        return trusting(results, plan) if on_existing == "trust" else plan
     return plan
 
 
