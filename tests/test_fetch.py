@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import socket
 import threading
@@ -17,8 +18,10 @@ from emobench.errors import WeightsError
 from emobench.metrics import inception
 from emobench.nn.weights import read_weights
 from emobench.runner import fetch
+from emobench.runner import run as runner
 from emobench.runner.record import Fit, Record
-from emobench.runner.store import load_board
+from emobench.runner.run import Job
+from emobench.runner.store import Store, load_board
 from emobench.runner.sweep import trusting
 from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
@@ -333,6 +336,47 @@ def test_without_a_network_it_says_so_once_and_goes_on(
     (cvae,) = (cell for cell in load_board(tmp_path / "results", "drawing") if cell.row == "cvae")
     assert cvae.record is not None
     assert cvae.record.made_of.eval["files"]["inception"]["sha256"] is None
+
+
+def test_a_machine_that_lacks_what_a_cell_was_planned_with_fetches_it_before_the_cell(
+    server: Server, drawing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch.fetch_inception()
+    cvae = next(cell for cell in expand(load(drawing), tmp_path).cells if cell.row == "cvae")
+    path = inception.places()[-1]
+    path.unlink()  # as on a node that has a home of its own
+    done: list[str] = []
+    monkeypatch.setattr(runner, "fit", lambda *_, **__: done.append("fit" if path.exists() else "fit without") or True)
+    monkeypatch.setattr(runner, "evaluate", lambda *_: done.append("evaluate"))
+    job, store = Job(cvae, tmp_path / "results", tmp_path), Store(tmp_path / "results")
+    for name in ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")  # which a job sets that is offline
+    with pytest.raises(WeightsError, match=r"is not on .*, where this cell runs, and downloads are off"):
+        runner.run(dataclasses.replace(job, offline=True), store)
+    for name in ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")
+    server.status = 404
+    with pytest.raises(WeightsError, match=r"404.*, where this cell runs, does not have them, by which it is measured"):
+        runner.run(job, store)
+    assert done == []
+    server.status = 200
+    runner.run(job, store)
+    assert done == ["fit", "evaluate"]
+    assert server.asked == 3
+    runner.run(job, store)
+    assert server.asked == 3
+
+
+def test_jobs_know_whether_anything_may_be_downloaded(
+    drawing: Path, emobench: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "def start(self, job):\n        open('offline', 'a').write(f'{job.plain()[\"offline\"]} ')\n"
+    (tmp_path / "nowhere.py").write_text(NOWHERE.replace("def start(self, job):\n", said))
+    monkeypatch.chdir(tmp_path)
+    for name in ("EMOBENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")
+    emobench("bench", drawing, "--engine", "nowhere.py:Nowhere", "--offline")
+    assert {*(tmp_path / "offline").read_text().split()} == {"True"}
 
 
 def test_a_suite_without_generators_fetches_nothing(

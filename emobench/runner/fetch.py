@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,11 +37,14 @@ def lacks_inception(cells: Iterable[Cell]) -> bool:
     return found.path is None or (found.reason is not None and found.path == inception.places()[-1])
 
 
-def fetch_inception() -> Path:
+def fetch_inception(then: str = "so FID, KID and IS stay empty") -> Path:
     """Fetch the published file into torch hub's folder, where torch-fidelity finds it too; returns its path.
 
     It appears whole and checked, or not at all, and takes the place of another file of its name. Where several
     processes want it, one fetches and the others wait.
+
+    Args:
+        then: what follows where it cannot be fetched, in the error's words.
 
     Raises:
         WeightsError: the server cannot be reached, what it sent is not the published file, or it cannot be written.
@@ -68,7 +72,7 @@ def fetch_inception() -> Path:
     except (OSError, HTTPException, RuntimeError, ValueError) as error:  # network, disk; half an answer; another hash
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(
-            f"the Inception weights could not be fetched ({reason}), so FID, KID and IS stay empty. Run again with a "
+            f"the Inception weights could not be fetched ({reason}), {then}. Run again with a "
             f"network, or put {inception.FILE} from {inception.URL} into {path.parent} (--weights-dir names another "
             "folder); networks that are trained by then are only measured again"
         ) from None
@@ -104,6 +108,26 @@ def fetch_where_it_lacks(cells: Sequence[Cell], *, offline: bool) -> bool:
         say(f"emobench: {error}", error=True)
         return False
     return True
+
+
+def have_inception(cell: Cell, *, offline: bool) -> None:
+    """Fetch the weights where a cell is planned with them and this machine lacks them: the plan is another machine's.
+
+    Raises:
+        WeightsError: they cannot be fetched, or may not.
+    """
+    planned = cell.evaluation.get("files", {}).get("inception")
+    if planned is None or planned["sha256"] is None or not lacks_inception([cell]):
+        return
+    from emobench.metrics import inception
+
+    machine, folder = os.uname().nodename, inception.places()[-1].parent
+    if offline:
+        raise WeightsError(
+            f"{inception.FILE} is not on {machine}, where this cell runs, and downloads are off. Put it into {folder} "
+            "there"
+        )
+    fetch_inception(f"and {machine}, where this cell runs, does not have them, by which it is measured")
 
 
 def _say_what_hides_them(cells: Sequence[Cell], offline: bool) -> None:

@@ -21,12 +21,14 @@ from typing import Any, Literal
 
 import torch
 
+from emobench import downloads
 from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
 from emobench.recipe import Execution
 from emobench.runner.build import build_data, build_joint_data, model_class
 from emobench.runner.choice import EXPLANATION
 from emobench.runner.evaluate import evaluate
+from emobench.runner.fetch import have_inception
 from emobench.runner.fit import fit, together
 from emobench.runner.lease import Lease
 from emobench.runner.machine import ORDERLY, record_of
@@ -62,6 +64,7 @@ class Job:
     tracking: Tracking | None = None  # where it is shown too; None: nowhere
     only: Part | None = None  # of the two that a cell is of; None: both
     store: str | None = None  # URL of what machines share that share no folder (see `emobench.runner.remote`)
+    offline: bool = False  # nothing may be downloaded, on whichever machine
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
@@ -234,6 +237,10 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     """
     cell = job.cell
     folder = store.fit_folder(cell.fit_key)
+    if job.offline:
+        downloads.stay_offline()
+    if not helper and job.only != "fit":
+        have_inception(cell, offline=downloads.offline())  # before hours of training, where it cannot be had
     if not helper:
         store.tidy(cell.fit_key, cell.eval_key)
     if remote is not None:

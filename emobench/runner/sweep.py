@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emobench import downloads
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.recipe import Execution
@@ -351,6 +352,7 @@ def sweep(
                     tracking=tracking,
                     only=only,
                     store=remote,
+                    offline=downloads.offline(),
                 )
                 started = engine.start(job)
                 if started is None:
