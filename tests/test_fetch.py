@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,6 +137,17 @@ def test_it_comes_whole_and_checked_to_where_it_is_found(server: Server) -> None
     assert path.read_bytes() == CONTENT
     assert inception.find() == inception.InceptionFile(path, hashlib.sha256(CONTENT).hexdigest(), None)
     assert left(path.parent) == [inception.FILE]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_on_a_terminal_its_progress_is_shown(
+    terminal: bool, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    fetch.fetch_inception()
+    shown = capsys.readouterr().err
+    assert ("100%" in shown) == terminal
+    assert bool(shown) == terminal  # a log has no use for it
 
 
 def test_several_at_once_fetch_it_once(server: Server) -> None:
