@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import GENERATORS_SUITE, TINY, TINY_DATA
 from reading import pages
 from safetensors.torch import load_file
 from toys import ENGINE
 
-from emobench.commands.budget import warn
+from emobench.classifiers.resnet import ResNet18
+from emobench.commands.budget import fit, warn
 from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
 from emobench.recipe import Execution
 from emobench.runner import calibrate
 from emobench.runner.budget import VALIDATION, execution_of, fitted, paid_first, table_of, times_of
-from emobench.runner.calibrate import Calibration, Settings, Trial, _best, _that_fits, kind
+from emobench.runner.calibrate import (
+    Calibration,
+    Settings,
+    Trial,
+    _best,
+    _that_fits,
+    keep_as,
+    kind,
+    known,
+    settings_of,
+)
 from emobench.runner.duration import elapsed
-from emobench.runner.machine import Machines
+from emobench.runner.machine import Machines, cores, lives
 from emobench.runner.record import read_record
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
@@ -281,22 +301,73 @@ def trial(plan: Plan, row: str) -> Trial:
     return Trial(cell, {}, Path("nowhere"), 1, 0, 0.1)
 
 
-def test_the_batch_is_halved_until_memory_suffices(
+def with_memory_for(monkeypatch: pytest.MonkeyPatch, **faces: int) -> list[int]:
+    """Measuring finds memory for so many faces at a time, by the precision's first word; returns the batches tried."""
+    tried: list[int] = []
+
+    def measured(engine: Any, trial: Trial) -> Calibration:
+        settings = trial.settings
+        assert settings is not None
+        tried.append(settings.batch)
+        name = settings.precision.partition("-")[0]
+        if settings.batch > faces["bf16" if name == "bf16" else "fp32"]:
+            raise MemoryError("none left")
+        return Calibration(settings, 1.0 if name == "bf16" else 2.0, None, None, 1, 1.0)
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    return tried
+
+
+def test_the_largest_micro_batch_is_found_that_makes_up_the_same_batch(
     generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def memory(engine: Any, trial: Trial, fits: int) -> Calibration:
-        assert trial.settings is not None
-        if trial.settings.batch > fits:
-            raise MemoryError
-        return Calibration(trial.settings, 1.0, None, None, 1, 1.0)
-
     given = trial(generators[1], "resnet18")
-    assert given.own == Settings("32-true", 32, 1)
-    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 9))
+    assert settings_of(given.cell) == Settings("32-true", 32, 1)
+    with_memory_for(monkeypatch, fp32=9)
     assert _best(None, given, 1e6).settings == Settings("32-true", 8, 4)
-    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: memory(engine, trial, 0))
-    with pytest.raises(EmobenchError, match="out of memory also with 1 faces at a time"):
-        _that_fits(None, dataclasses.replace(given, settings=given.own))
+    tried = with_memory_for(monkeypatch, fp32=20)
+    hundred = dataclasses.replace(given, settings=Settings("32-true", 100, 1))
+    assert _that_fits(None, hundred).settings == Settings("32-true", 20, 5)
+    assert tried == [100, 50, 25, 20]
+    accumulated = dataclasses.replace(given, settings=Settings("32-true", 25, 4))
+    assert _that_fits(None, accumulated).settings == Settings("32-true", 20, 5)
+    with_memory_for(monkeypatch, fp32=1)
+    assert _that_fits(None, hundred).settings == Settings("32-true", 1, 100)
+    tried = with_memory_for(monkeypatch, fp32=0)
+    with pytest.raises(EmobenchError, match="cannot be calibrated, also with 1 face at a time: none left"):
+        _that_fits(None, hundred)
+    assert tried == [100, 50, 25, 20, 10, 5, 4, 2, 1]
+
+
+def test_another_precision_is_tried_with_the_whole_batch(
+    generators: tuple[Suite, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = trial(generators[1], "resnet18")
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [{"precision": "bf16-mixed"}, {"fused": True}])
+    tried = with_memory_for(monkeypatch, fp32=9, bf16=16)
+    assert _best(None, given, 1e6).settings == Settings("bf16-mixed", 16, 2)
+    assert tried == [32, 16, 8, 32, 16, 16]  # what comes after goes on from there
+
+
+def test_a_batch_of_validation_has_to_fit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def validation_step(self: Any, batch: Any, batch_idx: int) -> None:
+        sizes.append(len(batch["index"]))
+        if sizes[-1] > memory:
+            raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(ResNet18, "validation_step", validation_step)
+    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: calibrate.measure(trial))
+    (tmp_path / "tiny.toml").write_text(TINY.replace("train = 80", "train = 4000").replace("val = 80", "val = 256"))
+    cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
+    given = Trial(cell, {}, tmp_path, 1, 0, 0.05, Settings("32-true", 128, 1))
+    memory = 100
+    assert _that_fits(None, given).settings == Settings("32-true", 64, 2)
+    assert sizes == [128, 64]  # one batch each
+    memory = 0
+    with pytest.raises(MemoryError, match="in validation"):
+        calibrate.measure(given)
 
 
 def test_a_faster_precision_is_chosen_where_there_is_one(
@@ -548,6 +619,77 @@ def test_a_plan_keeps_its_threads_where_there_are_fewer_cores(
     assert [each.fit.hardware.threads for each in records if each.fit] == [3, 3]
 
 
+def with_speeds(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list[int]:
+    """Measuring finds so many seconds a face, by the precision's first word, bf16 is a choice; returns the threads."""
+    threads: list[int] = []
+
+    def measured(engine: Any, trial: Trial) -> Calibration:
+        assert trial.settings is not None
+        threads.append(trial.threads)
+        name = "bf16" if trial.settings.precision.startswith("bf16") else "fp32"
+        return Calibration(trial.settings, seconds[name] / trial.threads, None, None, 1, 1.0)
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "_choices", lambda own: [{"precision": "bf16-mixed"}, {"fused": True}])
+    return threads
+
+
+def test_times_that_are_shown_are_of_the_settings_that_cells_run_by(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 4000"))
+
+    def shown(*options: str) -> list[str]:
+        assert emobench("bench", "tiny.toml", "--per-node", "1", "--workers", "0", "--dry-run", *options) == 0
+        return re.findall(r"calibrated (\d+:\d+:\d+)", capsys.readouterr().out)
+
+    with_speeds(monkeypatch, fp32=2e-3 * cores(), bf16=1e-3 * cores())  # a cell has a thread a core
+    assert shown("--budget", "99h") == ["0:07:07"] * 2  # 4,000 times 80 faces, and validation
+    assert shown() == ["0:14:13"] * 2
+    with_speeds(monkeypatch, fp32=4e-3 * cores(), bf16=3e-3 * cores())
+    assert shown("--budget", "99h") == ["0:07:07"] * 2  # what is known is not measured again
+    assert shown("--budget", "99h", "--recalibrate") == ["0:21:20"] * 2
+    assert shown("--budget", "99h") == ["0:21:20"] * 2
+    assert shown() == ["0:28:27"] * 2
+
+
+def test_cells_that_share_a_gpu_are_measured_with_the_threads_that_they_have(
+    generators: tuple[Suite, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = with_speeds(monkeypatch, fp32=2e-3, bf16=1e-3)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    suite = load(tmp_path / "tiny.toml").model_copy(update={"budget": "99h"})
+    plan = expand(suite, tmp_path)
+    alone, shared = (Packing(each, 8 // each, Machines(8, 1, 64), each) for each in (1, 4))
+    options: dict[str, Any] = {"workers": 0, "recalibrate": False, "dry_run": True}
+    made = fit(suite, plan, tmp_path, tmp_path, alone, repacked=lambda found: shared, **options)
+    assert made.threads == 2
+    assert threads == [8, 8, 8, 2, 2, 2]
+    cells = expand(planned(suite, made), tmp_path).cells
+    store = Store(tmp_path)
+    assert {each.seconds_a_face for each in known(store, cells, 2, lambda cell: Execution()).values()} == {1e-3 / 2}
+    assert not known(store, cells, 8, lambda cell: Execution())  # nobody runs them so
+    assert {each.seconds_a_face for each in known(store, plan.cells, 8, lambda cell: Execution()).values()} == {
+        2e-3 / 8
+    }
+
+
+def test_what_was_measured_is_not_kept_as_that_of_other_settings(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    suite = load(tmp_path / "tiny.toml")
+    plan = expand(suite, tmp_path)
+    made = PlanFile(
+        budget="2h", machine="m", threads=1, model={"resnet18": RowPlan(batch=8, accumulate_grad_batches=2)}
+    )
+    chosen, store = expand(planned(suite, made), tmp_path), Store(tmp_path)
+    for settings, kept in ((Settings("32-true", 4, 4), 0), (Settings("32-true", 8, 2, fused=True), len(chosen.cells))):
+        found = {cell.fit_key: Calibration(settings, 1.0, None, None, 1, 1.0) for cell in plan.cells}
+        keep_as(store, plan, chosen, found, 1, again=False)
+        assert len(known(store, chosen.cells, 1, lambda cell: Execution(fused=True))) == kept
+    assert not known(store, chosen.cells, 1, lambda cell: Execution())
+
+
 SECOND = """
 [model.cnn21]
 size = 32
@@ -578,6 +720,114 @@ def test_a_row_that_cannot_be_calibrated_is_run_all_the_same(
     reason = "resnet18 on synthetic-plain, seed 0 cannot be calibrated: no such luck"
     assert f"budget 1h: {reason}. resnet18 is run all the same, and its time comes on top" in shown
     assert "resnet18 on synthetic-plain, seed 0: done" in said
+
+
+ENSEMBLE = (
+    SECOND
+    + """
+[model.ensemble]
+needs = { members = ["resnet18", "cnn21"] }
+"""
+)
+
+
+def killed(trial: Trial) -> Calibration:
+    """In place of measuring: as the system ends a process where memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def too_large(trial: Trial) -> Calibration:
+    """In place of measuring: as torch says it."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 99 GiB")
+
+
+@pytest.mark.parametrize(
+    ("instead", "reason"),
+    [
+        (killed, "killed by SIGKILL: out of memory, or by hand"),
+        (too_large, "out of memory (CUDA out of memory. Tried to allocate 99 GiB). Use a smaller batch or model"),
+    ],
+)
+def test_a_row_that_trains_nothing_and_finds_no_memory_costs_itself_only(
+    instead: Callable[[Trial], Calibration],
+    reason: str,
+    emobench: Emobench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    measure = calibrate._measured
+
+    def measured(engine: Any, trial: Trial) -> Calibration:
+        if trial.settings is not None:
+            return Calibration(trial.settings, 1e-4, None, None, 1, 1.0)
+        engine.context = multiprocessing.get_context("fork")  # in which `instead` is known
+        return measure(engine, trial)
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "measure", instead)
+    (tmp_path / "tiny.toml").write_text(TINY + ENSEMBLE)
+    assert emobench("bench", "tiny.toml", "--budget", "1h", "--per-node", "1", "--dry-run") == 0
+    said, shown = capfd.readouterr()
+    why = f"ensemble on synthetic-plain, seed 0 cannot be calibrated: {reason}"
+    assert f"budget 1h: {why}. ensemble is run all the same" in shown
+    assert "calibrated cnn21 on synthetic-plain" in said
+
+
+PATIENT = '''
+import os
+import time
+from pathlib import Path
+
+from emobench.classifiers.resnet import ResNet18
+from emobench.commands.budget import fit
+
+
+class Patient(ResNet18):
+    """A network whose training waits, in a process that says which it is."""
+
+    name = "patient"
+
+    def on_train_start(self):
+        Path("number").write_text(f"{os.getpid()}.")
+        time.sleep(300)
+'''
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_while_it_measures_leaves_nothing_that_runs(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "patient.py").write_text(PATIENT)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("[model.resnet18]", '[model.p]\nclass = "patient.py:Patient"'))
+    command = [sys.executable, "-m", "emobench", "bench", "tiny.toml", "--budget", "1h", "--per-node", "1"]
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    number = tmp_path / "number"
+    try:
+        until = time.monotonic() + 120
+        while not (number.exists() and number.read_text().endswith(".")):
+            assert time.monotonic() < until, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        with lives(int(number.read_text().strip("."))) as alive:
+            assert alive()
+            driver.send_signal(how)
+            code = driver.wait(20)
+            assert not alive(25)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    shown = (tmp_path / "log").read_text()
+    if how == signal.SIGKILL:
+        assert code == -signal.SIGKILL
+    else:
+        assert code == 128 + how
+        assert f"stopped by signal {how.value}; run the same command again to go on" in shown
+    assert "Traceback" not in shown
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import TINY
 
 from emobench.errors import EmobenchError
+from emobench.runner import run as runner
 from emobench.runner.engines.local import Local, Started
 from emobench.runner.engines.slurm import Slurm
 from emobench.runner.machine import Machines
@@ -125,6 +127,25 @@ def test_what_cannot_share_is_refused(emobench: Callable[..., int], tmp_path: Pa
         assert says in capsys.readouterr().err
     assert emobench(*suite, "auto") == 0
     assert not Slurm.shares_gpus
+
+
+@pytest.mark.parametrize(
+    ("per_gpu", "devices", "there", "caps"),
+    [(4, 1, True, [0.25]), (1, 1, True, []), (4, 2, True, []), (4, 1, False, [])],
+    ids=["packed", "alone", "on several devices", "no GPU"],
+)
+def test_a_cell_that_shares_a_gpu_has_its_part_of_the_memory(
+    per_gpu: int, devices: int, there: bool, caps: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    ran: list[list[float]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", seen.append)
+    monkeypatch.setattr(runner, "run", lambda *_: ran.append([*seen]))
+    (tmp_path / "tiny.toml").write_text(f"{TINY}\n[trainer]\ndevices = {devices}\n")
+    cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
+    assert runner.execute(Job(cell, tmp_path / "results", tmp_path, per_gpu=per_gpu)) == 0
+    assert ran == [caps]  # before anything is put there
 
 
 @pytest.mark.slow

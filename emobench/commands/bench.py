@@ -18,8 +18,9 @@ from rich.console import Console
 from emobench import downloads
 from emobench.commands import budget as budgets
 from emobench.commands.live import Display, show_again, show_notes, show_overrides, show_plan, show_stand_ins
-from emobench.errors import EmobenchError, Unsaid
+from emobench.errors import EmobenchError, Interrupted, Unsaid
 from emobench.files import say
+from emobench.recipe import Execution
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.budget import execution_of
 from emobench.runner.calibrate import Calibration, gpu_memory, known
@@ -28,12 +29,12 @@ from emobench.runner.engines import engine_at
 from emobench.runner.engines.engine import Engine
 from emobench.runner.fetch import INCEPTION, fetch_where_it_lacks, lacks_inception
 from emobench.runner.machine import Machines
-from emobench.runner.reuse import to_run
+from emobench.runner.reuse import OnExisting, to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
 from emobench.runner.threads import Packing, fit_on_a_gpu
 from emobench.suite.budget import PlanFile, planned
-from emobench.suite.cell import Plan
+from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
 from emobench.suite.plan_cache import plan_of
 from emobench.suite.scale import scaled
@@ -138,17 +139,21 @@ def bench(
             plan = plan_of(loaded, data, store.cells)
             how = Sharing(built(), per_node, per_gpu, len(plan.cells))
             side = how.packing({}, None)
-            fixed = budgets.fit(
-                loaded,
-                plan,
-                results,
-                data,
-                side,
-                repacked=lambda found: how.packing(found, None),
-                workers=_workers(side.machines) if workers is None else workers,
-                recalibrate=recalibrate,
-                dry_run=dry_run,
-            )
+            try:
+                fixed = budgets.fit(
+                    loaded,
+                    plan,
+                    results,
+                    data,
+                    side,
+                    repacked=lambda found: how.packing(found, None),
+                    workers=_workers(side.machines) if workers is None else workers,
+                    recalibrate=recalibrate,
+                    dry_run=dry_run,
+                )
+            except Interrupted as stopped:
+                say(str(stopped), error=True)
+                return Outcome(results / loaded.name, 128 + stopped.signal)
         if fixed is not None:
             budgets.warn(loaded, fixed, data)
             loaded = planned(loaded, fixed)
@@ -158,10 +163,15 @@ def bench(
         chosen = to_run(results, plan, on_existing)
         cells = [cell for cell, _ in chosen]
         how = Sharing(built() if cells else None, per_node, per_gpu, len(plan.cells))
-        packing = _packing(plan, store, how, fixed)
+
+        def execution(cell: Cell) -> Execution:
+            return execution_of(cell, loaded, plan.cells, fixed)
+
+        packing = _packing(plan, store, how, fixed, execution)
         if dry_run:
-            fetched = [INCEPTION] if lacks_inception(plan) and not downloads.offline() else []
-            show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo")
+            lacking = lacks_inception(cells if on_existing == "trust" else plan.cells)
+            fetched = [INCEPTION] if lacking and not downloads.offline() else []
+            show_plan(plan, cells, results, packing, [*plan.downloads, *fetched], on_existing == "redo", execution)
         else:
             show_notes(plan)
         show_again(f"{cell.label}: {why}" for cell, why in chosen if why is not None)
@@ -185,7 +195,7 @@ def bench(
             redo=on_existing == "redo",
             tracking=tracking,
             remote=remote,
-            execution=lambda cell: execution_of(cell, loaded, plan.cells, fixed),
+            execution=execution,
         )
         state = _shown(run, plan, board)
     if board.due or not board.whole():
@@ -199,8 +209,8 @@ def bench(
     return _outcome(board, [found for found, _ in state.states.values()])
 
 
-def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bool) -> Plan:
-    """The cells of a suite, with Inception's weights fetched where they are measured by them."""
+def _plan(suite: Suite, results: Path, data: Path, on_existing: OnExisting, dry_run: bool) -> Plan:
+    """The cells of a suite, with Inception's weights fetched where they are to be measured by them."""
     cache = Store(results).cells
     try:
         plan = plan_of(suite, data, cache)
@@ -208,10 +218,13 @@ def _plan(suite: Suite, results: Path, data: Path, on_existing: str, dry_run: bo
         from emobench.runner.usual import advised
 
         raise advised(error) from None
-    if on_existing == "trust":  # cells as they are, whether or not they were measured with Inception
-        return trusting(results, plan)
-    if not dry_run and fetch_where_it_lacks(plan, offline=downloads.offline()):
-        return plan_of(suite, data, cache)
+    cells = plan.cells
+    if on_existing == "trust":
+        plan = trusting(results, plan)
+        cells = [cell for cell, _ in to_run(results, plan, on_existing)]  # for those alone it is fetched
+    if not dry_run and fetch_where_it_lacks(cells, offline=downloads.offline()):
+        plan = plan_of(suite, data, cache)
+        return trusting(results, plan) if on_existing == "trust" else plan
     return plan
 
 
@@ -322,7 +335,9 @@ class Sharing:
         return Packing.on(self.machines, asked, self.cells, threads, shared)
 
 
-def _packing(plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None) -> Packing:
+def _packing(
+    plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None, execution: Callable[[Cell], Execution]
+) -> Packing:
     """How the cells of a plan share machines."""
     threads = None if fixed is None else fixed.threads
     packing = how.packing({}, threads)
@@ -330,7 +345,7 @@ def _packing(plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None) -> 
         say(f"the board's plan gives each cell {packing.threads} threads, and {cores} cores are here: they take turns")
     if how.per_gpu != "auto" or not how.machines.gpus:
         return packing
-    found = known(store, plan.cells, packing.threads)
+    found = known(store, plan.cells, packing.threads, execution)
     if all(cell.fit_key in found for cell in plan.cells):
         packing = how.packing(found, threads)
     shared = packing.per_gpu

@@ -71,7 +71,8 @@ def fit(
 
     Args:
         packing: how cells share the machine while nothing is measured.
-        repacked: how they do by what was measured.
+        repacked: how they do by what was measured; where they have other numbers of threads by that, all is measured
+            once more.
 
     Raises:
         SuiteError: what was chosen is nothing that the suite could say, such as smaller batches for a model that
@@ -79,22 +80,27 @@ def fit(
     """
     assert suite.budget is not None
     store = Store(results)
-    threads = packing.threads
 
     def keeps(cell: Cell) -> bool:
         return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
 
-    found, failed = calibrate.calibrate(
-        plan,
-        store,
-        data,
-        threads=threads,
-        workers=workers,
-        again=recalibrate,
-        keeps_precision=keeps,
-        say=lambda text: say(text),
-    )
-    packing = repacked(found)
+    def measured(threads: int) -> tuple[dict[str, calibrate.Calibration], dict[str, str]]:
+        return calibrate.calibrate(
+            plan,
+            store,
+            data,
+            threads=threads,
+            workers=workers,
+            again=recalibrate,
+            keeps_precision=keeps,
+            say=lambda text: say(text),
+        )
+
+    found, failed = measured(packing.threads)
+    alone, packing = packing, repacked(found)
+    if packing.threads != alone.threads:  # with which a face takes another time
+        say(f"cells that share a GPU have {packing.threads} threads each, and are measured with those")
+        found, failed = measured(packing.threads)
     made = fitted(suite, plan, found, packing, suite.budget)
     part = "all of their recipe" if made.share >= 1 else f"{100 * made.share:.2g} % of their recipe"
     say(f"budget {suite.budget}: rows that neither judge nor guide get {part}")
@@ -117,7 +123,7 @@ def fit(
             if (first := _of_budget(path, suite.budget)) is not None:
                 say(f"budget {suite.budget}: another command was first to fit this suite, and its {path} is kept to")
                 return first
-    calibrate.keep_as(store, plan, again, found, packing.threads)
+    calibrate.keep_as(store, plan, again, found, packing.threads, again=recalibrate)
     return file
 
 

@@ -128,6 +128,8 @@ def _inception() -> None:
     places = f"looked for {' and '.join(map(str, inception.places()))}; from {inception.URL}"
     if found.path is not None and found.reason is not None:
         state, how = f"USELESS, {found.path} is {found.reason}", ". Delete it, and the next run fetches the right one"
+        if found.path == inception.places()[-1] and not offline():
+            how = ". A run that has generators replaces it"
     elif found.path is not None:
         state, how = f"found, {found.path}", ""
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from emobench.errors import printable_name
 from emobench.files import heard_or_not, say
+from emobench.recipe import Execution
 from emobench.runner.duration import Durations, alike, elapsed
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import Store
@@ -160,7 +161,13 @@ def show_stand_ins(suite: Suite) -> None:
 
 
 def show_plan(
-    plan: Plan, cells: list[Cell], results: Path, packing: Packing, downloads: Sequence[str], redo: bool = False
+    plan: Plan,
+    cells: list[Cell],
+    results: Path,
+    packing: Packing,
+    downloads: Sequence[str],
+    redo: bool = False,
+    execution: Callable[[Cell], Execution] = lambda cell: Execution(),
 ) -> None:
     """What a suite would do: cells, how long their fits take, disk, downloads, what is skipped.
 
@@ -168,9 +175,10 @@ def show_plan(
         packing: how many cells run side by side.
         downloads: what a run fetches.
         redo: cells that are fitted are fitted again.
+        execution: how the fit of a cell is computed, which a board's plan says.
     """
     known, reuse = Durations.of(Store(results)), Reuse(Store(results))
-    calibrated = _calibrated(plan, Store(results), packing.threads)
+    calibrated = _calibrated(plan, Store(results), packing.threads, execution)
     todo = {id(cell) for cell in cells}
     times: dict[str, _Time] = {}  # by fit_key: a fit counts once
     lines = []
@@ -209,14 +217,16 @@ def show_plan(
     show_notes(plan)
 
 
-def _calibrated(plan: Plan, store: Store, threads: int) -> Mapping[str, Seconds]:
-    """How long the cells take that were calibrated here (see `emobench.runner.calibrate`), by fit_key."""
+def _calibrated(
+    plan: Plan, store: Store, threads: int, execution: Callable[[Cell], Execution]
+) -> Mapping[str, Seconds]:
+    """How long the cells take that were calibrated here as they run (see `emobench.runner.calibrate`), by fit_key."""
     if not (store.cells / "calibrations").is_dir():
         return {}
     from emobench.runner.budget import times_of
     from emobench.runner.calibrate import known
 
-    return times_of(plan, known(store, plan.cells, threads))
+    return times_of(plan, known(store, plan.cells, threads, execution))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Each kind (class, arguments, size, batch, recipe but for its length) is measured in a process of its own, forked as
 those of cells are, with its data, its model, its optimiser and Lightning's loop; the networks that it needs have not
-been trained. Where memory does not suffice, the batch is halved, and its gradients accumulated to the same global
-batch.
+been trained. Where memory does not suffice, for a batch of training or of validation, smaller ones are tried whose
+gradients accumulate to the same global batch.
 What was measured is kept in `results/cells/calibrations/`, for this machine and this code.
 """
 
@@ -16,24 +16,27 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from emobench.errors import EmobenchError, StoreError
+from emobench.errors import EmobenchError, Interrupted, StoreError
 from emobench.evaluation.protocol import FIDELITY_FACES, INTENSITIES
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.recipe import Execution
 from emobench.runner.duration import faces
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store
+from emobench.runner.sweep import handled
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import batch_of_one, datasets_in, key, processes
 
 SECONDS = 3.0  # of training steps that are timed, of each kind of cell; and as long for drawing
 LONGEST = 600.0  # seconds after which a calibration is given up
+ENDING = 5.0  # seconds that its process has to end in order
 COMPILING = 8  # the same where networks are compiled, again for the shapes that come
 WARM = 2  # batches before the clock starts: libraries choose their kernels
 GAIN = 1.03  # by which another choice must be faster to be chosen
@@ -68,6 +71,7 @@ class Calibration:
         seconds_drawn, seconds_edited: for a face; None: it does no such thing.
         batches_a_step: of training for one step of the network that is trained.
         peak_memory_gb: GiB, of the GPU or resident.
+        own: the same with the cell's own settings; None: these are the best, or memory does not suffice for them.
     """
 
     settings: Settings | None
@@ -76,12 +80,18 @@ class Calibration:
     seconds_edited: float | None
     batches_a_step: int
     peak_memory_gb: float
+    own: Calibration | None = None
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Calibration:
         """From plain values."""
         settings = None if plain["settings"] is None else Settings(**plain["settings"])
-        return cls(**{**plain, "settings": settings})
+        own = None if plain.get("own") is None else cls.of(plain["own"])
+        return cls(**{**plain, "settings": settings, "own": own})
+
+    def by(self, settings: Settings | None) -> Calibration | None:
+        """What was measured with some settings; None: nothing was."""
+        return next((each for each in (self, self.own) if each is not None and each.settings == settings), None)
 
 
 # ---- what is alike ---------------------------------------------------------------------------------------------------
@@ -113,11 +123,30 @@ def place(store: Store, cell: Cell, cells: Mapping[str, Cell], threads: int) -> 
     return store.cells / "calibrations" / f"{key(of)}.json"
 
 
-def known(store: Store, cells: Sequence[Cell], threads: int) -> dict[str, Calibration]:
-    """What has been measured here of a plan's cells, by fit_key."""
+def known(
+    store: Store, cells: Sequence[Cell], threads: int, execution: Callable[[Cell], Execution]
+) -> dict[str, Calibration]:
+    """What has been measured here of a plan's cells, with the settings that they run by, by fit_key.
+
+    Args:
+        execution: how the fit of a cell is computed, which a board's plan says.
+    """
     by_key = {cell.fit_key: cell for cell in cells}
-    found = {cell.fit_key: read(place(store, cell, by_key, threads)) for cell in by_key.values()}
-    return {fit_key: each for fit_key, each in found.items() if each is not None}
+    found: dict[str, Calibration] = {}
+    for cell in by_key.values():
+        best = read(place(store, cell, by_key, threads))
+        if best is not None and (mine := best.by(settings_of(cell, execution(cell)))) is not None:
+            found[cell.fit_key] = mine
+    return found
+
+
+def settings_of(cell: Cell, execution: Execution = Execution()) -> Settings | None:  # noqa: B008
+    """Those that a cell runs by; None: nothing is trained."""
+    trainer = cell.trainer
+    if not cell.trains:
+        return None
+    accumulate = trainer.get("accumulate_grad_batches", 1)
+    return Settings(str(trainer["precision"]), batch_of_one(cell.fit, trainer), accumulate, **asdict(execution))
 
 
 def gpu_memory() -> float:
@@ -142,14 +171,29 @@ def _keep(path: Path, cell: Cell, found: Calibration) -> None:
     write_json(path, {"schema_version": SCHEMA_VERSION, "calibration": asdict(found), "fit": made_of})
 
 
-def keep_as(store: Store, measured: Plan, planned: Plan, found: Mapping[str, Calibration], threads: int) -> None:
-    """Keep what was measured of cells also as that of the same cells with the settings that were chosen for them."""
-    before = {_place(cell): found[cell.fit_key] for cell in measured.cells if cell.fit_key in found}
-    by_key = {cell.fit_key: cell for cell in planned.cells}
+def keep_as(
+    store: Store, measured: Plan, planned: Plan, found: Mapping[str, Calibration], threads: int, *, again: bool
+) -> None:
+    """Keep what was measured of cells also as that of the same cells with the settings that were chosen for them.
+
+    Args:
+        threads: of each cell that was measured.
+        again: it was measured anew, and takes the place of what is known.
+    """
+    of, by_key = ({cell.fit_key: cell for cell in plan.cells} for plan in (measured, planned))
+    before = {_place(of[fit_key]): each for fit_key, each in found.items()}
+    kept = {place(store, of[fit_key], of, threads) for fit_key in found}
     for cell in by_key.values():
-        path = place(store, cell, by_key, threads)
-        if _place(cell) in before and not path.exists():
-            _keep(path, cell, before[_place(cell)])
+        path, chosen = place(store, cell, by_key, threads), before.get(_place(cell))
+        if chosen is None or path in kept or (path.exists() and not again):
+            continue
+        own = settings_of(cell)
+        if chosen.settings is None or own == _without_execution(chosen.settings):  # not those of another size
+            _keep(path, cell, dataclasses.replace(chosen, own=None))
+
+
+def _without_execution(settings: Settings) -> Settings:
+    return dataclasses.replace(settings, **asdict(Execution()))
 
 
 def _place(cell: Cell) -> tuple[Any, ...]:
@@ -181,6 +225,9 @@ def calibrate(
 
     Returns:
         What was found by fit_key, and why nothing was of the cells that cannot be trained here.
+
+    Raises:
+        Interrupted: a signal asked the command to end; what was measured until then is kept.
     """
     from emobench.runner.engines.local import Local
 
@@ -190,25 +237,43 @@ def calibrate(
     failed: dict[Path, str] = {}
     engine = Local()
     engine.serve()
-    for fit_key, cell in by_key.items():
-        path = places[fit_key]
-        if path in found or path in failed:
-            continue
-        before = None if again else read(path)
-        if before is None:
-            started = time.monotonic()
-            seen = faces(cell, plan) if cell.trains else 0.0
-            trial = Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS)
-            try:
-                before = _best(engine, trial, seen, keeps_precision(cell))
-            except EmobenchError as error:  # which costs its row only
-                failed[path] = str(error)
+    with _stopped_by_signals():
+        for fit_key, cell in by_key.items():
+            path = places[fit_key]
+            if path in found or path in failed:
                 continue
-            _keep(path, cell, before)
-            say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
-        found[path] = before
+            before = None if again else read(path)
+            if before is None:
+                started = time.monotonic()
+                seen = faces(cell, plan) if cell.trains else 0.0
+                trial = Trial(cell, _behind(cell, by_key), data_root, threads, workers, SECONDS)
+                try:
+                    before = _best(engine, trial, seen, keeps_precision(cell))
+                except EmobenchError as error:  # which costs its row only
+                    failed[path] = str(error)
+                    continue
+                _keep(path, cell, before)
+                say(f"calibrated {cell.row} on {cell.dataset} in {time.monotonic() - started:.0f} s")
+            found[path] = before
     known_of = {fit_key: found[path] for fit_key, path in places.items() if path in found}
     return known_of, {fit_key: failed[path] for fit_key, path in places.items() if path in failed}
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Signals that ask the command to end raise Interrupted, once the process that measures has ended."""
+    raised: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        raised.append(number)
+        if len(raised) == 1:  # a second one would break off what ends in order
+            raise KeyboardInterrupt  # which is no row's failure
+
+    try:
+        with handled(stop):
+            yield
+    except KeyboardInterrupt:
+        raise Interrupted(raised[0]) from None
 
 
 def _behind(cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Cell]:
@@ -231,15 +296,6 @@ class Trial:
     seconds: float  # of training steps that are timed, and at most of drawing before that is believed
     settings: Settings | None = None  # None: nothing is trained
 
-    @property
-    def own(self) -> Settings | None:
-        """The cell's own settings."""
-        trainer = self.cell.trainer
-        if not self.cell.trains:
-            return None
-        batch = batch_of_one(self.cell.fit, trainer)
-        return Settings(str(trainer["precision"]), batch, trainer.get("accumulate_grad_batches", 1))
-
 
 def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False) -> Calibration:
     """The calibration of the best settings that fit.
@@ -247,10 +303,13 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
     Args:
         seen: faces of the fit, by which it may be long enough to be compiled for.
     """
-    own = trial.own
+    own = settings_of(trial.cell)
     if own is None:
-        return _measured(engine, trial)
-    best = _that_fits(engine, dataclasses.replace(trial, settings=own))
+        try:
+            return _measured(engine, trial)
+        except MemoryError as error:  # and there is no batch to make smaller
+            raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {error}") from None
+    first = best = _that_fits(engine, dataclasses.replace(trial, settings=own))
     for choice in _choices(own.precision):
         assert best.settings is not None
         if "precision" in choice and keeps_precision:
@@ -258,13 +317,16 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
         if "compile" in choice and best.seconds_a_face * seen < COMPILED_FROM:
             continue
         settings = dataclasses.replace(best.settings, **choice)
+        if "precision" in choice:  # which takes other memory, so that a batch may fit that did not
+            times = own.accumulate_grad_batches
+            settings = dataclasses.replace(settings, batch=own.batch, accumulate_grad_batches=times)
         try:
             other = _that_fits(engine, dataclasses.replace(trial, settings=settings))
         except EmobenchError:  # what the card or the network cannot do
             continue
         if other.seconds_a_face * GAIN < best.seconds_a_face:
             best = other
-    return best
+    return best if best is first or first.settings != own else dataclasses.replace(best, own=first)
 
 
 def _choices(own: str) -> list[dict[str, Any]]:
@@ -287,26 +349,25 @@ def _choices(own: str) -> list[dict[str, Any]]:
 
 def _that_fits(engine: Any, trial: Trial) -> Calibration:
     """At the largest micro-batch that memory suffices for, accumulated to the same batch."""
-    while True:
+    asked = trial.settings
+    assert asked is not None
+    together = asked.batch * asked.accumulate_grad_batches
+    for batch in range(asked.batch, 0, -1):
+        if together % batch:
+            continue
+        settings = dataclasses.replace(asked, batch=batch, accumulate_grad_batches=together // batch)
         try:
-            return _measured(engine, trial)
-        except MemoryError:
-            settings = trial.settings
-            assert settings is not None
-            if settings.batch % 2:
-                raise EmobenchError(
-                    f"{trial.cell.label}: out of memory also with {settings.batch} faces at a time"
-                ) from None
-            more = settings.accumulate_grad_batches * 2
-            settings = dataclasses.replace(settings, batch=settings.batch // 2, accumulate_grad_batches=more)
-            trial = dataclasses.replace(trial, settings=settings)
+            return _measured(engine, dataclasses.replace(trial, settings=settings))
+        except MemoryError as error:
+            reason = error
+    raise EmobenchError(f"{trial.cell.label} cannot be calibrated, also with 1 face at a time: {reason}") from None
 
 
 def _measured(engine: Any, trial: Trial) -> Calibration:
     """Measure in a process of its own.
 
     Raises:
-        MemoryError: memory does not suffice.
+        MemoryError: memory does not suffice; says of what.
         EmobenchError: something else is wrong.
     """
     mine, its = engine.context.Pipe()
@@ -314,16 +375,22 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
     process.start()
     its.close()
     said: Any = None
-    with contextlib.suppress(EOFError, OSError):
-        if mine.poll(LONGEST):
-            said = mine.recv()
-    process.join(5)
-    ended = process.exitcode  # None: it takes too long, and is killed here
-    if ended is None:
-        process.kill()
-        process.join()
-    if said == _OUT_OF_MEMORY or (said is None and ended == -signal.SIGKILL):
-        raise MemoryError
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            if mine.poll(LONGEST):
+                said = mine.recv()
+        process.join(ENDING)
+        ended = process.exitcode  # None: it takes too long, and is ended here
+    finally:  # also where a signal ends the command
+        if process.exitcode is None:
+            process.terminate()
+            process.join(ENDING)
+            process.kill()
+            process.join()
+    if said is None and ended == -signal.SIGKILL:
+        raise MemoryError("killed by SIGKILL: out of memory, or by hand")
+    if isinstance(said, str) and said.startswith(_OUT_OF_MEMORY):
+        raise MemoryError(said)
     if not isinstance(said, Calibration):
         reason = said or (f"it took over {LONGEST:.0f} s" if ended is None else f"its process ended with {ended}")
         raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {reason}")
@@ -335,9 +402,12 @@ def _measured(engine: Any, trial: Trial) -> Calibration:
 
 def begin(pipe: Connection, trial: Trial) -> None:
     """Entry of a process that measures."""
-    from emobench.runner.run import describe, visible_gpus
+    from emobench.runner.run import describe, settle, visible_gpus
     from emobench.runner.threads import threads
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it too, and ends this process in order
+    signal.signal(signal.SIGTERM, _stop)
+    settle()
     if gpus := visible_gpus():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]
     with open(os.devnull, "wb") as nothing:
@@ -347,8 +417,13 @@ def begin(pipe: Connection, trial: Trial) -> None:
         with threads(trial.threads):
             pipe.send(measure(trial))
     except BaseException as error:
-        reason = describe(error)
-        pipe.send(_OUT_OF_MEMORY if reason.startswith(_OUT_OF_MEMORY) else reason)
+        with contextlib.suppress(OSError):  # nobody listens any more
+            pipe.send(describe(error))
+
+
+def _stop(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def measure(trial: Trial) -> Calibration:
@@ -390,6 +465,7 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     from emobench.runner.build import recipe_of
     from emobench.runner.callbacks import Averaging, Fused, Reproducible, Statistics
     from emobench.runner.fit import _trainer, attention, prepare
+    from emobench.runner.run import describe
 
     cell = trial.cell
     one = {name: value for name, value in cell.trainer.items() if name not in ("devices", "num_nodes", "strategy")}
@@ -401,7 +477,8 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     data.feed(recipe=recipe, seed=cell.seed, workers=trial.workers)
     model.micro_batches = accumulate
     prepare(model, recipe, settings.execution)
-    clock = _clock(trial.seconds, COMPILING if settings.compile else WARM)
+    # Validation would be compiled too, which takes long; the same batch was computed before without.
+    clock = _clock(trial.seconds, COMPILING if settings.compile else WARM, not settings.compile)
     callbacks = [
         Reproducible(cell.seed),
         Statistics(accumulate if model.automatic_optimization else 1),
@@ -411,8 +488,13 @@ def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
     ]
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
         trainer = _trainer(cell, recipe, callbacks, Path(folder), None, model)
-        with attention(trainer.strategy.root_device.type, settings.precision):
-            trainer.fit(model, datamodule=data)
+        try:
+            with attention(trainer.strategy.root_device.type, settings.precision):
+                trainer.fit(model, datamodule=data)
+        except Exception as error:
+            if clock.validating and describe(error).startswith(_OUT_OF_MEMORY):
+                raise MemoryError("in validation") from error
+            raise
     return float(clock.seconds_a_face())
 
 
@@ -420,12 +502,13 @@ class _Enough(Exception):
     """Enough has been measured."""
 
 
-def _clock(seconds: float, warm: int) -> Any:
+def _clock(seconds: float, warm: int, validates: bool) -> Any:
     """A callback that times batches, from the end of one to that of the next, and ends the fit after some seconds.
 
     Args:
         seconds: from the first batch that is timed on.
         warm: batches before it.
+        validates: a batch of validation is computed before the end, for which memory has to suffice too.
     """
     import lightning.pytorch as pl
     import torch
@@ -434,6 +517,7 @@ def _clock(seconds: float, warm: int) -> Any:
         def __init__(self) -> None:
             self.batches: list[tuple[float, int]] = []  # seconds and faces of each
             self.last = self.first = time.perf_counter()
+            self.validating = self.validated = False
 
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             self.last = time.perf_counter()  # validation aside
@@ -451,7 +535,24 @@ def _clock(seconds: float, warm: int) -> Any:
             if len(self.batches) == warm:
                 self.first = now
             if len(self.batches) > warm and now - self.first > seconds:
+                if (
+                    self.validated or not validates or trainer.should_stop
+                ):  # which a suite's `min_steps` may keep it from
+                    raise _Enough
+                trainer.should_stop = True  # after validation, at the end of whichever epoch
+                if trainer.check_val_every_n_epoch is not None:
+                    trainer.check_val_every_n_epoch = 1
+
+        def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.validating = True
+
+        def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+            self.validated = True
+            if trainer.should_stop:
                 raise _Enough
+
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.validating = False
 
         def seconds_a_face(self) -> float:
             timed = self.batches[warm:] or self.batches[-1:]

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 
+from emobench import downloads
 from emobench.errors import Diverged, EmobenchError, Interrupted
 from emobench.files import print_anything
 from emobench.recipe import Execution
@@ -29,6 +30,7 @@ from emobench.runner.callbacks import newest_whole
 from emobench.runner.choice import EXPLANATION
 from emobench.runner.engines.engine import TOGETHER
 from emobench.runner.evaluate import evaluate
+from emobench.runner.fetch import have_inception
 from emobench.runner.fit import fit, together
 from emobench.runner.lease import Lease
 from emobench.runner.machine import ORDERLY, record_of
@@ -64,6 +66,7 @@ class Job:
     tracking: Tracking | None = None  # where it is shown too; None: nowhere
     only: Part | None = None  # of the two that a cell is of; None: both
     store: str | None = None  # URL of what machines share that share no folder (see `emobench.runner.remote`)
+    offline: bool = False  # nothing may be downloaded, on whichever machine
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""
@@ -95,13 +98,7 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
             others.
     """
     os.environ.update(environment)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
-        # Loaders fork their workers from here. By default a child of a fork server starts a server of its own for them,
-        # and each imports everything anew.
-        multiprocessing.set_start_method("fork", force=True)
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    settle()
     folder = Store(job.results).fit_folder(job.cell.fit_key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +110,17 @@ def start(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> No
     except OSError as error:
         print(f"{folder}: no log can be written ({error})", file=sys.stderr)
     sys.exit(execute(job))
+
+
+def settle() -> None:
+    """Have this process, forked by a server, end where what had it started is gone, and its loaders fork from here."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed server leaves no orphan behind
+        # By default a child of a fork server starts a server of its own for its loaders' workers, and each imports
+        # everything anew.
+        multiprocessing.set_start_method("fork", force=True)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: Any) -> None:
@@ -243,6 +251,10 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     """
     cell = job.cell
     folder = store.fit_folder(cell.fit_key)
+    if job.offline:
+        downloads.stay_offline()
+    if not helper and job.only != "fit":
+        have_inception(cell, offline=downloads.offline())  # before hours of training, where it cannot be had
     if helper:
         _wait_for_the_first(folder)
     else:

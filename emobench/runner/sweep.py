@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emobench import downloads
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.recipe import Execution
@@ -141,6 +142,7 @@ def _place(cell: Cell) -> str:
 def trusting(results: Path, plan: Plan) -> Plan:
     """The plan, with cells that the committed board holds under their keys there, though earlier code made them.
 
+    They are taken as they are, whether or not they were measured with Inception and its weights are here.
     A cell whose network another, not committed one needs is among them where the store has its weights under that key;
     one that judges also where the board holds its weights, which are put into the store.
     """
@@ -150,7 +152,8 @@ def trusting(results: Path, plan: Plan) -> Plan:
     needed: set[str] = set()
     judging: set[str] = set()
     for cell in reversed(plan.cells):  # a cell stands after those that it needs
-        found = committed.get(_but_for_code(cell.fit, cell.evaluation))
+        wanted_as = (_but_for_code(cell.fit, cell.evaluation, inception=exactly) for exactly in (True, False))
+        found = next((committed[each] for each in wanted_as if each in committed), None)
         wanted = cell.fit_key in needed or cell.fit_key in judging
         here = found is not None and wanted and _is_here(store, found.fit_key)
         judge = None
@@ -197,7 +200,8 @@ def _committed(results: Path, board: str) -> tuple[dict[str, Record], dict[str, 
         if record.evaluation is not None:
             weights |= {card.fit_key: card.sha256 for card in record.evaluation.cards}
         if record.state in FINISHED:
-            records.setdefault(_but_for_code(record.made_of.fit, record.made_of.eval), record)
+            for exactly in (True, False):
+                records.setdefault(_but_for_code(record.made_of.fit, record.made_of.eval, inception=exactly), record)
             places.setdefault(record.eval_key, folder)
     return records, places, weights
 
@@ -224,12 +228,15 @@ def _with(cell: Cell, known: dict[str, str]) -> Cell:
     return replace(cell, needs=needs, panel=panel, fit=fit, evaluation=evaluation)
 
 
-def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """What two cells have in common that differ in the code alone."""
+def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any], *, inception: bool) -> str:
+    """What two cells have in common that differ in the code alone; `inception`: not in whether it was there either."""
     fit = in_todays_form(fit)
     fit["needs"] = {role: len(keys) for role, keys in fit["needs"].items()}
     made_by_code = ("code", "fit_key", "judges", "reader", "tracks")
-    return key([fit, {name: value for name, value in evaluation.items() if name not in made_by_code}])
+    rest = {name: value for name, value in evaluation.items() if name not in made_by_code}
+    if not inception and "files" in rest:
+        rest["files"] = {name: value for name, value in rest["files"].items() if name != "inception"}
+    return key([fit, rest])
 
 
 def suite_is_written(results: Path, plan: Plan, origin: Origin) -> bool:
@@ -345,6 +352,7 @@ def sweep(
                     tracking=tracking,
                     only=only,
                     store=remote,
+                    offline=downloads.offline(),
                 )
                 started = engine.start(job)
                 if started is None:
@@ -550,6 +558,13 @@ def _signals(state: Sweep) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         state.signal = number
 
+    with handled(stop):
+        yield
+
+
+@contextmanager
+def handled(stop: Callable[[int, Any], None]) -> Iterator[None]:
+    """The signals by which a command is asked to end call `stop` inside the block."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else []
     before = {number: signal.signal(number, stop) for number in numbers}
