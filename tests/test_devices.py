@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
+from watching import beside, until
 
 import emobench
 from emobench.data.datasets.synthetic import Synthetic
@@ -20,7 +23,7 @@ from emobench.runner import run as running
 from emobench.runner import sweep as sweeping
 from emobench.runner.engines import local
 from emobench.runner.engines.engine import TOGETHER
-from emobench.runner.record import FitCost
+from emobench.runner.record import FitCost, read_record
 from emobench.runner.store import Store, StoredCell, load_board
 from emobench.runner.sweep import Running, Sweep
 from emobench.suite.expand import expand
@@ -176,6 +179,25 @@ class Second(ResNet18):
 '''
 
 
+STILL = '''
+import os
+import time
+from pathlib import Path
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Second(ResNet18):
+    """Whose processes stand still in the first step."""
+
+    name = "second"
+
+    def training_step(self, *arguments):
+        Path("FOLDER", f"still-{os.environ['LOCAL_RANK']}").touch()
+        time.sleep(100)
+'''
+
+
 def test_a_process_that_fails_costs_its_cell_and_not_the_sweep(
     emobench: Callable[..., int], tiny: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +224,21 @@ def test_a_process_that_is_killed_is_said_to_be(emobench: Callable[..., int], ti
     assert emobench("bench", tiny, "--results", tmp_path / "results") == 1
     (row,) = [row for row in load_board(tmp_path / "results", "tiny") if row.row == "second"]
     assert row.reason == "killed by SIGKILL: out of memory, or by hand"
+
+
+def test_a_fit_whose_processes_stand_still_ends_in_order(tiny: Path, tmp_path: Path) -> None:
+    """A signal comes in the middle of a step, in which the other process can answer nothing."""
+    (tmp_path / "second.py").write_text(STILL.replace("FOLDER", str(tmp_path)))
+    tiny.write_text(tiny.read_text().replace("[model.resnet18]", '[model.second]\nclass = "second.py:Second"'))
+    tiny.write_text(tiny.read_text() + 'trainer = { devices = 2, accelerator = "cpu", strategy = "ddp" }\n')
+    sweep = beside(tmp_path / "said", "bench", tiny, "--results", tmp_path / "results")
+    until(lambda: len(list(tmp_path.glob("still-*"))) == 2, 60, "both processes in a step")
+    began = time.monotonic()
+    os.kill(sweep.pid, signal.SIGINT)
+    sweep.join(40)
+    assert time.monotonic() - began < 30
+    states = {read_record(path).state for path in (tmp_path / "results").glob("cells/*/fit.json")}
+    assert states == {"interrupted"}
 
 
 def test_why_a_process_failed_is_known_where_the_first_waited_and_was_ended(tiny: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import platform
 import resource
 import select
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,19 +127,6 @@ def peak_memory_gb(device: str) -> float:
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def resident_mb(processes: Sequence[int]) -> float:
-    """Memory in MiB that processes and their children have, such as those that load faces; 0 of those that are gone."""
-    total = 0.0
-    for process in processes:
-        try:
-            children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
-            pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
-        except (OSError, IndexError):
-            continue
-        total += pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + resident_mb([int(child) for child in children])
-    return total
 
 
 @contextmanager

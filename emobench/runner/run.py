@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from emobench import downloads
 from emobench.errors import Diverged, EmobenchError, Interrupted
@@ -165,6 +166,9 @@ def execute(job: Job) -> int:
     former = store.failure(job.cell.fit_key, job.cell.eval_key)
     try:
         signal.signal(signal.SIGTERM, stop)
+        # In its handler of SIGTERM, which comes first, Lightning tells the other processes of a fit, and waits for them
+        # for ever where they are in the middle of a step. They end with this one.
+        _SignalConnector._sigterm_notifier_fn = lambda *_: None  # type: ignore[method-assign]
         remote = None if job.store is None else Remote(job.store)
         with ExitStack() as held:
             if not helper:

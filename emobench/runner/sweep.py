@@ -405,9 +405,7 @@ def _collect(state: Sweep, engine: Engine) -> bool:
             where = f", {running.where}," if running.where is not None else ""
             state.again.append(f"{running.cell.label}: the machine that it ran on{where} went away")
             state.waiting.insert(0, running.cell)
-        elif code == AGAIN:
-            state.waiting.insert(0, running.cell)
-        elif code == HELD:
+        elif code in (HELD, AGAIN):
             wait = min(2 << state.asked[running.cell.fit_key], PATIENCE)
             state.asked[running.cell.fit_key] += 1
             state.held[running.cell.fit_key] = time.monotonic() + wait

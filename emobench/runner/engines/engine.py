@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 LOST = -1000  # what `Engine.poll` says of a job whose machine is gone, and that may run elsewhere
-AGAIN = -1001  # of one that has not begun, for no fault of its own
+AGAIN = -1001  # of one that is to be started again a little later, for no fault of its own
 
 TOGETHER = "EMOBENCH_TOGETHER"  # a variable: a name for the processes that fit a cell together
 
@@ -100,8 +100,8 @@ class Engine:
     def poll(self, started: Any) -> int | str | None:
         """The exit code of a job that ended, −n where signal n killed it; None while it runs.
 
-        `LOST` where its machine is gone: it is started again, some times at most; `AGAIN` where it has not begun: so
-        it is too. A text says why it failed outside of its own process.
+        `LOST` where its machine is gone: it is started again, some times at most; `AGAIN`: so it is, a little later,
+        however often. A text says why it failed outside of its own process.
         """
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from emobench.errors import EmobenchError, StoreError, first_line
 from emobench.files import say
 from emobench.runner.engines.engine import AGAIN, LOST, Engine
 from emobench.runner.engines.local import Local, Started, on_several_devices
-from emobench.runner.machine import ORDERLY, Machines, lives, resident_mb, versions
+from emobench.runner.machine import ORDERLY, Machines, lives, versions
 from emobench.runner.record import Record
 from emobench.runner.remote import Remote, failure
 from emobench.runner.sockets import SHORT, too_long
@@ -47,11 +48,12 @@ _PARTS = 10_000  # into which Ray divides a GPU
 QUEUED = 2  # tasks that wait for a place, so that none stands empty until the sweep sees it
 PATIENCE = 10.0  # seconds for which a cluster's head may be silent
 LOOK = 5.0  # seconds between two looks at which nodes there are
+SHORT_OF_MEMORY = 4  # times that a cell is ended for memory until it has failed
 GREETING = 120.0  # seconds that a node has to say what is installed on it
 _FOLDER = "emobench-node-"
 _IN_USE = ".in-use"  # a file there, which is locked
 _CREATION = "error raised in its creation task"  # what Ray says of an actor that could not be made
-_LESS = "Use a smaller batch or model, or fewer cells a node (--per-node)"
+_LESS = "Use a smaller batch or model, or nodes with more memory"
 
 
 @dataclass(eq=False)
@@ -63,7 +65,6 @@ class Task:
     values: Any  # ray.ObjectRefGenerator: where it runs, then its exit code
     node: str | None = None
     host: str | None = None
-    hungry: bool = False  # it was ended since its node had no memory left, of which it had the most
 
 
 class Ray(Engine):
@@ -97,7 +98,7 @@ class Ray(Engine):
         self.refused: dict[str, str] = {}  # node id -> why it cannot
         self.told = 0  # how many of these were named
         self.tasks: list[Task] = []
-        self.short: set[str] = set()  # cells whose node was short of memory, for whichever of its cells
+        self.short: Counter[str] = Counter()  # how often a cell was ended for memory, which it or another one took
         self.count = 0
         self.on_gpus: bool | None = None  # whether cells run on GPUs: as at the start, whatever joins
         self.alive: list[dict[str, Any]] = []  # nodes that can run cells: those that have cores, and GPUs, to give
@@ -155,7 +156,6 @@ class Ray(Engine):
                     name=_name(self.token, new),
                     num_cpus=0,
                     max_concurrency=1024,
-                    max_restarts=-1,  # Ray may end it where memory is short
                     scheduling_strategy=NodeAffinitySchedulingStrategy(new, soft=False),
                 )
                 .remote(installed(), None if self.probe is None else str(self.probe))
@@ -183,8 +183,8 @@ class Ray(Engine):
                 why = None
                 if _CREATION in str(error):
                     why = f"emobench cannot be loaded there ({first_line(_cause(error))})"
-                elif any(each["NodeID"] == node for each in self.alive):  # Ray starts its actor again
-                    self.asked[node] = self.nodes[node].unfit.remote()
+                else:
+                    self.nodes.pop(node, None)  # it was ended, and another one is put there
             if why is not None:  # its actor stays, and says so to each cell
                 self.refused[node] = f"{hosts.get(node, 'a node')} ({node[:6]}): {why}"
         self.alive = [node for node in self.alive if node["NodeID"] not in self.refused]
@@ -214,7 +214,7 @@ class Ray(Engine):
             count = processes(job.cell.trainer) or max(1, least.gpus)
             gpus = min(count, least.gpus)
         smallest = min(int(node["Resources"].get("memory", 0)) for node in self.alive)
-        share = 1 if count > 1 else job.per_node
+        share = 1 if count > 1 or job.cell.label in self.short else job.per_node
         cores = min(least.cores, job.threads * count)
         return {"num_cpus": cores, "num_gpus": gpus, "memory": max(1, smallest // share)}
 
@@ -234,49 +234,42 @@ class Ray(Engine):
 
     def _code(self, task: Task) -> int | str | None:
         errors = self.ray.exceptions
-        hungry = f"out of memory on {task.host or 'a node'}: Ray ended it. {_LESS}"
         try:
             while self.ray.wait([task.values], timeout=0)[0]:
                 value = self.ray.get(next(task.values))
                 if isinstance(value, Ended):
-                    unfetched = self._bring(task.cell, value)
-                    return hungry if task.hungry and value.code else unfetched or value.code
+                    return self._bring(task.cell, value) or value.code
                 task.node, task.host = value
-        except errors.OutOfMemoryError:
-            return hungry if task.hungry or self._has_most(task) else AGAIN
         except errors.TaskCancelledError:
             return -signal.SIGTERM
-        except errors.RayTaskError as error:
+        except errors.RayTaskError as error:  # which may be of the kind of its cause too
             cause = _cause(error)
-            if isinstance(cause, errors.OutOfMemoryError):  # what runs the cells of its node: one of them was hungry
-                again = task.cell.label not in self.short
-                self.short.add(task.cell.label)
-                return LOST if again else hungry
+            if isinstance(cause, errors.ActorDiedError | errors.OutOfMemoryError):  # what runs the cells of its node
+                self.nodes.pop(task.node or "", None)
+            if isinstance(cause, errors.OutOfMemoryError):
+                return self._out_of_memory(task)
             if isinstance(cause, ImportError) and task.node is None:  # on a node that has no emobench
                 self._greet()
                 return AGAIN if self._hear(GREETING) else LOST
             lost = isinstance(cause, errors.RayActorError | errors.RaySystemError | errors.WorkerCrashedError)
             return LOST if lost else f"Ray could not run it: {type(cause).__name__}: {cause}"
+        except errors.OutOfMemoryError:
+            return self._out_of_memory(task)
         except (errors.RayError, StopIteration):  # its node, its worker or the actor of its node is gone
             return LOST
         return None
 
-    def _has_most(self, task: Task) -> bool:
-        """Whether a cell whose task Ray ended, to have memory again, has the most of it on its node; else end who has.
+    def _out_of_memory(self, task: Task) -> int | str:
+        """What is said of a cell that Ray ended to have memory again, which may have been another one's.
 
-        Ray looks at its own processes, which are all small: memory belongs to the processes of the cells.
+        Ray looks at its own processes, which are all small, and ends whichever it likes: memory belongs to those of
+        cells. So each that was ended runs again, with a node's memory to itself; a few times, since what took it before
+        may not have ended yet.
         """
-        if task.node not in self.nodes:
-            return False
-        try:
-            most = self.ray.get(self.nodes[task.node].hungriest.remote(task.number), timeout=PATIENCE)
-        except self.ray.exceptions.RayError:
-            return True
-        for other in self.tasks:
-            if other.number == most and other is not task and not other.hungry:
-                other.hungry = True
-                self.stop(other, at_once=True)
-        return bool(most == task.number)
+        self.short[task.cell.label] += 1
+        if self.short[task.cell.label] < SHORT_OF_MEMORY:
+            return AGAIN
+        return f"out of memory on {task.host or 'a node'}, which it had to itself: Ray ended it. {_LESS}"
 
     def _bring(self, cell: Cell, ended: Ended) -> str | None:
         """Where nodes share no folder with this machine, fetch what a cell made, or write how it failed.
@@ -410,7 +403,8 @@ def run_cell(token: str, number: int, job: dict[str, Any]) -> Iterator[tuple[str
     gpus = context.get_accelerator_ids().get("GPU", [])
     try:
         yield ray.get(node.run.remote(number, job, [str(each) for each in gpus], os.getpid()))
-    except BaseException:  # cancelled, or Ray ends
+    except BaseException:  # cancelled, or Ray ends, or has ended the node's actor
+        _node.cache_clear()
         node.stop.remote(number, False)
         raise
 
@@ -469,7 +463,6 @@ class Node:
         self.engine = Local()
         self.engine.serve()
         self.running: dict[int, Started] = {}
-        self.memory: dict[int, float] = {}  # MiB of a cell's processes, the most that was seen
         self.lock = threading.Lock()
         self.failed: set[str] = set()  # fit_keys
         self.folder = new_folder()
@@ -481,16 +474,6 @@ class Node:
     def unfit(self) -> str | None:
         """Why this node cannot run the sweep's cells; None: it can."""
         return self.why_not
-
-    def hungriest(self, ended: int) -> int:
-        """Which cell has the most memory, of those that run and one that Ray has ended."""
-        for number, started in list(self.running.items()):
-            self._weigh(number, started)
-        return max((ended, *self.running), key=lambda number: self.memory.get(number, 0.0))
-
-    def _weigh(self, number: int, started: Started) -> None:
-        mb = resident_mb([process.pid for process in started.processes])
-        self.memory[number] = max(self.memory.get(number, 0.0), mb)
 
     def run(self, number: int, plain: dict[str, Any], gpus: list[str], task: int) -> Ended:
         """Run a cell's process, whose task has the process id `task`, until it ends."""
@@ -510,7 +493,6 @@ class Node:
             with lives(task) as alive:
                 while (code := self._polled(started)) is None:
                     if gone is None and not alive():
-                        self._weigh(number, started)  # before it gives back what Ray may have ended it for
                         gone = time.monotonic()
                         self.engine.stop(started)
                     elif gone is not None and time.monotonic() - gone > ORDERLY:
