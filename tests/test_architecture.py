@@ -37,17 +37,18 @@ MAY: dict[str, set[str]] = {
         "recipe",
     },
     "exported": {"classifiers", "errors", "generators", "nn", "suite"},  # networks as files that others can use
+    # `downloads`: a job says whether its machine may fetch what the cell was planned with.
     "runner": {
-        "classifiers", "data", "definitions", "errors", "evaluation", "files", "generators", "metrics", "recipe",
-        "suite",
+        "classifiers", "data", "definitions", "downloads", "errors", "evaluation", "files", "generators", "metrics",
+        "recipe", "suite",
     },
     # `data` draws the test faces of a page that emobench has drawn before.
     "report": {"data", "emotions", "errors", "evaluation", "files", "metrics", "runner", "suite"},
     # `nn` says where weights are looked for, `generators.asking` what an emotion is called, `evaluation` what the
-    # numbers of a board are.
+    # numbers of a board are, `recipe` how a cell's fit is computed, by which its hours are shown.
     "commands": {
         "attribution", "cues", "data", "downloads", "errors", "evaluation", "exported", "files", "generators",
-        "metrics", "nn", "report", "runner", "suite",
+        "metrics", "nn", "recipe", "report", "runner", "suite",
     },
     "__init__": {"commands", "errors", "exported", "report", "runner"},  # `emobench.bench`, `read_board` and `load`
     "cli": {"commands", "errors", "files"},

@@ -132,10 +132,12 @@ def have_inception(cell: Cell, *, offline: bool) -> None:
 
 def _say_what_hides_them(cells: Sequence[Cell], offline: bool) -> None:
     """A file of their name in a folder that somebody has named comes first, whatever it is, and is left alone."""
+    if not wants_inception(cells):  # asked first: what finds the file imports torch
+        return
     from emobench.metrics import inception
 
     found = inception.find()
-    if found.path is None or found.reason is None or not wants_inception(cells):
+    if found.path is None or found.reason is None:
         return
     other = inception.places()[-1]
     if other.is_file() and is_published(other):

@@ -228,7 +228,7 @@ def _with(cell: Cell, known: dict[str, str]) -> Cell:
     return replace(cell, needs=needs, panel=panel, fit=fit, evaluation=evaluation)
 
 
-def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any], *, inception: bool) -> str:
+def _but_for_code(fit: dict[str, Any], evaluation: dict[str, Any], *, inception: bool = True) -> str:
     """What two cells have in common that differ in the code alone; `inception`: not in whether it was there either."""
     fit = in_todays_form(fit)
     fit["needs"] = {role: len(keys) for role, keys in fit["needs"].items()}
