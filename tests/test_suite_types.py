@@ -89,6 +89,10 @@ def test_every_key_refuses_what_does_not_fit(suite: Path, key: str) -> None:
         ("trainer.limit_val_batches=0.0", "limit_val_batches = 0.0 leaves nothing to do"),
         ("trainer.limit_train_batches=0", "limit_train_batches = 0 leaves nothing to do"),
         ("trainer.devices=0", "devices = 0 leaves nothing to do"),
+        ('trainer.devices="2"', "devices = '2' is text; it is a number such as 2, without quotes"),
+        ("trainer.num_nodes=2", "num_nodes = 2, and a cell runs on one machine. Leave it out; more machines run"),
+        ("trainer={ two = { devices = 2, num_nodes = 2 } }", r"\[trainer.two\]: num_nodes = 2, and a cell runs on one"),
+        ("model.resnet18.trainer.num_nodes=2", r"\[model.resnet18\] trainer: num_nodes = 2, and a cell runs on one"),
         (
             "trainer.check_val_every_n_epoch=2",
             "check_val_every_n_epoch is set by emobench; use nothing: the best epoch",

@@ -41,8 +41,8 @@ _OURS = {
 
 # Options that count or limit something, of which none would leave nothing to do.
 _POSITIVE = (
-    "limit_train_batches", "limit_val_batches", "accumulate_grad_batches", "num_nodes", "val_check_interval",
-    "log_every_n_steps", "devices",
+    "limit_train_batches", "limit_val_batches", "accumulate_grad_batches", "val_check_interval", "log_every_n_steps",
+    "devices",
 )  # fmt: skip
 
 
@@ -166,6 +166,13 @@ def _check_option(where: str, option: str, value: Any, hint: Any) -> None:
             f"{where}: {option} = {value!r} does not fit ({reason}). Say what Lightning's Trainer takes"
         ) from None
     number = isinstance(value, int | float)
+    if option == "num_nodes" and value != 1:
+        raise SuiteError(
+            f"{where}: num_nodes = {value!r}, and a cell runs on one machine. Leave it out; more machines run more "
+            "cells: --engine ray"
+        )
+    if option == "devices" and isinstance(value, str) and value != "auto":  # one process would wait for the others
+        raise SuiteError(f"{where}: devices = {value!r} is text; it is a number such as 2, without quotes")
     every = option == "devices" and value == -1  # all that are there
     if option in _POSITIVE and not every and (value <= 0 if number else not value and value is not None):
         raise SuiteError(f"{where}: {option} = {value!r} leaves nothing to do; it is 1 or more, or a share above 0")
