@@ -171,10 +171,14 @@ def _check_option(where: str, option: str, value: Any, hint: Any) -> None:
             f"{where}: num_nodes = {value!r}, and a cell runs on one machine. Leave it out; more machines run more "
             "cells: --engine ray"
         )
-    if option == "devices" and isinstance(value, str) and value != "auto":  # one process would wait for the others
+    if option == "devices" and value in (-1, "-1", "auto"):
+        raise SuiteError(
+            f"{where}: devices = {value!r} is another number on each machine, and with it another global batch and "
+            "other weights, of which a key would know nothing. Write the number, such as devices = 2"
+        )
+    if option == "devices" and isinstance(value, str):  # one process would wait for the others
         raise SuiteError(f"{where}: devices = {value!r} is text; it is a number such as 2, without quotes")
-    every = option == "devices" and value == -1  # all that are there
-    if option in _POSITIVE and not every and (value <= 0 if number else not value and value is not None):
+    if option in _POSITIVE and (value <= 0 if number else not value and value is not None):
         raise SuiteError(f"{where}: {option} = {value!r} leaves nothing to do; it is 1 or more, or a share above 0")
 
 
