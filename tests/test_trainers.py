@@ -11,9 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import TINY, TINY_DATA
+from PIL import Image
 from reading import pages
 
 import emobench as package
+from emobench.emotions import EMOTIONS
 from emobench.errors import SuiteError
 from emobench.runner import machine
 from emobench.runner.choice import groups
@@ -216,6 +218,40 @@ def test_judges_and_guides(made_suite: Path, tmp_path: Path) -> None:
             planned(tmp_path, suite)
 
 
+PICTURES = f"""
+panel = ["resnet18", "vit-small-faces"]
+reader = "cnn21"
+{TINY_DATA.replace("test = 80", "test = 640")}
+[model.theirs]
+class = "images:pictures"
+[evaluation]
+fidelity = 32
+per_emotion = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("strategy = 'fsdp'", "strategy = 'fsdp' is no copy of the whole network on each device"),
+        ("sync_batchnorm = true", "sync_batchnorm = true normalises by the faces of all devices together"),
+    ],
+)
+def test_judges_that_no_table_names_are_held_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, said: str
+) -> None:
+    """A suite of pictures alone names nothing that is fitted; its judges are."""
+    monkeypatch.chdir(tmp_path)
+    for emotion in EMOTIONS:
+        (tmp_path / "pictures" / emotion).mkdir(parents=True)
+        for place in range(4):
+            Image.effect_noise((32, 32), 60 + place).save(tmp_path / "pictures" / emotion / f"{place}.png")
+    judged = cells(planned(tmp_path, f"{PICTURES}[trainer]\ndevices = 2\n"))
+    assert judged["resnet18"].trainer == {"precision": "32-true", "devices": 2}
+    with pytest.raises(SuiteError, match=rf"trainer of \[model.resnet18\]: {said}"):
+        planned(tmp_path, f"{PICTURES}[trainer]\ndevices = 2\n{options}\n")
+
+
 FIXED = """
 import torch
 
@@ -265,8 +301,6 @@ def test_cross_validation_and_joint_fits_have_each_trainer(tmp_path: Path, made_
     data = TINY_DATA + "cross_validate = 4\n"
     for name in ("happy", "sad"):
         (tmp_path / "faces" / name).mkdir(parents=True)
-    from PIL import Image
-
     for place in range(40):
         noise = Image.effect_noise((32, 32), 60 + place)
         noise.save(tmp_path / "faces" / ("happy" if place % 2 else "sad") / f"{place}.png")
