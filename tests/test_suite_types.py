@@ -100,6 +100,8 @@ def test_every_key_refuses_what_does_not_fit(suite: Path, key: str) -> None:
             "trainer.check_val_every_n_epoch=2",
             "check_val_every_n_epoch is set by emobench; use nothing: the best epoch",
         ),
+        ('trainer.plugins="x"', r"\[trainer\]: plugins is set by emobench; use nothing: emobench brings the one"),
+        ('model.resnet18.trainer.plugins=["x"]', r"\[model.resnet18\] trainer: plugins is set by emobench"),
         ("model.resnet18.trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch is set by emobench"),
         ("trainer.strategy='fsdp'", "strategy = 'fsdp' is no copy of the whole network on each device"),
         (

@@ -37,6 +37,7 @@ _OURS = {
     "fast_dev_run": "the suite smoke",
     "check_val_every_n_epoch": "nothing: the best epoch is found among all",
     "barebones": "nothing: a fit keeps its checkpoints and its history",
+    "plugins": "nothing: emobench brings the one that writes checkpoints whole; `precision` chooses Lightning's",
 }
 
 # Options that count or limit something, of which none would leave nothing to do.
