@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -17,10 +18,13 @@ from reading import pages
 import emobench as package
 from emobench.emotions import EMOTIONS
 from emobench.errors import SuiteError
+from emobench.report.board import sections
+from emobench.report.trainers import against
 from emobench.runner import machine
 from emobench.runner.choice import groups
 from emobench.runner.record import Hardware, read_record
 from emobench.runner.store import load_board
+from emobench.suite.catalog import tracks
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -380,10 +384,43 @@ def test_a_table_compares_each_row_with_the_first_trainers(pair_once: Path) -> N
     assert amp["fit_faces_per_s"] == pytest.approx(speeds["resnet18@amp"])
     assert amp["of_the_firsts_speed"] == pytest.approx(speeds["resnet18@amp"] / speeds["resnet18"])
     assert (first["of_the_firsts_speed"], first["scaling"], amp["scaling"]) == (None, None, None)
-    if machines["resnet18"].threads == machines["resnet18@two"].threads:
-        assert two["scaling"] == pytest.approx(speeds["resnet18@two"] / speeds["resnet18"] / 2)
-    else:  # costs of different numbers of threads do not compare
-        assert two["scaling"] is None
+    one, both = machines["resnet18"], machines["resnet18@two"]
+    cores = [min(number, one.cores) for number in (one.threads or 0, 2 * (both.threads or 0))]
+    assert two["scaling"] == pytest.approx(speeds["resnet18@two"] / speeds["resnet18"] * cores[0] / cores[1])
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "gpu", "faces_per_s", "speed", "scaling"),
+    [
+        (2, (2, 1), (None, None), (100.0, 90.0), 0.9, 0.9),  # --per-node 1: both have both cores
+        (2, (1, 1), (None, None), (100.0, 160.0), 1.6, 0.8),  # --per-node 2: the first has one core alone
+        (3, (3, 1), (None, None), (150.0, 90.0), None, 0.9),  # two processes leave one of three cores idle
+        (1, (1, 1), (None, None), (100.0, 80.0), 0.8, 0.8),  # two processes on one core
+        (8, (8, 4), ("a GPU", "a GPU"), (100.0, 180.0), 1.8, 0.9),
+        (8, (8, 4), ("a GPU", "another"), (100.0, 180.0), None, None),
+        (8, (8, 4), ("a GPU", None), (100.0, 180.0), None, None),
+    ],
+)
+def test_cores_compare_on_a_cpu_and_devices_elsewhere(
+    pair_once: Path,
+    cores: int,
+    threads: tuple[int, int],
+    gpu: tuple[str | None, str | None],
+    faces_per_s: tuple[float, float],
+    speed: float | None,
+    scaling: float | None,
+) -> None:
+    stored = load_board(pair_once, "axis")
+    for row, number, device, faces in zip(("resnet18", "resnet18@two"), threads, gpu, faces_per_s, strict=True):
+        (place,) = [place for place, cell in enumerate(stored) if cell.row == row and cell.control is None]
+        record: Any = stored[place].record
+        hardware = record.fit.hardware.model_copy(update={"cores": cores, "threads": number, "gpu": device})
+        cost = record.fit.cost.model_copy(update={"fit_faces_per_s": faces})
+        fit = record.fit.model_copy(update={"hardware": hardware, "cost": cost})
+        stored[place] = dataclasses.replace(stored[place], record=record.model_copy(update={"fit": fit}))
+    (section,) = sections("axis", stored, [tracks()["recognition"]])
+    (two,) = [each for each in against(section) if each.entry.trainer == "two"]
+    assert (two.speed, two.scaling) == (speed and pytest.approx(speed), scaling and pytest.approx(scaling))
 
 
 def test_the_difference_is_that_of_the_comparison_that_ranks(pair_once: Path) -> None:
