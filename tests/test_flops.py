@@ -74,10 +74,11 @@ def test_the_flops_of_every_generator_are_counted_and_draw_no_random_number(name
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def of_gpu(results: Results, gpu: str | None, flops: float | None) -> pd.DataFrame:
+def of_gpu(results: Results, gpu: str | None, flops: float | None, devices: int = 1) -> pd.DataFrame:
     path = results.cell("resnet18", 0, 3.0) / "result.json"
     record = json.loads(path.read_text())
     record["fit"]["hardware"] |= {"gpu": gpu, "device": "cuda" if gpu else "cpu"}
+    record["cell"]["trainer"] = {"devices": devices}
     record["fit"]["cost"] |= {"fit_faces_per_s": 50_000.0, "precision": "bf16-mixed", "flops": flops}
     path.write_text(json.dumps(record))
     results.write()
@@ -92,6 +93,17 @@ def test_the_board_shows_it_where_a_gpu_is_known(results: Results) -> None:
     page = pages(results.folder / "demo")
     assert "| faces/s trained | MFU |" in " ".join(page.split())
     assert "50,000 | 0.152" in " ".join(page.split())
+
+
+@pytest.mark.parametrize(
+    ("devices", "share", "reason"), [(2, 0.0758, ""), (-1, None, "not recorded on how many devices")]
+)
+def test_it_is_of_as_many_devices_as_the_record_says(
+    results: Results, devices: int, share: float | None, reason: str
+) -> None:
+    row = one(of_gpu(results, "NVIDIA H100 80GB HBM3", 1e9, devices), model="resnet18", metric="mfu", seed="")
+    assert row["value"] == "n/a" if share is None else float(row["value"]) == pytest.approx(share, rel=1e-3)
+    assert row["reason"] == reason
 
 
 def test_elsewhere_it_has_a_reason_and_no_column(results: Results) -> None:

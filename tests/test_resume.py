@@ -151,6 +151,33 @@ def test_sigterm_then_resume_equals_uninterrupted(
     assert_same(through(schedule), outcome(stopped))
 
 
+@pytest.mark.slow
+def test_a_fit_of_two_processes_that_is_killed_ends_with_the_same_weights(
+    emobench: Callable[..., int], pausing: Path, tmp_path: Path
+) -> None:
+    """Each process goes on with its own faces and random numbers, and with the means of both."""
+    settings = ("trainer.devices=2", "trainer.accelerator=cpu", "model.paused.batch=8", "model.paused.ema=0.9")
+    options = [word for setting in settings for word in ("--set", setting)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    waiting = pause(pausing)
+
+    def kill() -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+        waiting.unlink()
+
+    when(lambda: epochs_done(killed) >= 3, kill)
+    assert emobench("bench", pausing, *options, "--results", killed) == 1
+    row = board(killed)[0]
+    assert row.state == "failed"
+    log = killed / "cells" / row.fit_key / "log.txt"
+    log.write_text("")
+    assert emobench("bench", pausing, *options, "--results", killed) == 0
+    assert log.read_text().count("going on from last-") == 2  # each of the two
+    assert emobench("bench", pausing, *options, "--results", whole) == 0
+    assert_same(outcome(whole), outcome(killed))
+
+
 def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
     emobench: Callable[..., int], pausing: Path, tmp_path: Path, through: Callable[[str], Outcome]
 ) -> None:

@@ -89,10 +89,19 @@ def test_every_key_refuses_what_does_not_fit(suite: Path, key: str) -> None:
         ("trainer.limit_val_batches=0.0", "limit_val_batches = 0.0 leaves nothing to do"),
         ("trainer.limit_train_batches=0", "limit_train_batches = 0 leaves nothing to do"),
         ("trainer.devices=0", "devices = 0 leaves nothing to do"),
+        ("trainer.devices=-1", "devices = -1 is another number on each machine, and with it another global batch"),
+        ('trainer.devices="auto"', "'auto' is another number .* Write the number, such as devices = 2"),
+        ("model.resnet18.trainer.devices=-1", r"\[model.resnet18\] trainer: devices = -1 is another number on each"),
+        ('trainer.devices="2"', "devices = '2' is text; it is a number such as 2, without quotes"),
+        ("trainer.num_nodes=2", "num_nodes = 2, and a cell runs on one machine. Leave it out; more machines run"),
+        ("trainer={ two = { devices = 2, num_nodes = 2 } }", r"\[trainer.two\]: num_nodes = 2, and a cell runs on one"),
+        ("model.resnet18.trainer.num_nodes=2", r"\[model.resnet18\] trainer: num_nodes = 2, and a cell runs on one"),
         (
             "trainer.check_val_every_n_epoch=2",
             "check_val_every_n_epoch is set by emobench; use nothing: the best epoch",
         ),
+        ('trainer.plugins="x"', r"\[trainer\]: plugins is set by emobench; use nothing: emobench brings the one"),
+        ('model.resnet18.trainer.plugins=["x"]', r"\[model.resnet18\] trainer: plugins is set by emobench"),
         ("model.resnet18.trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch is set by emobench"),
         ("trainer.strategy='fsdp'", "strategy = 'fsdp' is no copy of the whole network on each device"),
         (
@@ -114,7 +123,7 @@ def test_what_is_wrong_is_said_with_an_example(suite: Path, override: str, said:
 @pytest.mark.slow
 def test_lightnings_own_options_are_taken(suite: Path) -> None:
     for override in (
-        "trainer.devices=-1", 'trainer.devices="auto"', "trainer.devices=[0, 1]", "trainer.precision=16",
+        "trainer.devices=2", "trainer.devices=[0, 1]", "trainer.precision=16",
         "trainer.limit_val_batches=0.5", "trainer.limit_val_batches=3", "trainer.gradient_clip_val=1.0",
         "trainer.deterministic=true", 'trainer.accelerator="cpu"', 'trainer.strategy="ddp"',
     ):  # fmt: skip

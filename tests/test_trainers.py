@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -11,14 +12,19 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import TINY, TINY_DATA
+from PIL import Image
 from reading import pages
 
 import emobench as package
+from emobench.emotions import EMOTIONS
 from emobench.errors import SuiteError
+from emobench.report.board import sections
+from emobench.report.trainers import against
 from emobench.runner import machine
 from emobench.runner.choice import groups
 from emobench.runner.record import Hardware, read_record
 from emobench.runner.store import load_board
+from emobench.suite.catalog import tracks
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -216,6 +222,40 @@ def test_judges_and_guides(made_suite: Path, tmp_path: Path) -> None:
             planned(tmp_path, suite)
 
 
+PICTURES = f"""
+panel = ["resnet18", "vit-small-faces"]
+reader = "cnn21"
+{TINY_DATA.replace("test = 80", "test = 640")}
+[model.theirs]
+class = "images:pictures"
+[evaluation]
+fidelity = 32
+per_emotion = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("strategy = 'fsdp'", "strategy = 'fsdp' is no copy of the whole network on each device"),
+        ("sync_batchnorm = true", "sync_batchnorm = true normalises by the faces of all devices together"),
+    ],
+)
+def test_judges_that_no_table_names_are_held_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, said: str
+) -> None:
+    """A suite of pictures alone names nothing that is fitted; its judges are."""
+    monkeypatch.chdir(tmp_path)
+    for emotion in EMOTIONS:
+        (tmp_path / "pictures" / emotion).mkdir(parents=True)
+        for place in range(4):
+            Image.effect_noise((32, 32), 60 + place).save(tmp_path / "pictures" / emotion / f"{place}.png")
+    judged = cells(planned(tmp_path, f"{PICTURES}[trainer]\ndevices = 2\n"))
+    assert judged["resnet18"].trainer == {"precision": "32-true", "devices": 2}
+    with pytest.raises(SuiteError, match=rf"trainer of \[model.resnet18\]: {said}"):
+        planned(tmp_path, f"{PICTURES}[trainer]\ndevices = 2\n{options}\n")
+
+
 FIXED = """
 import torch
 
@@ -265,8 +305,6 @@ def test_cross_validation_and_joint_fits_have_each_trainer(tmp_path: Path, made_
     data = TINY_DATA + "cross_validate = 4\n"
     for name in ("happy", "sad"):
         (tmp_path / "faces" / name).mkdir(parents=True)
-    from PIL import Image
-
     for place in range(40):
         noise = Image.effect_noise((32, 32), 60 + place)
         noise.save(tmp_path / "faces" / ("happy" if place % 2 else "sad") / f"{place}.png")
@@ -346,10 +384,43 @@ def test_a_table_compares_each_row_with_the_first_trainers(pair_once: Path) -> N
     assert amp["fit_faces_per_s"] == pytest.approx(speeds["resnet18@amp"])
     assert amp["of_the_firsts_speed"] == pytest.approx(speeds["resnet18@amp"] / speeds["resnet18"])
     assert (first["of_the_firsts_speed"], first["scaling"], amp["scaling"]) == (None, None, None)
-    if machines["resnet18"].threads == machines["resnet18@two"].threads:
-        assert two["scaling"] == pytest.approx(speeds["resnet18@two"] / speeds["resnet18"] / 2)
-    else:  # costs of different numbers of threads do not compare
-        assert two["scaling"] is None
+    one, both = machines["resnet18"], machines["resnet18@two"]
+    cores = [min(number, one.cores) for number in (one.threads or 0, 2 * (both.threads or 0))]
+    assert two["scaling"] == pytest.approx(speeds["resnet18@two"] / speeds["resnet18"] * cores[0] / cores[1])
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "gpu", "faces_per_s", "speed", "scaling"),
+    [
+        (2, (2, 1), (None, None), (100.0, 90.0), 0.9, 0.9),  # --per-node 1: both have both cores
+        (2, (1, 1), (None, None), (100.0, 160.0), 1.6, 0.8),  # --per-node 2: the first has one core alone
+        (3, (3, 1), (None, None), (150.0, 90.0), None, 0.9),  # two processes leave one of three cores idle
+        (1, (1, 1), (None, None), (100.0, 80.0), 0.8, 0.8),  # two processes on one core
+        (8, (8, 4), ("a GPU", "a GPU"), (100.0, 180.0), 1.8, 0.9),
+        (8, (8, 4), ("a GPU", "another"), (100.0, 180.0), None, None),
+        (8, (8, 4), ("a GPU", None), (100.0, 180.0), None, None),
+    ],
+)
+def test_cores_compare_on_a_cpu_and_devices_elsewhere(
+    pair_once: Path,
+    cores: int,
+    threads: tuple[int, int],
+    gpu: tuple[str | None, str | None],
+    faces_per_s: tuple[float, float],
+    speed: float | None,
+    scaling: float | None,
+) -> None:
+    stored = load_board(pair_once, "axis")
+    for row, number, device, faces in zip(("resnet18", "resnet18@two"), threads, gpu, faces_per_s, strict=True):
+        (place,) = [place for place, cell in enumerate(stored) if cell.row == row and cell.control is None]
+        record: Any = stored[place].record
+        hardware = record.fit.hardware.model_copy(update={"cores": cores, "threads": number, "gpu": device})
+        cost = record.fit.cost.model_copy(update={"fit_faces_per_s": faces})
+        fit = record.fit.model_copy(update={"hardware": hardware, "cost": cost})
+        stored[place] = dataclasses.replace(stored[place], record=record.model_copy(update={"fit": fit}))
+    (section,) = sections("axis", stored, [tracks()["recognition"]])
+    (two,) = [each for each in against(section) if each.entry.trainer == "two"]
+    assert (two.speed, two.scaling) == (speed and pytest.approx(speed), scaling and pytest.approx(scaling))
 
 
 def test_the_difference_is_that_of_the_comparison_that_ranks(pair_once: Path) -> None:

@@ -671,9 +671,11 @@ def _mfu(cells: Sequence[StoredCell], base: Number) -> Number:
     for cell in cells:
         fit = None if cell.record is None else cell.record.fit
         if cell.record is not None and fit is not None and fit.cost is not None:
-            devices = processes(cell.record.cell.trainer) or 1
-            cost = fit.cost
-            found.append(mfu(cost.flops, cost.fit_faces_per_s, fit.hardware.gpu, cost.precision, devices))
+            devices, cost = processes(cell.record.cell.trainer), fit.cost
+            if devices is None:  # a record of a suite that said "all that there are"
+                found.append("not recorded on how many devices")
+            else:
+                found.append(mfu(cost.flops, cost.fit_faces_per_s, fit.hardware.gpu, cost.precision, devices))
     known = [each if isinstance(each, float) else None for each in found]
     number = _cost(cells, MFU, known, base)
     reasons = dict.fromkeys(each for each in found if isinstance(each, str))

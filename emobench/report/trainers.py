@@ -26,7 +26,8 @@ class Against:
         better: ranking -> how much better it is than the first, positive: better; None: it is the first, or they have
             not been compared.
         speed: faces a second of the fit over those of the first; None: not on like hardware, or not measured.
-        scaling: that over the number of devices, where the first has one and this one several.
+        scaling: that over the number of devices, where the first has one and this one several; on a CPU faces a second
+            and core over those of the first, as one process may compute with all cores too.
     """
 
     entry: Entry
@@ -60,10 +61,7 @@ def _of_row(section: Section, row: str, entries: list[Entry]) -> Iterator[Agains
         better = {
             each.name: None if other is None else _better(section, each, entry, other) for each in _shown(section)
         }
-        speed = None if other is None else _speed(entry, other)
-        devices = processes(_options(entry))
-        alone = other is not None and processes(_options(other)) == 1
-        scaling = speed / devices if speed is not None and devices is not None and devices > 1 and alone else None
+        speed, scaling = (None, None) if other is None else _speeds(entry, other)
         options = _options(entry)
         if other is not None:
             usual = _options(other)
@@ -91,11 +89,46 @@ def _better(section: Section, ranking: Ranking, entry: Entry, other: Entry) -> C
     return None
 
 
-def _speed(entry: Entry, other: Entry) -> float | None:
-    mine, theirs = entry.costs[SPEED], other.costs[SPEED]
-    if mine.value is None or not theirs.value or mine.hardware != theirs.hardware:
+@dataclass(frozen=True)
+class _Place:
+    """What a row was fitted on.
+
+    Attributes:
+        machine: its name, whatever the number of threads.
+        devices: processes of the fit; None: not recorded.
+        cores: that all of them together compute with; None: GPUs do the work.
+    """
+
+    machine: str
+    devices: int | None
+    cores: int | None
+
+
+def _place(entry: Entry) -> _Place | None:
+    records = (cell.record for cell in entry.cells)
+    record = next((record for record in records if record is not None and record.fit is not None), None)
+    if record is None or record.fit is None:
         return None
-    return mine.value / theirs.value
+    hardware, devices = record.fit.hardware, processes(record.cell.trainer)
+    machine = hardware.model_copy(update={"threads": None}).named
+    threads = hardware.cores if hardware.threads is None else hardware.threads
+    cores = None if hardware.gpu is not None else min(threads * (devices or 1), hardware.cores)
+    return _Place(machine, devices, cores)
+
+
+def _speeds(entry: Entry, other: Entry) -> tuple[float | None, float | None]:
+    """See `Against`. Threads differ where one process has the cores that several share: cores are what compares."""
+    mine, theirs = entry.costs[SPEED], other.costs[SPEED]
+    on, first = _place(entry), _place(other)
+    if mine.value is None or not theirs.value or on is None or first is None or on.machine != first.machine:
+        return None, None
+    ratio = mine.value / theirs.value
+    speed = ratio if mine.hardware == theirs.hardware or on.cores == first.cores else None
+    if on.devices is None or on.devices == 1 or first.devices != 1:
+        return speed, None
+    if on.cores is None or first.cores is None:
+        return speed, ratio / on.devices
+    return speed, ratio * first.cores / on.cores
 
 
 def _shown(section: Section) -> list[Ranking]:
@@ -120,7 +153,8 @@ def trainers(section: Section) -> list[Block]:
         "Each row under the suite's first trainer", *((", ", first, ",") if name else ()), " then under the others, "
         "with the options in which they differ. A row's batch is that of one process: on n devices a step has n of "
         "them. Memory is that of one process at its peak; scaling is faces a second over n times those of the first, "
-        "where that has one device. Judges, reader and what is trained on permuted labels are of the first.",
+        "where that has one device, and on a CPU faces a second and core over those of the first. Judges, "
+        "reader and what is trained on permuted labels are of the first.",
     )  # fmt: skip
     return [Heading(3, ("Trainers",)), Table(header, rows, left=(0, 1, 2)), Paragraph(said)]
 

@@ -36,7 +36,6 @@ from emobench.suite.rows import (
     ModelRow,
     check_by_hand,
     check_cross_validated,
-    check_devices,
     data_row,
     datasets_of,
     evaluation_size,
@@ -145,11 +144,7 @@ def _model_rows(where: str, suite: Suite, datasets: list[str], trainers: Sequenc
                 raise SuiteError(f"{where}: two rows would both be called {row_name}; rename one of them")
             rows.append(row)
     check_nobody_uses(where, suite, rows)
-    rows = by_trainer(where, rows, trainers)
-    for row in rows:
-        if row.recipe is not None:
-            check_devices(f"{where}, trainer {row.trained_by}".rstrip() + f" of [model.{row.row}]", row.trainer)
-    return rows
+    return by_trainer(where, rows, trainers)
 
 
 def _usable_data(where: str, name: str, table: Mapping[str, Any], data_root: Path, named: bool) -> DataRow | str:

@@ -37,12 +37,13 @@ _OURS = {
     "fast_dev_run": "the suite smoke",
     "check_val_every_n_epoch": "nothing: the best epoch is found among all",
     "barebones": "nothing: a fit keeps its checkpoints and its history",
+    "plugins": "nothing: emobench brings the one that writes checkpoints whole; `precision` chooses Lightning's",
 }
 
 # Options that count or limit something, of which none would leave nothing to do.
 _POSITIVE = (
-    "limit_train_batches", "limit_val_batches", "accumulate_grad_batches", "num_nodes", "val_check_interval",
-    "log_every_n_steps", "devices",
+    "limit_train_batches", "limit_val_batches", "accumulate_grad_batches", "val_check_interval", "log_every_n_steps",
+    "devices",
 )  # fmt: skip
 
 
@@ -166,8 +167,19 @@ def _check_option(where: str, option: str, value: Any, hint: Any) -> None:
             f"{where}: {option} = {value!r} does not fit ({reason}). Say what Lightning's Trainer takes"
         ) from None
     number = isinstance(value, int | float)
-    every = option == "devices" and value == -1  # all that are there
-    if option in _POSITIVE and not every and (value <= 0 if number else not value and value is not None):
+    if option == "num_nodes" and value != 1:
+        raise SuiteError(
+            f"{where}: num_nodes = {value!r}, and a cell runs on one machine. Leave it out; more machines run more "
+            "cells: --engine ray"
+        )
+    if option == "devices" and value in (-1, "-1", "auto"):
+        raise SuiteError(
+            f"{where}: devices = {value!r} is another number on each machine, and with it another global batch and "
+            "other weights, of which a key would know nothing. Write the number, such as devices = 2"
+        )
+    if option == "devices" and isinstance(value, str):  # one process would wait for the others
+        raise SuiteError(f"{where}: devices = {value!r} is text; it is a number such as 2, without quotes")
+    if option in _POSITIVE and (value <= 0 if number else not value and value is not None):
         raise SuiteError(f"{where}: {option} = {value!r} leaves nothing to do; it is 1 or more, or a share above 0")
 
 

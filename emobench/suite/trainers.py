@@ -20,7 +20,7 @@ from typing import Any
 
 from emobench.errors import SuiteError
 from emobench.suite.keys import apart, with_global_batch
-from emobench.suite.rows import ModelRow, trainer_options
+from emobench.suite.rows import ModelRow, check_devices, trainer_options
 
 USUAL: Mapping[str, Any] = {"precision": "32-true", "devices": 1}  # of every fit whose suite says nothing else
 
@@ -85,7 +85,8 @@ def by_trainer(where: str, rows: Sequence[ModelRow], trainers: Sequence[Trainer]
     What trains nothing, and needs nothing that is trained, is the same under every trainer: it is run with the first.
 
     Raises:
-        SuiteError: a row names trainers of which one changes nothing, or needs a row that is not run with its own.
+        SuiteError: a row names trainers of which one changes nothing, needs a row that is not run with its own, or is
+            fitted on devices in a way that is not held to the numbers of one.
     """
     fixed = _fixed(rows)
     found = [each for row in rows for each in _rows_of(where, row, trainers, row.row in fixed)]
@@ -94,6 +95,8 @@ def by_trainer(where: str, rows: Sequence[ModelRow], trainers: Sequence[Trainer]
         if row.row in names:
             raise SuiteError(f"{where}: two rows would both be called {row.row}; rename one of them")
         names.add(row.row)
+        if row.recipe is not None:
+            check_devices(f"{where}, trainer {row.trained_by}".rstrip() + f" of [model.{row.row}]", row.trainer)
     suffixes = {trainer.name: trainer.suffix for trainer in trainers}
     return [_with_needs(where, row, suffixes[row.trained_by], names, fixed) for row in found]
 
