@@ -25,6 +25,7 @@ import emobench as package
 from emobench.errors import SuiteError
 from emobench.runner import machine
 from emobench.runner.engines import engine_of
+from emobench.runner.engines.engine import alone
 from emobench.runner.engines.local import Local
 from emobench.runner.record import read_record
 
@@ -89,7 +90,7 @@ class Often(Away):
 
 
 class Late(Away):
-    name, says, times = "late", AGAIN, 2
+    name, says, times = "late", AGAIN, 1
 '''
 
 
@@ -214,7 +215,12 @@ OF_SLURM = {
 OF_TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "NODE_RANK": "1", "GROUP_RANK": "1", "WORLD_SIZE": "4"}
 
 
-@pytest.mark.slow
+def test_what_a_batch_system_says_is_told_from_the_rest() -> None:
+    rest = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0", "RANKING": "1", "MY_SLURM_JOB_ID": "7"}
+    assert alone({**OF_SLURM, **OF_TORCHRUN, **rest}) == rest
+
+
+@pytest.mark.long
 def test_what_a_batch_system_says_of_the_sweep_is_not_said_of_its_cells(tiny: Path, tmp_path: Path) -> None:
     """Lightning would have a cell of two processes wait for two more, and Slurm queue it again."""
     both = ("--set", "trainer.devices=2", "--set", "trainer.accelerator=cpu", "--set", "trainer.strategy=ddp")

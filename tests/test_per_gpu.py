@@ -59,7 +59,7 @@ def test_cells_on_gpus_share_the_cores_by_the_plan() -> None:
     assert Packing.on(there, None, 24, per_gpu=4) == Packing(8, 2, there, 4)
     assert Packing.on(there, 3, 24, per_gpu=4) == Packing(3, 5, there, 4)
     assert Packing.on(there, None, 24, 1, 4) == Packing(8, 1, there, 4, fixed=True)
-    assert Packing.on(there, None, 24, per_gpu=4).threads_of(None) == 8  # a process on each of the two
+    assert Packing.on(there, None, 24, per_gpu=4).threads_of(2) == 8  # a process on each of the two
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_jobs_go_where_the_fewest_are(tmp_path: Path, monkeypatch: pytest.Monkey
     seen: list[str] = []
 
     class Noted(Local):
-        def launch(self, job: Job, devices: int, environment: Mapping[str, str]) -> Started:
+        def launch(self, job: Job, environment: Mapping[str, str]) -> Started:
             seen.append(environment["CUDA_VISIBLE_DEVICES"])
             started = Started([], False, True)
             self.running.append(started)

@@ -337,7 +337,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert not list((tmp_path / "cells").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cells_run_where_the_gpus_are_and_share_them(own: Callable[..., Any], tiny: Path, tmp_path: Path) -> None:
     """The head has none; a folder that a node does not see is refused; a cell of two devices takes two."""
     small = own(num_cpus=1)

@@ -225,12 +225,11 @@ def test_a_job_has_the_cores_that_were_asked_for_and_its_cell_all_of_them(
     packing = Sharing(engine, None, None, 100).packing({}, None)
     assert (packing.per_node, packing.machines.number) == (1, 64)
     job = job_of(tiny)
-    for place, (devices, threads) in enumerate(((1, 8), (2, 4), ("auto", 4), (16, 1)), 1):
+    for place, (devices, threads) in enumerate(((1, 8), (2, 4), (16, 1)), 1):
         cell = replace(job.cell, trainer={"devices": devices})
-        count = {"auto": None}.get(str(devices), devices)
-        assert packing.threads_of(count) == threads  # type: ignore[arg-type]
+        assert packing.threads_of(devices) == threads
         assert engine.start(replace(job, cell=cell, threads=threads)) is not None
-        assert {f"cpus-per-task={max(8, count or 0)}", f"gpus-per-node={max(2, count or 0)}"} <= {*cluster.asked(place)}
+        assert {f"cpus-per-task={max(8, devices)}", f"gpus-per-node={max(2, devices)}"} <= {*cluster.asked(place)}
     assert Sharing(engine, 1, None, 100).packing({}, None).threads == 8
 
 

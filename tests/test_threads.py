@@ -118,14 +118,14 @@ def test_more_cells_than_cores_are_refused(asked: int) -> None:
 
 def test_the_processes_of_a_cell_on_several_devices_share_the_cores() -> None:
     packing = Packing(8, 2, Machines(16, 8, 64))
-    assert [packing.threads_of(each) for each in (1, 2, 8, None, 99)] == [2, 8, 2, 2, 1]
+    assert [packing.threads_of(each) for each in (1, 2, 8, 99)] == [2, 8, 2, 1]
 
 
 def test_the_threads_of_a_boards_plan_are_the_same_on_every_machine() -> None:
     for machines in (Machines(64, 2, 512), Machines(16, 2, 512), Machines(4, 0, 64)):
         for planned in (1, 16):
             packing = Packing.on(machines, None, 10, fixed=planned)
-            assert [packing.threads_of(each) for each in (1, 2, 8, None)] == [planned] * 4
+            assert [packing.threads_of(each) for each in (1, 2, 8)] == [planned] * 3
     assert Packing.on(Machines(4, 0, 64), None, 10, fixed=16).per_node == 1
 
 

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from emobench.recipe import Execution
-from emobench.runner.calibrate import Calibration, Seconds, Settings, of_all, seconds
-from emobench.runner.duration import elapsed, validated
+from emobench.runner.calibrate import Calibration, Seconds, Settings, seconds
+from emobench.runner.duration import elapsed, faces, validated
 from emobench.runner.machine import hardware
 from emobench.runner.threads import Packing
 from emobench.suite.budget import PlanFile, RowPlan, seconds_of, two_digits
@@ -79,22 +79,21 @@ def times_of(plan: Plan, found: Mapping[str, Calibration]) -> dict[str, Seconds]
     """How long the cells of a plan take of which something was measured, by fit_key: with validation, and with each of
     the evaluations that a fit has, as one on several datasets together.
     """
-    by_key = {cell.fit_key: cell for cell in plan.cells}
+    fits: dict[str, float] = {}
     rest: dict[str, dict[str, float]] = {}
     for cell in plan.cells:
-        if cell.fit_key in found:
-            rest.setdefault(cell.fit_key, {})[cell.eval_key] = seconds(cell, found[cell.fit_key], 0.0).rest
+        if (measured := found.get(cell.fit_key)) is None:
+            continue
+        took = seconds(cell, measured, faces(cell, plan) if cell.trains else 0.0)
+        fits[cell.fit_key] = took.fit + (_validating(cell, plan, measured) if cell.trains else 0.0)
+        rest.setdefault(cell.fit_key, {})[cell.eval_key] = took.rest
+    return {fit_key: Seconds(took, sum(rest[fit_key].values())) for fit_key, took in fits.items()}
 
-    def validating(cell: Cell, measured: Calibration) -> float:
-        if not cell.trains:
-            return 0.0
-        read = validated(cell, plan, measured.batches_a_step)
-        return VALIDATION * seconds(cell, dataclasses.replace(measured, batches_a_step=1), read).fit
 
-    return {
-        fit_key: Seconds(each.fit + validating(by_key[fit_key], found[fit_key]), sum(rest[fit_key].values()))
-        for fit_key, each in of_all(plan, found).items()
-    }
+def _validating(cell: Cell, plan: Plan, measured: Calibration) -> float:
+    """Seconds of a fit's validation."""
+    read = validated(cell, plan, measured.batches_a_step)
+    return VALIDATION * seconds(cell, dataclasses.replace(measured, batches_a_step=1), read).fit
 
 
 def fitted(

@@ -628,12 +628,3 @@ def seconds(cell: Cell, found: Calibration, faces: float) -> Seconds:
         per = found.seconds_drawn if found.seconds_drawn is not None else found.seconds_edited
         rest += (per or 0.0) * drawn + (found.seconds_edited or 0.0) * edits
     return Seconds(fit, rest)
-
-
-def of_all(plan: Plan, found: Mapping[str, Calibration]) -> dict[str, Seconds]:
-    """How long the cells of a plan take of which something was measured, by fit_key."""
-    return {
-        cell.fit_key: seconds(cell, found[cell.fit_key], faces(cell, plan) if cell.trains else 0.0)
-        for cell in plan.cells
-        if cell.fit_key in found
-    }

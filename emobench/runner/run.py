@@ -182,6 +182,10 @@ def execute(job: Job) -> int:
             try:
                 if job.per_gpu > 1 and torch.cuda.is_available() and processes(job.cell.trainer) == 1:
                     torch.cuda.set_per_process_memory_fraction(1 / job.per_gpu)
+                if job.offline:
+                    downloads.stay_offline()
+                if not helper and job.only != "fit":  # before hours of training, where it cannot be had
+                    have_inception(job.cell, offline=downloads.offline())
                 with threads(job.threads):
                     run(job, store, helper, remote)
             finally:
@@ -255,10 +259,6 @@ def run(job: Job, store: Store, helper: bool = False, remote: Remote | None = No
     """
     cell = job.cell
     folder = store.fit_folder(cell.fit_key)
-    if job.offline:
-        downloads.stay_offline()
-    if not helper and job.only != "fit":
-        have_inception(cell, offline=downloads.offline())  # before hours of training, where it cannot be had
     if helper:
         _wait_for_the_first(folder)
     else:

@@ -336,7 +336,7 @@ def sweep(
                 _note(state, cell)
                 settled = True
             else:
-                count = packing.threads_of(processes(cell.trainer) if cell.trains else 1)
+                count = packing.threads_of(processes(cell.trainer) or 1 if cell.trains else 1)
                 side = packing.per_node
                 job = Job(
                     cell,

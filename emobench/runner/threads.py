@@ -88,14 +88,8 @@ class Packing:
         threads = max(1, there // asked) if fixed is None else fixed
         return cls(asked, threads, machines, per_gpu, fixed is not None)
 
-    def threads_of(self, processes: int | None) -> int:
-        """Threads of each process of a cell.
-
-        Args:
-            processes: how many it has, a device each; None: as many as there are devices.
-        """
-        if processes is None:
-            processes = self.machines.gpus or self.per_node
+    def threads_of(self, processes: int) -> int:
+        """Threads of each process of a cell, which has so many, a device each."""
         return self.threads if processes == 1 or self.fixed else max(1, self.machines.cores // processes)
 
 

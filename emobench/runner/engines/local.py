@@ -98,24 +98,19 @@ class Local(Engine):
         if gpu is not None and on_each[gpu] >= job.per_gpu:
             return None
         named = {} if gpu is None or alone else {"CUDA_VISIBLE_DEVICES": self.gpus[gpu]}
-        started = self.launch(job, len(self.gpus), named)
+        started = self.launch(job, named)
         started.gpu = gpu
         return started
 
-    def launch(self, job: Job, devices: int, environment: Mapping[str, str]) -> Started:
-        """Start a job's processes, whatever else runs.
-
-        Args:
-            devices: how many GPUs it may use, where it takes all that there are.
-            environment: variables of its processes, such as which GPUs they see.
-        """
+    def launch(self, job: Job, environment: Mapping[str, str]) -> Started:
+        """Start a job's processes, whatever else runs; `environment`: variables, such as which GPUs they see."""
         alone = on_several_devices(job)
         if alone:
             from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
             address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
             address[TOGETHER] = token_hex(8)
-            ranks = range(processes(job.cell.trainer) or max(1, devices))
+            ranks = range(processes(job.cell.trainer) or 1)
             each = [{**environment, **address, "LOCAL_RANK": str(rank)} for rank in ranks]
         else:
             each = [dict(environment)]

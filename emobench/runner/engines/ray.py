@@ -211,7 +211,7 @@ class Ray(Engine):
         count = 1
         gpus: float = math.floor(_PARTS / job.per_gpu) / _PARTS if least.gpus else 0
         if on_several_devices(job):
-            count = processes(job.cell.trainer) or max(1, least.gpus)
+            count = processes(job.cell.trainer) or 1
             gpus = min(count, least.gpus)
         smallest = min(int(node["Resources"].get("memory", 0)) for node in self.alive)
         share = 1 if count > 1 or job.cell.label in self.short else job.per_node
@@ -486,7 +486,7 @@ class Node:
             job = replace(job, results=self.folder)
         environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
         with self.lock:
-            started = self.engine.launch(job, len(gpus), environment)
+            started = self.engine.launch(job, environment)
             self.running[number] = started
         gone = None
         try:

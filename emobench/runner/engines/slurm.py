@@ -104,7 +104,7 @@ class Slurm(Engine):
     def start(self, job: Job) -> Batch | None:
         if len(self.running) >= self.numbers.get("jobs", JOBS):
             return None
-        count = (processes(job.cell.trainer) or self.gpus or 1) if on_several_devices(job) else 1
+        count = (processes(job.cell.trainer) or 1) if on_several_devices(job) else 1
         self.executor.update_parameters(
             name="emobench",
             cpus_per_task=max(self.cores, job.threads * count),
