@@ -39,6 +39,7 @@ from emobench.runner.calibrate import (
     keep_as,
     kind,
     known,
+    memory_of,
     settings_of,
 )
 from emobench.runner.duration import elapsed
@@ -673,6 +674,19 @@ def test_cells_that_share_a_gpu_are_measured_with_the_threads_that_they_have(
     assert {each.seconds_a_face for each in known(store, plan.cells, 8, lambda cell: Execution()).values()} == {
         2e-3 / 8
     }
+
+
+def test_memory_that_was_measured_is_known_of_cells_on_a_cpu(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    plan, store = expand(load(tmp_path / "tiny.toml"), tmp_path), Store(tmp_path)
+    on_a_cpu, on_gpus = (Packing(1, 2, Machines(2, gpus, 64)) for gpus in (0, 1))
+    cell = plan.cells[0]
+    assert memory_of(store, plan.cells, on_a_cpu)(cell) is None
+    found = {cell.fit_key: Calibration(settings_of(cell), 1.0, None, None, 1, 5.5)}
+    path = calibrate.place(store, cell, {each.fit_key: each for each in plan.cells}, 2)
+    calibrate._keep(path, cell, found[cell.fit_key])
+    assert memory_of(store, plan.cells, on_a_cpu)(cell) == 5.5
+    assert memory_of(store, plan.cells, on_gpus)(cell) is None
 
 
 def test_what_was_measured_is_not_kept_as_that_of_other_settings(tmp_path: Path) -> None:

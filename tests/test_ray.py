@@ -356,6 +356,10 @@ def test_cells_run_where_the_gpus_are_and_share_them(own: Callable[..., Any], ti
         wanted = found._wanted(job)
         assert (wanted["num_cpus"], wanted["num_gpus"]) == (1, 0.5)
         assert found._room(wanted) == 4
+        smallest = found._wanted(replace(job, per_node=1))["memory"]
+        assert wanted["memory"] == smallest // 4
+        assert found._wanted(replace(job, memory=smallest / 2**31))["memory"] == -(-smallest // 2)  # half of the node
+        assert found._wanted(replace(job, memory=1e6))["memory"] == smallest
         two = replace(job, cell=replace(cell, trainer={"devices": 2}))
         assert found._wanted(two)["num_gpus"] == 2
     finally:

@@ -23,7 +23,7 @@ from emobench.files import say
 from emobench.recipe import Execution
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.budget import execution_of
-from emobench.runner.calibrate import Calibration, gpu_memory, known
+from emobench.runner.calibrate import Calibration, gpu_memory, known, memory_of
 from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_at
 from emobench.runner.engines.engine import Engine
@@ -196,6 +196,7 @@ def bench(
             tracking=tracking,
             remote=remote,
             execution=execution,
+            memory=memory_of(store, plan.cells, packing),
         )
         state = _shown(run, plan, board)
     if board.due or not board.whole():

@@ -31,6 +31,7 @@ from emobench.runner.duration import faces
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store
 from emobench.runner.sweep import handled
+from emobench.runner.threads import Packing
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import batch_of_one, datasets_in, key, processes
 
@@ -138,6 +139,19 @@ def known(
         if best is not None and (mine := best.by(settings_of(cell, execution(cell)))) is not None:
             found[cell.fit_key] = mine
     return found
+
+
+def memory_of(store: Store, cells: Sequence[Cell], packing: Packing) -> Callable[[Cell], float | None]:
+    """How much memory a cell takes on a CPU, GiB, as it was measured; None: it was not, or a GPU does the work."""
+    if packing.machines.gpus or not (store.cells / "calibrations").is_dir():
+        return lambda cell: None
+    by_key = {cell.fit_key: cell for cell in cells}
+
+    def memory(cell: Cell) -> float | None:
+        found = read(place(store, cell, by_key, packing.threads))
+        return None if found is None else found.peak_memory_gb
+
+    return memory
 
 
 def settings_of(cell: Cell, execution: Execution = Execution()) -> Settings | None:  # noqa: B008

@@ -291,6 +291,7 @@ def sweep(
     on_change: Callable[[Sweep], None],
     on_tick: Callable[[Sweep], None],
     execution: Callable[[Cell], Execution] = lambda cell: Execution(),
+    memory: Callable[[Cell], float | None] = lambda cell: None,
 ) -> Sweep:
     """Run cells until all have ended or a signal asks to stop.
 
@@ -302,6 +303,7 @@ def sweep(
         on_change: called after cells have ended, such as to write the board again.
         on_tick: called about once a second, and when cells have started.
         execution: how the fit of a cell is computed, which a board's plan says.
+        memory: that a cell takes, GiB, where it was measured.
     """
     from emobench.runner.run import Job
 
@@ -347,6 +349,7 @@ def sweep(
                     threads=count,
                     per_gpu=packing.per_gpu,
                     execution=execution(cell),
+                    memory=memory(cell),
                     redo=redo,
                     plugins=used,
                     tracking=tracking,

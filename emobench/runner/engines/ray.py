@@ -206,7 +206,7 @@ class Ray(Engine):
         return task
 
     def _wanted(self, job: Job) -> dict[str, float]:
-        """What of a node a job takes: its threads' cores, its share of the memory, its devices."""
+        """What of a node a job takes: its threads' cores, its devices, its share of the memory or what was measured."""
         least = self.machines()
         count = 1
         gpus: float = math.floor(_PARTS / job.per_gpu) / _PARTS if least.gpus else 0
@@ -215,8 +215,10 @@ class Ray(Engine):
             gpus = min(count, least.gpus)
         smallest = min(int(node["Resources"].get("memory", 0)) for node in self.alive)
         share = 1 if count > 1 or job.cell.label in self.short else job.per_node
+        measured = math.ceil(2**30 * count * (job.memory or 0))
+        memory = min(smallest, max(1, smallest // share, measured))
         cores = min(least.cores, job.threads * count)
-        return {"num_cpus": cores, "num_gpus": gpus, "memory": max(1, smallest // share)}
+        return {"num_cpus": cores, "num_gpus": gpus, "memory": memory}
 
     def _room(self, wanted: dict[str, float]) -> int:
         """How many such jobs the nodes have place for at once."""
