@@ -381,7 +381,7 @@ def test_a_machine_that_does_not_see_the_results_is_told(tmp_path: Path) -> None
 def not_connected(**values: Any) -> Any:
     """The engine, of no cluster."""
     found = engine.Ray.__new__(engine.Ray)
-    vars(found).update(alive=[], tasks=[], **values)
+    vars(found).update(alive=[], tasks=[], calm=0.0, **values)
     return found
 
 

@@ -49,6 +49,7 @@ QUEUED = 2  # tasks that wait for a place, so that none stands empty until the s
 PATIENCE = 10.0  # seconds for which a cluster's head may be silent
 LOOK = 5.0  # seconds between two looks at which nodes there are
 SHORT_OF_MEMORY = 4  # times that a cell is ended for memory until it has failed
+CALM = 10.0  # seconds after that in which its memory may be given back
 GREETING = 120.0  # seconds that a node has to say what is installed on it
 _FOLDER = "emobench-node-"
 _IN_USE = ".in-use"  # a file there, which is locked
@@ -99,6 +100,7 @@ class Ray(Engine):
         self.told = 0  # how many of these were named
         self.tasks: list[Task] = []
         self.short: Counter[str] = Counter()  # how often a cell was ended for memory, which it or another one took
+        self.calm = -math.inf  # until when nothing is started, since memory was short
         self.count = 0
         self.on_gpus: bool | None = None  # whether cells run on GPUs: as at the start, whatever joins
         self.alive: list[dict[str, Any]] = []  # nodes that can run cells: those that have cores, and GPUs, to give
@@ -193,10 +195,10 @@ class Ray(Engine):
     # ---- jobs --------------------------------------------------------------------------------------------------------
 
     def start(self, job: Job) -> Task | None:
-        if not self.alive:  # for a moment: nodes come and go
+        if not self.alive or time.monotonic() < self.calm:  # nodes come and go, and memory is given back
             return None
         wanted = self._wanted(job)
-        if len(self.tasks) >= self._room(wanted) + QUEUED:
+        if len(self.tasks) >= self._room(wanted) + (0 if self.short else QUEUED):
             return None
         self.count += 1
         elsewhere = {"label_selector": {"ray.io/node-id": f"!in({','.join(self.refused)})"}} if self.refused else {}
@@ -265,10 +267,11 @@ class Ray(Engine):
         """What is said of a cell that Ray ended to have memory again, which may have been another one's.
 
         Ray looks at its own processes, which are all small, and ends whichever it likes: memory belongs to those of
-        cells. So each that was ended runs again, with a node's memory to itself; a few times, since what took it before
-        may not have ended yet.
+        cells. So each that was ended runs again, with a node's memory to itself, once what took it may have ended; a
+        few times, since the wrong one may be ended then too.
         """
         self.short[task.cell.label] += 1
+        self.calm = time.monotonic() + CALM
         if self.short[task.cell.label] < SHORT_OF_MEMORY:
             return AGAIN
         return f"out of memory on {task.host or 'a node'}, which it had to itself: Ray ended it. {_LESS}"
