@@ -151,6 +151,18 @@ def test_sigterm_then_resume_equals_uninterrupted(
     assert_same(through(schedule), outcome(stopped))
 
 
+def kill_its_processes(pausing: Path, results: Path) -> None:
+    """Have all processes of cells killed where the fit of a suite is paused, in its fourth epoch."""
+    waiting = pause(pausing)
+
+    def kill() -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+        waiting.unlink()
+
+    when(lambda: epochs_done(results) >= 3, kill)
+
+
 @pytest.mark.slow
 def test_a_fit_of_two_processes_that_is_killed_ends_with_the_same_weights(
     emobench: Callable[..., int], pausing: Path, tmp_path: Path
@@ -159,14 +171,7 @@ def test_a_fit_of_two_processes_that_is_killed_ends_with_the_same_weights(
     settings = ("trainer.devices=2", "trainer.accelerator=cpu", "model.paused.batch=8", "model.paused.ema=0.9")
     options = [word for setting in settings for word in ("--set", setting)]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    waiting = pause(pausing)
-
-    def kill() -> None:
-        for child in multiprocessing.active_children():
-            os.kill(child.pid or 0, signal.SIGKILL)
-        waiting.unlink()
-
-    when(lambda: epochs_done(killed) >= 3, kill)
+    kill_its_processes(pausing, killed)
     assert emobench("bench", pausing, *options, "--results", killed) == 1
     row = board(killed)[0]
     assert row.state == "failed"
@@ -182,14 +187,7 @@ def test_sigkill_of_a_cell_costs_only_itself_and_at_most_an_epoch(
     emobench: Callable[..., int], pausing: Path, tmp_path: Path, through: Callable[[str], Outcome]
 ) -> None:
     options, killed = scheduled("step"), tmp_path / "killed"
-    waiting = pause(pausing)
-
-    def kill() -> None:
-        for child in multiprocessing.active_children():
-            os.kill(child.pid or 0, signal.SIGKILL)
-        waiting.unlink()
-
-    when(lambda: epochs_done(killed) >= 3, kill)
+    kill_its_processes(pausing, killed)
     assert emobench("bench", pausing, *options, "--results", killed) == 1
     rows = board(killed)
     assert rows[0].state == "failed"

@@ -111,16 +111,26 @@ def test_batch_jobs_give_the_local_engines_raw_files(tiny: Path, emobench: Calla
         assert hardware.threads == 1
 
 
+def started(suite: Path, results: Path, log: Path, epochs: int) -> subprocess.Popen[bytes]:
+    """The command beside this process."""
+    command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", str(results), *HERE]
+    with open(log, "w") as said:
+        return subprocess.Popen([*command, "--set", f"model.resnet18.epochs={epochs}"], stdout=said, stderr=said)
+
+
+def jobs_of(results: Path) -> list[str]:
+    """Process ids of its jobs, as submitit has them."""
+    found = subprocess.run(["pgrep", "-f", f"submitit.core._submit.*{results}"], capture_output=True, text=True)
+    return found.stdout.split()
+
+
 @pytest.mark.long
 def test_a_job_that_must_make_room_is_queued_again_and_goes_on(tiny: Path, tmp_path: Path) -> None:
     """As submitit says it: USR2 to the process of the job."""
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results), *HERE]
-    with open(tmp_path / "log.txt", "w") as log:
-        sweep = subprocess.Popen([*command, "--set", "model.resnet18.epochs=150"], stdout=log, stderr=log)
+    sweep = started(tiny, results, tmp_path / "log.txt", epochs=150)
     until(lambda: list(results.glob("cells/*/checkpoints/last-*.ckpt")), 120, "a checkpoint")
-    jobs = subprocess.run(["pgrep", "-f", f"submitit.core._submit.*{results}"], capture_output=True, text=True).stdout
-    for pid in jobs.split():
+    for pid in jobs_of(results):
         subprocess.run(["kill", "-USR2", pid])
     assert sweep.wait(timeout=240) == 0, (tmp_path / "log.txt").read_text()
     assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
@@ -132,25 +142,21 @@ def test_a_job_that_must_make_room_is_queued_again_and_goes_on(tiny: Path, tmp_p
 def test_a_job_that_is_terminated_alone_ends_its_cell_which_goes_on_in_another(tiny: Path, tmp_path: Path) -> None:
     """As under Slurm's cgroups: the signal reaches submitit's process, and not that of the cell below it."""
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results), *HERE]
-    with open(tmp_path / "log.txt", "w") as log:
-        sweep = subprocess.Popen([*command, "--set", "model.resnet18.epochs=30"], stdout=log, stderr=log)
+    sweep = started(tiny, results, tmp_path / "log.txt", epochs=30)
     until(lambda: len({*results.glob("cells/*/checkpoints")}) == 2, 120, "two cells")
-    jobs = subprocess.run(["pgrep", "-f", f"submitit.core._submit.*{results}"], capture_output=True, text=True).stdout
-    for pid in jobs.split():
+    jobs = jobs_of(results)
+    for pid in jobs:
         os.kill(int(pid), signal.SIGTERM)
     assert sweep.wait(timeout=240) == 0, (tmp_path / "log.txt").read_text()
     said = (tmp_path / "log.txt").read_text()
-    assert said.count("the machine that it ran on, job ") == len(jobs.split())
+    assert said.count("the machine that it ran on, job ") == len(jobs)
     assert all("stopped by signal 15" in path.read_text() for path in results.glob("cells/*/log.txt"))
 
 
 @pytest.mark.long
 def test_a_signal_ends_all_jobs(tiny: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "emobench", "bench", str(tiny), "--results", str(results), *HERE]
-    with open(tmp_path / "log.txt", "w") as log:
-        sweep = subprocess.Popen([*command, "--set", "model.resnet18.epochs=500"], stdout=log, stderr=log)
+    sweep = started(tiny, results, tmp_path / "log.txt", epochs=500)
     until(lambda: list(results.glob("cells/*/checkpoints/last-*.ckpt")), 120, "a checkpoint")
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait(timeout=90) == 128 + signal.SIGINT, (tmp_path / "log.txt").read_text()

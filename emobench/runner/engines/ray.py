@@ -369,6 +369,7 @@ def _cause(error: Exception) -> BaseException:
     return cause if isinstance(cause, BaseException) else error
 
 
+@functools.cache
 def installed() -> dict[str, str]:
     """What decides numbers on a machine: Python, emobench with its code, and the libraries that it needs."""
     found = {"Python": f"{sys.version_info.major}.{sys.version_info.minor}", "emobench": versions().emobench}
