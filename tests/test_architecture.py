@@ -30,7 +30,7 @@ MAY: dict[str, set[str]] = {
     "generators": {"emotions", "errors", "model", "nn", "recipe"},  # `asking` reads names
     "data": {"definitions", "emotions", "errors", "recipe"},
     # `cues`: what the track text is asked.
-    "evaluation": {"attribution", "cues", "data", "emotions", "errors", "files", "metrics"},
+    "evaluation": {"attribution", "cues", "data", "emotions", "errors", "files", "metrics", "nn"},
     # A suite's classes are found by their names; it counts parameters and FLOPs with what all classifiers share.
     "suite": {
         "classifiers", "cues", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn",

@@ -340,28 +340,3 @@ def test_features_that_are_not_finite_name_the_sample(real: RealFaces, panel: di
     broken = Fidelity(real, Broken(), None, None, "no file", tmp_path)
     with pytest.raises(NotFinite, match="fidelity: the features of sample 5"):
         broken.measure(real.faces(real.floor), "fidelity")
-
-
-def test_on_a_gpu_batches_grow_while_memory_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The faces are the same, and the largest batch is known."""
-    sizes: list[int] = []
-
-    class Draws:
-        emotions, size = ("neutral", "happy"), 8
-
-        def sample(self, emotions: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(seeds))
-            return (seeds % 256).to(torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8)
-
-    room = iter([True, True, False, False, False])
-    monkeypatch.setattr("emobench.evaluation.sampler.twice_fits", lambda device: next(room))
-    asked, seeds = np.eye(2)[np.arange(900) % 2], np.arange(900)
-    real: Any = None  # which only editors need
-    plain = Sampler(Draws(), Draws.emotions, 8, real, CPU, grows=True)
-    expected = plain.sample(asked, seeds, "test")
-    assert (set(sizes), plain.batch) == ({64, 4}, 64)  # not on a CPU
-    sizes.clear()
-    sampler = Sampler(Draws(), Draws.emotions, 8, real, CPU)
-    sampler.grows = True
-    np.testing.assert_array_equal(sampler.sample(asked, seeds, "test"), expected)
-    assert (sizes, sampler.batch) == ([64, 128, 256, 256, 196], 256)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from emobench.errors import NotFinite
-from emobench.evaluation.protocol import READ_BATCH
+from emobench.evaluation.protocol import LARGEST_READ, READ_BATCH
+from emobench.nn.batches import batches
 
 
 class EmotionReader(Protocol):
@@ -28,11 +29,13 @@ class Judge:
         row: its name in the suite.
         network: frozen, in evaluation mode.
         card: what results say of it: its weights and its lineage.
+        grows: batches may be as large as the GPU's memory allows, by which answers differ in their last digits.
     """
 
     row: str
     network: Any
     card: Any
+    grows: bool = False
 
     @torch.inference_mode()
     def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +46,8 @@ class Judge:
         """
         device = self.network.pixel_mean.device
         read: list[tuple[Tensor, Tensor]] = []
-        for start in range(0, len(images), READ_BATCH):
-            part = torch.from_numpy(np.ascontiguousarray(images[start : start + READ_BATCH])).to(device)
+        for rows in batches(len(images), READ_BATCH, LARGEST_READ, device, grows=self.grows):
+            part = torch.from_numpy(np.ascontiguousarray(images[rows])).to(device)
             logits, seen = self.network.read(part.expand(-1, 3, -1, -1))
             read.append((logits.double().cpu(), seen.float().cpu()))
         logits, seen = (torch.cat(parts) for parts in zip(*read, strict=True))

@@ -19,9 +19,10 @@ FIRST_SEED = {
 }  # of the noise seeds
 
 # Batches: part of the speeds, and of nothing else
-READ_BATCH = 256  # faces that a classifier reads at a time
-DRAW_BATCH = 64  # faces that a generator draws at a time ...
-LARGEST_DRAW = 1024  # ... and at most, on a GPU whose memory has room for them
+READ_BATCH = 256  # faces that a classifier reads at a time ...
+LARGEST_READ = 4096  # ... and a judge at most, on a GPU whose memory has room for them
+DRAW_BATCH = 64  # the same of faces that a generator draws
+LARGEST_DRAW = 1024
 STYLIZED_SIZE, STYLIZED_FACES = 256, 16  # px and faces at a time, where the speed of stylizing is measured
 BLOCK = 4096  # real faces held at a time where all of a split are compared
 

@@ -14,6 +14,7 @@ from emobench.errors import NotFinite
 from emobench.evaluation import given
 from emobench.evaluation.protocol import CHOICE_SEED, DRAW_BATCH, LARGEST_DRAW
 from emobench.evaluation.reference import RealFaces
+from emobench.nn.batches import batches
 
 
 class Sampler:
@@ -45,7 +46,7 @@ class Sampler:
         self.emotions = tuple(emotions)
         self.given: dict[str, tuple[int, int]] = {}  # of pictures: set -> how many there are, and are asked for
         self.known_as = np.array([[own == emotion for own in model.emotions] for emotion in emotions], np.float32)
-        self.grows = grows and device.type == "cuda"
+        self.grows = grows
         self.speed: dict[str, float] = {}
         self.batch = DRAW_BATCH
 
@@ -96,9 +97,8 @@ class Sampler:
     def _in_batches(
         self, draw: Any, emotions: np.ndarray, seeds: np.ndarray, images: Any, what: str, size: int | None = None
     ) -> np.ndarray:
-        made, spent, start, batch = [], 0.0, 0, DRAW_BATCH
-        while start < len(seeds):
-            rows = slice(start, start + batch)
+        made, spent = [], 0.0
+        for rows in batches(len(seeds), DRAW_BATCH, LARGEST_DRAW, self.device, grows=self.grows):
             asked = torch.from_numpy(emotions[rows].astype(np.float32) @ self.known_as).to(self.device)
             noise = torch.from_numpy(seeds[rows]).to(self.device)
             faces = None
@@ -108,20 +108,11 @@ class Sampler:
             try:
                 drawn = draw(asked, noise, faces).cpu().numpy()
             except NotFinite as error:
-                index = None if error.index is None else start + error.index
+                index = None if error.index is None else rows.start + error.index
                 place = "" if index is None else f" {index}"
                 raise NotFinite(f"{what}: face{place} is not finite ({error})", index) from error
             spent += time.perf_counter() - started
             made.append(np.stack([resized(face, size or self.size) for face in drawn]))
-            start += batch
             self.batch = max(self.batch, len(drawn))
-            if self.grows and 2 * batch <= LARGEST_DRAW and twice_fits(self.device):
-                batch *= 2
         self.speed[what] = len(seeds) / spent
         return np.concatenate(made)
-
-
-def twice_fits(device: torch.device) -> bool:
-    """Whether memory is left for twice what this process has used at most on a GPU, half of it kept for others."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return torch.cuda.max_memory_reserved(device) < free / 2

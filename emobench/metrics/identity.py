@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from emobench.errors import WeightsError
+from emobench.nn.batches import batches
 from emobench.nn.perceptual import VGG16Features
 from emobench.nn.weights import read_weights
 
 Images = NDArray[np.uint8]
 
 _EMBEDDED = 112  # px, the input of face-recognition networks such as MobileFaceNet
-_BATCH = 128
+_BATCH, _LARGEST = 128, 1024  # faces at a time, and at most on a GPU whose memory has room for them
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # of the structural similarity of 255 levels
 _GAUSS = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
 _WINDOW = _GAUSS / _GAUSS.sum()
@@ -102,13 +103,14 @@ class Lpips:
 
     Args:
         weights: path of torchvision's VGG16 (ImageNet); the paper's weights of the channels come with torchmetrics.
+        grows: batches may be as large as the GPU's memory allows, by which distances differ in their last digits.
 
     Raises:
         WeightsError: the file is missing or is no VGG16.
     """
 
-    def __init__(self, weights: str, device: torch.device) -> None:
-        self.see, self.device = VGG16Features(weights, _LPIPS_LAYERS), device
+    def __init__(self, weights: str, device: torch.device, *, grows: bool = False) -> None:
+        self.see, self.device, self.grows = VGG16Features(weights, _LPIPS_LAYERS), device, grows
         from torchmetrics.functional import image
 
         linear = read_weights(Path(image.__file__).parent / "lpips_models" / "vgg.pth")
@@ -118,8 +120,8 @@ class Lpips:
     def __call__(self, one: Images, other: Images) -> NDArray[np.float64]:
         """(N,) distances of pairs uint8 (N, 3, S, S)."""
         found = []
-        for start in range(0, len(one), _BATCH):
-            pair = [torch.from_numpy(np.ascontiguousarray(each[start : start + _BATCH])) for each in (one, other)]
+        for rows in batches(len(one), _BATCH, _LARGEST, self.device, grows=self.grows):
+            pair = [torch.from_numpy(np.ascontiguousarray(each[rows])) for each in (one, other)]
             first, second = (self.see(each.to(self.device).float() / 127.5 - 1) for each in pair)
             terms = [
                 (weight * (_unit(a) - _unit(b)).square()).sum(1).flatten(1).mean(1)  # (n,)

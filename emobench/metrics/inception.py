@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emobench.nn.batches import batches
 from emobench.nn.weights import read_weights
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
 PUBLISHED = "6726825d"  # how the sha256 of the published file begins
-_BATCH = 64
+_BATCH, _LARGEST = 64, 1024  # faces at a time, and at most on a GPU whose memory has room for them
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ class Inception:
 
     Args:
         path: of the file; what is in it is read as tensors only, never executed.
+        grows: batches may be as large as the GPU's memory allows, by which features differ in their last digits.
 
     Raises:
         WeightsError: it cannot be read.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, *, grows: bool = False) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         # torch-fidelity would load the file itself, and run what is in it: it gets the tensors alone.
@@ -82,14 +84,14 @@ class Inception:
             "inception-v3-compat", wanted, feature_extractor_weights_path=tensors
         )
         self.network.to(device)
-        self.device = device
+        self.device, self.grows = device, grows
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Features (N, 2048) and logits (N, 1008) of uint8 (N, C, S, S), resized as the original graph does."""
         features, logits = [], []
-        for start in range(0, len(images), _BATCH):
-            part = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).to(self.device)
+        for rows in batches(len(images), _BATCH, _LARGEST, self.device, grows=self.grows):
+            part = torch.from_numpy(np.ascontiguousarray(images[rows])).to(self.device)
             found, classes = self.network(part.expand(-1, 3, -1, -1))
             features.append(found.float().cpu())
             logits.append(classes.float().cpu())

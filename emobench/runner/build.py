@@ -117,22 +117,25 @@ def load_model(store: Store, fit_key: str, datasets: Sequence[str] = (), dataset
     return model.eval().requires_grad_(False)
 
 
-def load_judges(store: Store, fit_keys: Sequence[str], device: torch.device) -> list[Judge]:
+def load_judges(store: Store, fit_keys: Sequence[str], device: torch.device, *, grows: bool = False) -> list[Judge]:
     """Finished classifiers as they judge: their weights in float16, written beside the full ones at the first time.
+
+    Args:
+        grows: as a `Judge` has it.
 
     Raises:
         StoreError: one is not finished here, or its weights are gone.
     """
-    return [_load_judge(store, fit_key, device) for fit_key in fit_keys]
+    return [_load_judge(store, fit_key, device, grows) for fit_key in fit_keys]
 
 
-def _load_judge(store: Store, fit_key: str, device: torch.device) -> Judge:
+def _load_judge(store: Store, fit_key: str, device: torch.device, grows: bool) -> Judge:
     path = store.fit_folder(fit_key) / "fit.json"
     if not finished(path):
         raise StoreError(f"{path}: the judge {fit_key} is not finished here. Run its suite first")
     record, weights = read_record(path), store.fit_folder(fit_key) / JUDGE
     if getattr(model_class(record.planned), "foreign", False):
-        return _outside_judge(record, load_model(store, fit_key), device)
+        return _outside_judge(record, load_model(store, fit_key), device, grows)
     if not is_current(weights, store.weights(fit_key)):
         _write_judge(store, fit_key, weights)
     state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()}
@@ -140,13 +143,14 @@ def _load_judge(store: Store, fit_key: str, device: torch.device) -> Judge:
     network = build_model(cell, store, pretrained=False)
     network.load_state_dict(state)
     card = _card(record, sha256_of(weights), network.architecture(record.made_of.fit["arguments"]))
-    return Judge(record.cell.row, network.to(device).eval().requires_grad_(False), card)
+    return Judge(record.cell.row, network.to(device).eval().requires_grad_(False), card, grows)
 
 
-def _outside_judge(record: Record, network: Any, device: torch.device) -> Judge:
+def _outside_judge(record: Record, network: Any, device: torch.device, grows: bool) -> Judge:
     """A network that emobench did not train, which is told by its files."""
     card = _card(record, key(record.made_of.fit["files"]), network.architecture(network.hparams))
-    return Judge(record.cell.row, network.to(device), card.model_copy(update={"data": None, "outside": True}))
+    card = card.model_copy(update={"data": None, "outside": True})
+    return Judge(record.cell.row, network.to(device), card, grows)
 
 
 def _card(record: Record, sha256: str, architecture: str) -> Card:

@@ -20,6 +20,7 @@ from emobench.errors import StoreError, WeightsError
 from emobench.evaluation.fidelity import Fidelity
 from emobench.evaluation.given import is_given, side
 from emobench.evaluation.independence import check_answers
+from emobench.evaluation.judge import Judge
 from emobench.evaluation.outside import Answers, answers, label_order, renamed
 from emobench.evaluation.protocol import READ_BATCH
 from emobench.evaluation.reference import RealFaces
@@ -205,8 +206,12 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
     """Have the model do what its tracks ask for, and the panel read it; `folder`: for raw results and pictures."""
     model, device = loaded(cell, store)
     settings = {**cell.evaluation["faces"], "cues": cell.evaluation.get("cues")}
-    judges, (reader,) = (load_judges(store, cell.panel[role], device) for role in ("judges", "reader"))
-    behind = {judge.card.fit_key: judge for judge in load_judges(store, _behind(store, cell.needs), device)}
+
+    def load(fit_keys: Sequence[str]) -> list[Judge]:
+        return load_judges(store, fit_keys, device, grows=_grows(cell))
+
+    judges, (reader,) = (load(cell.panel[role]) for role in ("judges", "reader"))
+    behind = {judge.card.fit_key: judge for judge in load(_behind(store, cell.needs))}
     guides = [behind[fit_key] for fit_key in _classifiers(store, cell.needs)]
     real = RealFaces.of(data, settings["fidelity"])
     check_answers([*judges, reader], [*behind.values()], real)
@@ -248,7 +253,12 @@ def measure_judged(cell: Cell, store: Store, data: EmotionDataModule, folder: Pa
 
 def sampler_of(cell: Cell, model: Any, data: EmotionDataModule, real: RealFaces, device: torch.device) -> Sampler:
     """What asks the cell's model for faces."""
-    return Sampler(model, data.emotions, data.size, real, device, grows=not cell.trainer.get("deterministic"))
+    return Sampler(model, data.emotions, data.size, real, device, grows=_grows(cell))
+
+
+def _grows(cell: Cell) -> bool:
+    """Whether batches may be as large as a GPU's memory allows: not where last digits must not hang on what is free."""
+    return not cell.trainer.get("deterministic")
 
 
 def _write_picture(faces: np.ndarray, path: Path) -> None:
@@ -297,7 +307,7 @@ def _fidelity(cell: Cell, real: RealFaces, reader: Any, cache: Path, device: tor
         found = inception.find(planned["sha256"])
         if found.path is None or found.reason is not None:
             raise WeightsError(f"{inception.FILE} changed while the sweep ran. Run the same command again")
-        network = inception.Inception(found.path, device)
+        network = inception.Inception(found.path, device, grows=_grows(cell))
     return Fidelity(real, reader, network, planned["sha256"], planned["reason"], cache)
 
 
@@ -308,7 +318,7 @@ def _networks(cell: Cell, device: torch.device) -> dict[str, Any]:
     if files["identity"] is not None:
         found["identity"] = Embedding(Path(cell.files["identity"]))
     if files["lpips"] is not None:
-        found["lpips"] = Lpips(cell.files["lpips"], device)
+        found["lpips"] = Lpips(cell.files["lpips"], device, grows=_grows(cell))
     return found
 
 
