@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from emobench.metrics.inception import Inception
 from emobench.nn import batches as module
 from emobench.nn.batches import batches, twice_fits
 from emobench.runner import evaluate
-from emobench.runner.build import build_data
+from emobench.runner.build import build_data, load_judges
 from emobench.runner.record import read_record
 from emobench.runner.store import Store
 
@@ -132,7 +132,7 @@ def test_inceptions_features_are_the_same_in_batches_that_grow() -> None:
         return faces.flatten(1)[:, :5], faces.flatten(1)[:, 5:9]
 
     faces = np.random.default_rng(0).integers(0, 256, (400, 1, 4, 4), dtype=np.uint8)
-    fixed, growing = (object.__new__(Inception) for _ in range(2))  # without the file of its weights
+    fixed, growing = (cast("Any", object.__new__(Inception)) for _ in range(2))  # without the file of its weights
     for each, grows in ((fixed, False), (growing, True)):
         each.network, each.device, each.grows = Counts(network), CPU, grows
     for ours, theirs in zip(growing(faces), fixed(faces), strict=True):
@@ -144,7 +144,7 @@ def test_inceptions_features_are_the_same_in_batches_that_grow() -> None:
 @pytest.mark.usefixtures("room")
 def test_lpips_is_the_same_in_batches_that_grow() -> None:
     one, other = np.random.default_rng(0).integers(0, 256, (2, 400, 3, 4, 4), dtype=np.uint8)
-    fixed, growing = (object.__new__(Lpips) for _ in range(2))
+    fixed, growing = (cast("Any", object.__new__(Lpips)) for _ in range(2))  # without the file of its weights
     for each, grows in ((fixed, False), (growing, True)):
         each.see, each.device, each.grows = Counts(lambda faces: [faces]), CPU, grows
         each.weights = [torch.ones(1, 3, 1, 1)]
@@ -163,7 +163,6 @@ def test_an_evaluation_lets_them_grow_unless_its_cell_is_deterministic(
     cell = read_record(found).planned
     cell = dataclasses.replace(cell, trainer={**cell.trainer, "deterministic": deterministic})
     seen: list[Any] = []
-    load_judges = evaluate.load_judges
 
     def loads(*args: Any, **options: Any) -> list[Judge]:
         judges = load_judges(*args, **options)
