@@ -232,7 +232,8 @@ def _logits_before(row: Row, weights: Path, faces: np.ndarray, checkouts: Checko
     fit, cell = row.first["made_of"]["fit"], row.record.cell
     recipe = fit["recipe"] or {}
     judge = {
-        "class": fit["class"] if "class" in fit else fit["model"],
+        "class": fit.get("class"),
+        "model": fit["model"],
         "arguments": fit["arguments"],
         "emotions": cell.emotions,
         "size": recipe.get("size") or cell.size,

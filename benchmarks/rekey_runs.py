@@ -26,6 +26,7 @@ from emobench.runner.record import Evaluation, read_record
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EQUAL = 1e-6  # absolute, and relative to values above 1
+_TABLES = {".parquet": pd.read_parquet, ".csv": pd.read_csv}  # of raw results
 ORIGIN = ("row", "person", "seed", "half")  # of a face; -1: not said, and what was not said then may be now
 
 # What a commit's own code plans: the data root, suites. Modules have moved since.
@@ -56,10 +57,14 @@ import importlib, json, sys
 import numpy, torch
 from safetensors.torch import load_file
 judge = json.loads(sys.argv[1])
-module, _, name = judge["class"].partition(":")
+if judge["class"] is not None:
+    module, _, name = judge["class"].partition(":")
+    cls = getattr(importlib.import_module(module), name)
+else:  # records name the catalogue's classes since
+    from emobench.suite.catalog import resolve
+    cls, _ = resolve("model", judge["model"])
 arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in judge["arguments"].items()}
-network = getattr(importlib.import_module(module), name)(
-    emotions=tuple(judge["emotions"]), size=judge["size"], **arguments)
+network = cls(emotions=tuple(judge["emotions"]), size=judge["size"], **arguments)
 network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(sys.argv[2]).items()})
 with torch.inference_mode():
     numpy.save(sys.argv[4], network.eval()(torch.from_numpy(numpy.load(sys.argv[3]))).numpy())
@@ -193,8 +198,10 @@ def differences(before: Path, after: Path, *, evaluated: bool = True) -> list[st
         other = records[1].raw.get(kind)
         if other is None:
             found.append(f"{kind}: no longer kept")
-        elif name.endswith(".parquet"):
-            found += _of_tables(pd.read_parquet(before / name), pd.read_parquet(after / other))
+        elif (read := _TABLES.get(Path(name).suffix)) is not None:
+            found += _of_tables(read(before / name), read(after / other))
+        elif name.endswith(".npz"):
+            found += _of_arrays(kind, np.load(before / name), np.load(after / other))
         else:
             found += _of_pictures(kind, before / name, after / other)
     return found
@@ -245,6 +252,13 @@ def _of_tables(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
         elif not (a.eq(b) | (a.isna() & b.isna())).all():
             found.append(f"column {name}: {int((~a.eq(b)).sum())} values")
     return found
+
+
+def _of_arrays(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    if (lacks := old.keys() - new.keys()) or any(old[name].shape != new[name].shape for name in old):
+        return [f"{kind}: other arrays: {', '.join(sorted(lacks)) or 'shapes'}"]
+    worst = max((farthest(old[name], new[name]) for name in old), default=0.0)
+    return [f"{kind}: by {worst:.2g}"] if worst > EQUAL else []
 
 
 def _of_pictures(kind: str, before: Path, after: Path) -> list[str]:

@@ -29,11 +29,9 @@ from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
 from emobench.recipe import Execution
 from emobench.runner import calibrate
+from emobench.runner import trial as trials
 from emobench.runner.budget import VALIDATION, execution_of, fitted, paid_first, table_of, times_of
 from emobench.runner.calibrate import (
-    Calibration,
-    Settings,
-    Trial,
     _best,
     _that_fits,
     keep_as,
@@ -48,6 +46,7 @@ from emobench.runner.record import read_record
 from emobench.runner.run import Job, run
 from emobench.runner.store import Store
 from emobench.runner.threads import Packing
+from emobench.runner.trial import Calibration, Settings, Trial
 from emobench.suite.budget import PlanFile, RowPlan, planned, read, seconds_of, two_digits, write
 from emobench.suite.cell import Plan
 from emobench.suite.expand import expand
@@ -74,7 +73,7 @@ def measured(plan: Plan, seconds: float = 1e-3, **of_rows: float) -> dict[str, C
         settings = None
         if cell.trains:
             settings = Settings(cell.trainer["precision"], cell.fit["recipe"]["batch"], 1)
-        found[cell.fit_key] = Calibration(settings, of_rows.get(cell.row, seconds), None, None, 1, 1.0)
+        found[cell.fit_key] = Calibration(settings, of_rows.get(cell.row, seconds), 1, 1.0, 1.0)
     return found
 
 
@@ -144,7 +143,7 @@ def test_nothing_gets_more_than_its_own_recipe_nor_less_than_an_epoch(generators
 def test_validation_and_each_evaluation_take_time(generators: tuple[Suite, Plan]) -> None:
     _, plan = generators
     cell = next(cell for cell in plan.cells if cell.row == "cvae")
-    calibrated = Calibration(Settings("32-true", 32, 1), 1e-3, 0.1, 0.2, 1, 1.0)
+    calibrated = Calibration(Settings("32-true", 32, 1), 1e-3, 1, 1.0, 1.0, 0.1, 0.2)
     alone = times_of(dataclasses.replace(plan, cells=[cell]), {cell.fit_key: calibrated})[cell.fit_key]
     assert plan.validation == {"synthetic-plain": 80}
     assert alone.fit == pytest.approx(50 * (1280 + VALIDATION * 80) * 1e-3)
@@ -154,11 +153,22 @@ def test_validation_and_each_evaluation_take_time(generators: tuple[Suite, Plan]
     assert both.fit == alone.fit
     assert both.rest == pytest.approx(2 * alone.rest)
     assert alone.rest > 0.1 * 640
+    judges = {fit_key for keys in cell.panel.values() for fit_key in keys}
+    reads = {each: dataclasses.replace(calibrated, seconds_read=0.01) for each in judges}
+    judged = times_of(dataclasses.replace(plan, cells=[cell]), {cell.fit_key: calibrated, **reads})[cell.fit_key]
+    asked = cell.evaluation["faces"]
+    drawn = asked["fidelity"] + 8 * asked["per_emotion"] + 5 * 8 * asked["intensity"]
+    assert judged.rest - alone.rest == pytest.approx(len(judges) * 0.01 * (drawn + 7 * asked["sources"]))
     without = dataclasses.replace(plan, validation={"synthetic-plain": 0})
     ensemble = dataclasses.replace(cell, fit={**cell.fit, "recipe": None})
     found = {cell.fit_key: calibrated, ensemble.fit_key: dataclasses.replace(calibrated, settings=None)}
     times = times_of(dataclasses.replace(without, cells=[cell, ensemble]), found)
     assert [times[each.fit_key].fit for each in (cell, ensemble)] == [pytest.approx(64), 0]
+    classifier = next(cell for cell in plan.cells if cell.row == "resnet18")
+    of_it = dataclasses.replace(calibrated, seconds_read=0.5)
+    took = times_of(dataclasses.replace(plan, cells=[classifier]), {classifier.fit_key: of_it})[classifier.fit_key]
+    assert plan.test == {"synthetic-plain": 640}
+    assert took.rest == calibrate.START + 0.5 * 640
 
 
 def test_side_by_side_a_budget_holds_more(generators: tuple[Suite, Plan]) -> None:
@@ -210,7 +220,7 @@ def test_a_row_has_the_micro_batch_that_fits_in_each_of_its_cells(tmp_path: Path
         planned(suite, made.plan), tmp_path
     ).cells} == {(8, 8)}  # fmt: skip
     fits[224] = Settings("bf16-mixed", 64, 1)  # as many as elsewhere: of the cell that takes longest
-    found = {cell.fit_key: Calibration(fits[cell.size], cell.size / 1e5, None, None, 1, 1.0) for cell in plan.cells}
+    found = {cell.fit_key: Calibration(fits[cell.size], cell.size / 1e5, 1, 1.0, 1.0) for cell in plan.cells}
     assert fitted(suite, plan, found, ALONE, "99h").plan.model == {"resnet18": RowPlan(precision="bf16-mixed")}
 
 
@@ -313,9 +323,9 @@ def with_memory_for(monkeypatch: pytest.MonkeyPatch, **faces: int) -> list[int]:
         name = settings.precision.partition("-")[0]
         if settings.batch > faces["bf16" if name == "bf16" else "fp32"]:
             raise MemoryError("none left")
-        return Calibration(settings, 1.0 if name == "bf16" else 2.0, None, None, 1, 1.0)
+        return Calibration(settings, 1.0 if name == "bf16" else 2.0, 1, 1.0, 1.0)
 
-    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "measure_alone", measured)
     return tried
 
 
@@ -359,7 +369,7 @@ def test_a_batch_of_validation_has_to_fit_too(tmp_path: Path, monkeypatch: pytes
             raise torch.OutOfMemoryError("none left")
 
     monkeypatch.setattr(ResNet18, "validation_step", validation_step)
-    monkeypatch.setattr(calibrate, "_measured", lambda engine, trial: calibrate.measure(trial))
+    monkeypatch.setattr(calibrate, "measure_alone", lambda engine, trial: trials.measure(trial))
     (tmp_path / "tiny.toml").write_text(TINY.replace("train = 80", "train = 4000").replace("val = 80", "val = 256"))
     cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
     given = Trial(cell, {}, tmp_path, 1, 0, 0.05, Settings("32-true", 128, 1))
@@ -368,7 +378,7 @@ def test_a_batch_of_validation_has_to_fit_too(tmp_path: Path, monkeypatch: pytes
     assert sizes == [128, 64]  # one batch each
     memory = 0
     with pytest.raises(MemoryError, match="in validation"):
-        calibrate.measure(given)
+        trials.measure(given)
 
 
 def test_a_faster_precision_is_chosen_where_there_is_one(
@@ -377,8 +387,8 @@ def test_a_faster_precision_is_chosen_where_there_is_one(
     speeds = {"32-true": 1.0, "bf16-mixed": 0.5}
     monkeypatch.setattr(
         calibrate,
-        "_measured",
-        lambda engine, trial: Calibration(trial.settings, speeds[trial.settings.precision], None, None, 1, 1.0),
+        "measure_alone",
+        lambda engine, trial: Calibration(trial.settings, speeds[trial.settings.precision], 1, 1.0, 1.0),
     )
     given = trial(generators[1], "resnet18")
     best = _best(None, given, 1e6)
@@ -406,9 +416,9 @@ def test_layout_and_compilation_are_chosen_where_they_win_and_are_in_no_key(
         tried.append(settings)
         took = 1e-3 * (0.5 if settings.compile else 1) * (2 if settings.channels_last else 1)
         took *= (0.9 if settings.fused else 1) * (0.99 if settings.cuda_graphs else 1)
-        return Calibration(settings, took, None, None, 1, 1.0)
+        return Calibration(settings, took, 1, 1.0, 1.0)
 
-    monkeypatch.setattr(calibrate, "_measured", speed)
+    monkeypatch.setattr(calibrate, "measure_alone", speed)
     monkeypatch.setattr(calibrate, "_choices", lambda own: CHOICES)
     given = trial(plan, "cvae")
     best = _best(None, given, 2e6)
@@ -546,7 +556,7 @@ def test_a_plan_that_cannot_be_run_is_not_written(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(BY_HAND)
     (tmp_path / "tiny.toml").write_text(TINY.replace("[model.resnet18]", '[model.m]\nclass = "mine.py:Mine"'))
-    halved = Calibration(Settings("32-true", 8, 2), 1e-3, None, None, 1, 1.0)
+    halved = Calibration(Settings("32-true", 8, 2), 1e-3, 1, 1.0, 1.0)
     found = lambda plan, *_, **__: ({cell.fit_key: halved for cell in plan.cells}, {})  # noqa: E731
     monkeypatch.setattr(calibrate, "calibrate", found)
     assert emobench("bench", "tiny.toml", "--budget", "10s", "--per-node", "1") == 2
@@ -628,9 +638,9 @@ def with_speeds(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list[int]:
         assert trial.settings is not None
         threads.append(trial.threads)
         name = "bf16" if trial.settings.precision.startswith("bf16") else "fp32"
-        return Calibration(trial.settings, seconds[name] / trial.threads, None, None, 1, 1.0)
+        return Calibration(trial.settings, seconds[name] / trial.threads, 1, 1.0, 1.0)
 
-    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "measure_alone", measured)
     monkeypatch.setattr(calibrate, "_choices", lambda own: [{"precision": "bf16-mixed"}, {"fused": True}])
     return threads
 
@@ -646,13 +656,48 @@ def test_times_that_are_shown_are_of_the_settings_that_cells_run_by(
         return re.findall(r"calibrated (\d+:\d+:\d+)", capsys.readouterr().out)
 
     with_speeds(monkeypatch, fp32=2e-3 * cores(), bf16=1e-3 * cores())  # a cell has a thread a core
-    assert shown("--budget", "99h") == ["0:07:07"] * 2  # 4,000 times 80 faces, and validation
-    assert shown() == ["0:14:13"] * 2
+    assert shown("--budget", "99h") == ["0:07:09"] * 2  # 4,000 times 80 faces, validation, and a start
+    assert shown() == ["0:14:15"] * 2
     with_speeds(monkeypatch, fp32=4e-3 * cores(), bf16=3e-3 * cores())
-    assert shown("--budget", "99h") == ["0:07:07"] * 2  # what is known is not measured again
-    assert shown("--budget", "99h", "--recalibrate") == ["0:21:20"] * 2
-    assert shown("--budget", "99h") == ["0:21:20"] * 2
-    assert shown() == ["0:28:27"] * 2
+    assert shown("--budget", "99h") == ["0:07:09"] * 2  # what is known is not measured again
+    assert shown("--budget", "99h", "--recalibrate") == ["0:21:22"] * 2
+    assert shown("--budget", "99h") == ["0:21:22"] * 2
+    assert shown() == ["0:28:29"] * 2
+
+
+@pytest.mark.slow
+def test_cells_that_train_nothing_have_hours_too(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of what they draw or read; a cell that is fitted has only these left."""
+    monkeypatch.chdir(tmp_path)
+
+    def reads(engine: Any, trial: Trial) -> Calibration:
+        return Calibration(trial.settings, 1.0, 1, 1.0, 1.0, seconds_read=1.0 if trial.settings is None else 0.25)
+
+    monkeypatch.setattr(calibrate, "measure_alone", reads)
+    (tmp_path / "tiny.toml").write_text(TINY + ENSEMBLE)
+    options = ("tiny.toml", "--per-node", "1", "--workers", "0", "--dry-run")
+
+    def shown(*more: str) -> dict[str, str]:
+        assert emobench("bench", *options, *more) == 0
+        said = capsys.readouterr().out
+        assert "(calibrated: training and evaluation, by some seconds of each on this machine)" in said
+        found = re.findall(r"^  \w+  to run +(.*?)  (\S+) on synthetic", said, re.MULTILINE)
+        whole = re.findall(r"with evaluation, as calibrated: about (\S+)", said)
+        return {row: time for time, row in found} | {"whole": "".join(whole)}
+
+    of_all = shown("--budget", "99h")
+    assert of_all["ensemble"] == "calibrated 0:01:22"  # 80 test faces, and a start
+    assert of_all["cnn21"] == "calibrated 0:02:09"  # 80 faces, a third of 80 of validation, 20 for the test faces
+    assert emobench("bench", "tiny.toml", "--per-node", "1") == 0
+    for path in (tmp_path / "results" / "cells").glob("*/*/result.json"):
+        path.unlink()
+    capsys.readouterr()
+    left = shown()
+    assert left["ensemble"] == "calibrated 0:01:22"
+    assert left["cnn21"] == "fitted, 0:00:22"
+    assert left["whole"] == "0:02:28"  # two rows and a control that are fitted, and the ensemble
 
 
 def test_cells_that_share_a_gpu_are_measured_with_the_threads_that_they_have(
@@ -664,8 +709,10 @@ def test_cells_that_share_a_gpu_are_measured_with_the_threads_that_they_have(
     plan = expand(suite, tmp_path)
     alone, shared = (Packing(each, 8 // each, Machines(8, 1, 64), each) for each in (1, 4))
     options: dict[str, Any] = {"workers": 0, "recalibrate": False, "dry_run": True}
-    made = fit(suite, plan, tmp_path, tmp_path, alone, repacked=lambda found: shared, **options)
-    assert made.threads == 2
+    monkeypatch.setattr(calibrate, "sharing", lambda plan, found, most, data, **_: most)
+    packed = lambda number: {1: alone, 4: shared}[number]  # noqa: E731
+    made = fit(suite, plan, tmp_path, tmp_path, alone, most=lambda found: 4, packed=packed, **options)
+    assert (made.threads, made.per_gpu) == (2, 4)
     assert threads == [8, 8, 8, 2, 2, 2]
     cells = expand(planned(suite, made), tmp_path).cells
     store = Store(tmp_path)
@@ -676,17 +723,15 @@ def test_cells_that_share_a_gpu_are_measured_with_the_threads_that_they_have(
     }
 
 
-def test_memory_that_was_measured_is_known_of_cells_on_a_cpu(tmp_path: Path) -> None:
+def test_memory_that_was_measured_is_known_beside_that_of_a_gpu(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     plan, store = expand(load(tmp_path / "tiny.toml"), tmp_path), Store(tmp_path)
-    on_a_cpu, on_gpus = (Packing(1, 2, Machines(2, gpus, 64)) for gpus in (0, 1))
     cell = plan.cells[0]
-    assert memory_of(store, plan.cells, on_a_cpu)(cell) is None
-    found = {cell.fit_key: Calibration(settings_of(cell), 1.0, None, None, 1, 5.5)}
+    assert memory_of(store, plan.cells, 2)(cell) is None
     path = calibrate.place(store, cell, {each.fit_key: each for each in plan.cells}, 2)
-    calibrate._keep(path, cell, found[cell.fit_key])
-    assert memory_of(store, plan.cells, on_a_cpu)(cell) == 5.5
-    assert memory_of(store, plan.cells, on_gpus)(cell) is None
+    calibrate._keep(path, cell, Calibration(settings_of(cell), 1.0, 1, 40.0, 5.5))
+    assert memory_of(store, plan.cells, 2)(cell) == 5.5
+    assert memory_of(store, plan.cells, 1)(cell) is None
 
 
 def test_what_was_measured_is_not_kept_as_that_of_other_settings(tmp_path: Path) -> None:
@@ -698,7 +743,7 @@ def test_what_was_measured_is_not_kept_as_that_of_other_settings(tmp_path: Path)
     )
     chosen, store = expand(planned(suite, made), tmp_path), Store(tmp_path)
     for settings, kept in ((Settings("32-true", 4, 4), 0), (Settings("32-true", 8, 2, fused=True), len(chosen.cells))):
-        found = {cell.fit_key: Calibration(settings, 1.0, None, None, 1, 1.0) for cell in plan.cells}
+        found = {cell.fit_key: Calibration(settings, 1.0, 1, 1.0, 1.0) for cell in plan.cells}
         keep_as(store, plan, chosen, found, 1, again=False)
         assert len(known(store, chosen.cells, 1, lambda cell: Execution(fused=True))) == kept
     assert not known(store, chosen.cells, 1, lambda cell: Execution())
@@ -718,7 +763,7 @@ def test_a_row_that_cannot_be_calibrated_is_run_all_the_same(
     emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    measure = calibrate._measured
+    measure = calibrate.measure_alone
 
     def measured(engine: Any, trial: Trial) -> Calibration:
         if trial.cell.row == "resnet18":
@@ -726,7 +771,7 @@ def test_a_row_that_cannot_be_calibrated_is_run_all_the_same(
         return measure(engine, trial)
 
     monkeypatch.setattr(calibrate, "SECONDS", 0.1)
-    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "measure_alone", measured)
     (tmp_path / "tiny.toml").write_text(TINY + SECOND)
     assert emobench("bench", "tiny.toml", "--budget", "1h", "--per-node", "1") == 0
     said, shown = capsys.readouterr()
@@ -745,13 +790,13 @@ needs = { members = ["resnet18", "cnn21"] }
 )
 
 
-def killed(trial: Trial) -> Calibration:
+def killed(*_: Any) -> Calibration:
     """In place of measuring: as the system ends a process where memory is short."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
-def too_large(trial: Trial) -> Calibration:
+def too_large(*_: Any) -> Calibration:
     """In place of measuring: as torch says it."""
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 99 GiB")
 
@@ -764,7 +809,7 @@ def too_large(trial: Trial) -> Calibration:
     ],
 )
 def test_a_row_that_trains_nothing_and_finds_no_memory_costs_itself_only(
-    instead: Callable[[Trial], Calibration],
+    instead: Callable[..., Calibration],
     reason: str,
     emobench: Emobench,
     tmp_path: Path,
@@ -772,16 +817,16 @@ def test_a_row_that_trains_nothing_and_finds_no_memory_costs_itself_only(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    measure = calibrate._measured
+    measure = calibrate.measure_alone
 
     def measured(engine: Any, trial: Trial) -> Calibration:
         if trial.settings is not None:
-            return Calibration(trial.settings, 1e-4, None, None, 1, 1.0)
+            return Calibration(trial.settings, 1e-4, 1, 1.0, 1.0)
         engine.context = multiprocessing.get_context("fork")  # in which `instead` is known
         return measure(engine, trial)
 
-    monkeypatch.setattr(calibrate, "_measured", measured)
-    monkeypatch.setattr(calibrate, "measure", instead)
+    monkeypatch.setattr(calibrate, "measure_alone", measured)
+    monkeypatch.setattr(trials, "measure", instead)
     (tmp_path / "tiny.toml").write_text(TINY + ENSEMBLE)
     assert emobench("bench", "tiny.toml", "--budget", "1h", "--per-node", "1", "--dry-run") == 0
     said, shown = capfd.readouterr()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,17 @@ import torch
 from conftest import TINY
 
 from emobench.errors import EmobenchError
+from emobench.runner import calibrate
 from emobench.runner import run as runner
+from emobench.runner.calibrate import settings_of
 from emobench.runner.engines.local import Local, Started
 from emobench.runner.engines.slurm import Slurm
 from emobench.runner.machine import Machines
 from emobench.runner.record import read_record
 from emobench.runner.run import Job
 from emobench.runner.threads import Packing, fit_on_a_gpu
+from emobench.runner.trial import WARM, Calibration, Trial, measure_together
+from emobench.suite.cell import Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
 
@@ -93,6 +99,129 @@ def test_a_dry_run_plans_with_the_cells_that_a_gpu_takes(
     assert "4 cells side by side, 4 of 16 cores each" in capsys.readouterr().out
     assert emobench(*suite, "--per-gpu", "auto") == 0  # nothing was measured: one has the GPU, and all cores
     assert "side by side" not in capsys.readouterr().out
+
+
+# Whether it pays
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Plan:
+    """Three networks that are trained."""
+    (tmp_path / "tiny.toml").write_text(TINY.replace("seeds = [0]", "seeds = [0, 1, 2]").replace("control = true", ""))
+    return expand(load(tmp_path / "tiny.toml"), tmp_path)
+
+
+def shared(plan: Plan, most: int, folder: Path) -> tuple[int, list[str]]:
+    """How many cells share a GPU, each of which took a second a face alone, and what was said."""
+    found = {cell.fit_key: Calibration(settings_of(cell), 1.0, 1, 1.0, 1.0) for cell in plan.cells}
+    said: list[str] = []
+    number = calibrate.sharing(plan, found, most, folder, threads=lambda n: 8 // n, workers=0, say=said.append)
+    return number, said
+
+
+def measuring(monkeypatch: pytest.MonkeyPatch, *seconds: float | Exception) -> list[list[Trial]]:
+    """So many seconds a face of each of 2, 3, ... cells at once; returns the trials."""
+    tried: list[list[Trial]] = []
+
+    def together(engine: Any, trials: list[Trial]) -> list[Calibration]:
+        tried.append(trials)
+        found = seconds[len(trials) - 2]
+        if isinstance(found, Exception):
+            raise found
+        return [Calibration(each.settings, found, 1, 1.0, 1.0) for each in trials]
+
+    monkeypatch.setattr(calibrate, "measure_together", together)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("most", "seconds", "expected"),
+    [
+        (8, (1.0, 1.5, 1.8), 4),  # 4 / 1.8 = 2.2 times as much as one
+        (8, (1.0, 1.5, 3.9), 2),  # 1.03 times as much with four, twice as much with two
+        (2, (1.9,), 1),  # 1.05 times as much
+        (8, (1.0, 1.5, MemoryError("none left")), 2),
+        (8, (EmobenchError("no"), 1.5, MemoryError("none left")), 1),
+        (1, (), 1),
+    ],
+)
+def test_cells_share_a_gpu_where_they_get_more_done_together(
+    most: int,
+    seconds: tuple[float | Exception, ...],
+    expected: int,
+    three: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = measuring(monkeypatch, *seconds)
+    assert len({cell.fit_key for cell in three.cells if cell.trains}) == 4  # the control, too
+    number, said = shared(three, most, tmp_path)
+    assert number == expected
+    assert [len(trials) for trials in tried] == ([4, 2] if most == 8 else [2] * (most - 1))
+    assert all(each.sharing == len(trials) and each.threads == 8 // len(trials) for trials in tried for each in trials)
+    assert len(said) == len(tried)
+    if 1.8 in seconds:
+        assert said[0] == "4 cells that share a GPU get 2.22 times as much done as one alone"
+
+
+WAITS = '''
+import time
+from pathlib import Path
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Early(ResNet18):
+    """A network that notes when its batches begin."""
+
+    name = "early"
+
+    def on_train_batch_start(self, batch, batch_idx):
+        with open(Path(__file__).with_name(self.name), "a") as file:
+            print(time.monotonic(), file=file)
+
+
+class Late(Early):
+    """One whose training begins later."""
+
+    name = "late"
+
+    def on_fit_start(self):
+        time.sleep(3)
+
+
+class Fails(ResNet18):
+    """One that cannot be trained."""
+
+    name = "fails"
+
+    def on_fit_start(self):
+        raise RuntimeError("no such luck")
+'''
+
+
+@pytest.mark.slow
+def test_what_shares_a_gpu_is_timed_at_the_same_time(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WAITS)
+    rows = "".join(f'[model.{name}]\nclass = "mine.py:{name.title()}"\n' for name in ("early", "late", "fails"))
+    (tmp_path / "tiny.toml").write_text(TINY.replace("[model.resnet18]", rows))
+    cells = {cell.row: cell for cell in expand(load(tmp_path / "tiny.toml"), tmp_path).cells}
+    early, late, fails = (
+        Trial(cells[row], {}, tmp_path, 1, 0, 1.0, settings_of(cells[row]), 2) for row in ("early", "late", "fails")
+    )
+    engine = Local()
+    engine.serve()
+    found = measure_together(engine, [early, late])
+    assert all(each.seconds_read is None for each in found)  # only training is timed
+    batches = {name: [float(line) for line in (tmp_path / name).read_text().split()] for name in ("early", "late")}
+    gaps = [after - before for before, after in pairwise(batches["early"])]
+    assert max(gaps) == gaps[WARM - 1] > 2  # it waited for the other one when it was warm
+    assert found[0].seconds_a_face * 32 < 1  # which is in no time
+    assert batches["early"][WARM] < batches["late"][-1]
+    assert batches["late"][WARM] < batches["early"][-1]
+    with pytest.raises(EmobenchError, match="fails on synthetic-plain.*no such luck"):
+        measure_together(engine, [early, fails])
+    assert not multiprocessing.active_children()
 
 
 def test_jobs_go_where_the_fewest_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

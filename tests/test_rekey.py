@@ -230,6 +230,27 @@ def test_pictures_and_where_faces_come_from_are_compared(before: Path, tmp_path:
     assert differences(old, new) == ["samples: by 1 grey levels"]
 
 
+def test_histories_and_arrays_are_compared(before: Path, tmp_path: Path) -> None:
+    """Kinds of raw files that later records have."""
+    old = classifier(before)
+    content = read_object(old / "result.json")
+    content["raw"] |= {"history": "history.csv", "maps": "maps.npz"}
+    (old / "result.json").write_text(json.dumps(content))
+    (old / "history.csv").write_text("epoch,val_loss\n0,2.5\n1,\n")
+    np.savez(old / "maps.npz", gradients=np.arange(4.0), units=np.zeros(2))
+    new = copy_of(old, tmp_path / "new")
+    assert differences(old, new) == []
+    (new / "history.csv").write_text("epoch,val_loss\n0,2.6\n1,\n")
+    assert differences(old, new) == ["column val_loss: by 0.04"]
+    shutil.copyfile(old / "history.csv", new / "history.csv")
+    np.savez(new / "maps.npz", gradients=np.arange(4.0) + 0.1, units=np.zeros(2))
+    assert differences(old, new) == ["maps: by 0.1"]
+    np.savez(new / "maps.npz", gradients=np.arange(4.0))
+    assert differences(old, new) == ["maps: other arrays: units"]
+    np.savez(new / "maps.npz", gradients=np.arange(4.0), units=np.zeros(3))
+    assert differences(old, new) == ["maps: other arrays: shapes"]
+
+
 # Which rows get which keys
 
 

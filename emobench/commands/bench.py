@@ -23,7 +23,7 @@ from emobench.files import say
 from emobench.recipe import Execution
 from emobench.report.written import is_written, mark_unwritten
 from emobench.runner.budget import execution_of
-from emobench.runner.calibrate import Calibration, gpu_memory, known, memory_of
+from emobench.runner.calibrate import gpu_memory, memory_of
 from emobench.runner.choice import NOT_CHOSEN
 from emobench.runner.engines import engine_at
 from emobench.runner.engines.engine import Engine
@@ -33,6 +33,7 @@ from emobench.runner.reuse import OnExisting, to_run
 from emobench.runner.store import Origin, Store, check_owner, load_board
 from emobench.runner.sweep import Sweep, suite_is_written, sweep, trusting, write_suite
 from emobench.runner.threads import Packing, fit_on_a_gpu
+from emobench.runner.trial import Calibration
 from emobench.suite.budget import PlanFile, planned
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite, is_file, load, packaged, written
@@ -138,7 +139,7 @@ def bench(
         if loaded.budget is not None and fixed is None:
             plan = plan_of(loaded, data, store.cells)
             how = Sharing(built(), per_node, per_gpu, len(plan.cells))
-            side = how.packing({}, None)
+            side = how.packing()
             try:
                 fixed = budgets.fit(
                     loaded,
@@ -146,7 +147,8 @@ def bench(
                     results,
                     data,
                     side,
-                    repacked=lambda found: how.packing(found, None),
+                    most=how.most_a_gpu,
+                    packed=lambda per_gpu: how.packing(per_gpu=per_gpu),
                     workers=_workers(side.machines) if workers is None else workers,
                     recalibrate=recalibrate,
                     dry_run=dry_run,
@@ -167,7 +169,7 @@ def bench(
         def execution(cell: Cell) -> Execution:
             return execution_of(cell, loaded, plan.cells, fixed)
 
-        packing = _packing(plan, store, how, fixed, execution)
+        packing = _packing(how, fixed)
         if dry_run:
             lacking = lacks_inception(cells if on_existing == "trust" else plan.cells)
             fetched = [INCEPTION] if lacking and not downloads.offline() else []
@@ -196,7 +198,7 @@ def bench(
             tracking=tracking,
             remote=remote,
             execution=execution,
-            memory=memory_of(store, plan.cells, packing),
+            memory=memory_of(store, plan.cells, packing.threads),
         )
         state = _shown(run, plan, board)
     if board.due or not board.whole():
@@ -308,11 +310,24 @@ class Sharing:
         """What cells share."""
         return Machines.here(0) if self.engine is None else self.engine.machines()
 
-    def packing(self, found: Mapping[str, Calibration], threads: int | None) -> Packing:
-        """By what was measured of all cells, by fit_key; empty: not of all of them.
+    @property
+    def on_gpus(self) -> bool:
+        """Whether cells may share GPUs."""
+        engine = self.engine
+        return self.per_gpu is not None and engine is not None and engine.shares_gpus and self.machines.gpus > 0
+
+    def most_a_gpu(self, found: Mapping[str, Calibration]) -> int:
+        """How many cells a GPU has memory for, where they may share one if it pays: by what was measured of each."""
+        if self.per_gpu != "auto" or not self.on_gpus:
+            return 1
+        return fit_on_a_gpu(gpu_memory(), [each.gpu_memory_gb for each in found.values()])
+
+    def packing(self, threads: int | None = None, per_gpu: int = 1) -> Packing:
+        """How the plan's cells share what there is.
 
         Args:
             threads: of each cell, as a board's plan says; None: as many as there are cores for.
+            per_gpu: cells that share a GPU, where the command leaves it to what was measured.
 
         Raises:
             EmobenchError: the plan's threads need more cores than are asked for, though more could be.
@@ -327,31 +342,30 @@ class Sharing:
                 )
             return Packing.on(self.machines, 1, self.cells, threads)
         shared = 1
-        if self.machines.gpus and self.engine is not None and self.engine.shares_gpus and self.per_gpu is not None:
-            peaks = [each.peak_memory_gb for each in found.values()]
-            shared = int(self.per_gpu) if self.per_gpu != "auto" else fit_on_a_gpu(gpu_memory(), peaks)
+        if self.per_gpu is not None and self.on_gpus:
+            shared = per_gpu if self.per_gpu == "auto" else int(self.per_gpu)
         asked = self.per_node
         if asked is not None and asked > 0 and self.per_gpu == "auto" and self.machines.gpus:
             asked = min(asked, self.machines.gpus * shared)  # as many as fit, and at most so many
         return Packing.on(self.machines, asked, self.cells, threads, shared)
 
 
-def _packing(
-    plan: Plan, store: Store, how: Sharing, fixed: PlanFile | None, execution: Callable[[Cell], Execution]
-) -> Packing:
+def _packing(how: Sharing, fixed: PlanFile | None) -> Packing:
     """How the cells of a plan share machines."""
-    threads = None if fixed is None else fixed.threads
-    packing = how.packing({}, threads)
+    packing = how.packing() if fixed is None else how.packing(fixed.threads, fixed.per_gpu)
     if how.engine is not None and packing.threads > (cores := packing.machines.cores):
         say(f"the board's plan gives each cell {packing.threads} threads, and {cores} cores are here: they take turns")
-    if how.per_gpu != "auto" or not how.machines.gpus:
-        return packing
-    found = known(store, plan.cells, packing.threads, execution)
-    if all(cell.fit_key in found for cell in plan.cells):
-        packing = how.packing(found, threads)
-    shared = packing.per_gpu
-    say(f"{shared} cells share a GPU" if shared > 1 else "each cell has a GPU to itself")
+    if how.per_gpu == "auto" and how.machines.gpus:
+        say(_said(packing.per_gpu, measured=fixed is not None))
     return packing
+
+
+def _said(per_gpu: int, measured: bool) -> str:
+    """What came of `--per-gpu auto`."""
+    if per_gpu > 1:
+        return f"{per_gpu} cells share a GPU, as the board's plan says"
+    why = "the board's plan says so" if measured else "whether it pays to share one is measured where --budget is given"
+    return f"each cell has a GPU to itself: {why}"
 
 
 def _completed(suite: str | Path) -> str | Path:

@@ -11,6 +11,7 @@ from emobench.runner import calibrate
 from emobench.runner.budget import fitted, keeps_precision, table_of
 from emobench.runner.store import Store
 from emobench.runner.threads import Packing
+from emobench.runner.trial import Calibration
 from emobench.suite import budget as plans
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.file import Suite
@@ -60,7 +61,8 @@ def fit(
     data: Path,
     packing: Packing,
     *,
-    repacked: Callable[[Mapping[str, calibrate.Calibration]], Packing],
+    most: Callable[[Mapping[str, Calibration]], int],
+    packed: Callable[[int], Packing],
     workers: int,
     recalibrate: bool,
     dry_run: bool,
@@ -71,8 +73,9 @@ def fit(
 
     Args:
         packing: how cells share the machine while nothing is measured.
-        repacked: how they do by what was measured; where they have other numbers of threads by that, all is measured
-            once more.
+        most: how many may share a GPU, by the memory that was measured; whether that pays is measured then.
+        packed: how cells share the machine where so many do; where they have other numbers of threads by that, all is
+            measured once more.
 
     Raises:
         SuiteError: what was chosen is nothing that the suite could say, such as smaller batches for a model that
@@ -84,7 +87,7 @@ def fit(
     def keeps(cell: Cell) -> bool:
         return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
 
-    def measured(threads: int) -> tuple[dict[str, calibrate.Calibration], dict[str, str]]:
+    def measured(threads: int) -> tuple[dict[str, Calibration], dict[str, str]]:
         return calibrate.calibrate(
             plan,
             store,
@@ -97,7 +100,10 @@ def fit(
         )
 
     found, failed = measured(packing.threads)
-    alone, packing = packing, repacked(found)
+    per_gpu = calibrate.sharing(
+        plan, found, most(found), data, threads=lambda n: packed(n).threads, workers=workers, say=lambda text: say(text)
+    )
+    alone, packing = packing, packed(per_gpu)
     if packing.threads != alone.threads:  # with which a face takes another time
         say(f"cells that share a GPU have {packing.threads} threads each, and are measured with those")
         found, failed = measured(packing.threads)
@@ -109,7 +115,9 @@ def fit(
         say(f"budget {suite.budget}: {why}. {row} is run all the same, and its time comes on top", error=True)
     for note in made.notes:
         say(f"budget {suite.budget}: {note}")
-    file = made.plan.model_copy(update={"made_of": plans.made_of(suite, datasets_of(suite, data))})
+    file = made.plan.model_copy(
+        update={"per_gpu": packing.per_gpu, "made_of": plans.made_of(suite, datasets_of(suite, data))}
+    )
     try:
         again = plan_of(plans.planned(suite, file), data, store.cells)
     except SuiteError as error:  # said before it is written: every later run would read it

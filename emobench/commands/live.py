@@ -181,14 +181,19 @@ def show_plan(
     calibrated = _calibrated(plan, Store(results), packing.threads, execution)
     todo = {id(cell) for cell in cells}
     times: dict[str, _Time] = {}  # by fit_key: a fit counts once
+    left: dict[str, float] = {}  # by fit_key: seconds that a cell takes with its evaluations, where that is calibrated
     lines = []
     for cell in plan.cells:
-        state, took = "to run" if id(cell) in todo else "done", _Time("nothing to fit")
+        state, whole = "to run" if id(cell) in todo else "done", calibrated.get(cell.fit_key)
+        took = _Time("nothing to fit" if whole is None else f"calibrated {_duration(whole.rest)}")
         if cell.trains and id(cell) in todo and not redo and reuse.fitted(cell) and reuse.lost(cell) is None:
-            took = _Time("fitted")  # to be evaluated, or a setting that waits for the others
+            # To be evaluated, or a setting that waits for the others.
+            took = _Time("fitted" if whole is None else f"fitted, {_duration(whole.rest)}")
         elif cell.trains:
             took = _time(cell, plan, known, packing.threads, calibrated)
             times |= {cell.fit_key: took} if id(cell) in todo else {}
+        if whole is not None:
+            left[cell.fit_key] = whole.rest + took.seconds
         lines.append(f"  {cell.fit_key}  {state:6}  {took.shown:>18}  {printable_name(cell.label)}")
     expected = list(times.values())
     places = packing.per_node * packing.machines.number
@@ -203,9 +208,10 @@ def show_plan(
         sure = "about" if all(each.measured for each in expected) else "at most about"
         share = f"{places} cells side by side, {packing.threads} of {packing.machines.cores} cores each"
         print(f"  {share}: {sure} {_duration(until)}")
-    if cells and all(cell.fit_key in calibrated for cell in cells):
-        whole = elapsed(cells, {cell.fit_key: calibrated[cell.fit_key].both for cell in cells}, places)
-        print(f"  with evaluation, as calibrated: about {_duration(whole)}")
+    if any(cell.fit_key in left for cell in cells):
+        print("  (calibrated: training and evaluation, by some seconds of each on this machine)")
+    if cells and all(cell.fit_key in left for cell in cells):
+        print(f"  with evaluation, as calibrated: about {_duration(elapsed(cells, left, places))}")
     if not all(each.measured for each in expected):
         print(
             "  (at most: parameters x faces x pixels, at the rate of the slowest fit of the class in these results, or "
@@ -234,7 +240,7 @@ class _Time:
     """How long a fit takes; `measured`: as long as like ones did, else at most so long."""
 
     shown: str
-    seconds: float = 0.0
+    seconds: float = 0.0  # of training
     measured: bool = True
 
 
@@ -243,8 +249,8 @@ def _time(cell: Cell, plan: Plan, known: Durations, threads: int, calibrated: Ma
     if seconds is not None:
         return _Time(_duration(seconds), seconds)
     if cell.fit_key in calibrated:
-        took = calibrated[cell.fit_key].fit
-        return _Time(f"calibrated {_duration(took)}", took)
+        took = calibrated[cell.fit_key]
+        return _Time(f"calibrated {_duration(took.both)}", took.fit)
     bound = known.at_most(cell, plan, threads)
     return _Time(f"at most {_duration(bound)}", bound, False)
 

@@ -13,10 +13,11 @@ from datetime import timedelta
 from typing import Any
 
 from emobench.recipe import Execution
-from emobench.runner.calibrate import Calibration, Seconds, Settings, seconds
+from emobench.runner.calibrate import Seconds, seconds, training
 from emobench.runner.duration import elapsed, faces, validated
 from emobench.runner.machine import hardware
 from emobench.runner.threads import Packing
+from emobench.runner.trial import Calibration, Settings
 from emobench.suite.budget import PlanFile, RowPlan, seconds_of, two_digits
 from emobench.suite.cell import Cell, Plan, without_trainer
 from emobench.suite.file import Suite
@@ -84,7 +85,7 @@ def times_of(plan: Plan, found: Mapping[str, Calibration]) -> dict[str, Seconds]
     for cell in plan.cells:
         if (measured := found.get(cell.fit_key)) is None:
             continue
-        took = seconds(cell, measured, faces(cell, plan) if cell.trains else 0.0)
+        took = seconds(cell, plan, found, faces(cell, plan) if cell.trains else 0.0)
         fits[cell.fit_key] = took.fit + (_validating(cell, plan, measured) if cell.trains else 0.0)
         rest.setdefault(cell.fit_key, {})[cell.eval_key] = took.rest
     return {fit_key: Seconds(took, sum(rest[fit_key].values())) for fit_key, took in fits.items()}
@@ -92,8 +93,7 @@ def times_of(plan: Plan, found: Mapping[str, Calibration]) -> dict[str, Seconds]
 
 def _validating(cell: Cell, plan: Plan, measured: Calibration) -> float:
     """Seconds of a fit's validation."""
-    read = validated(cell, plan, measured.batches_a_step)
-    return VALIDATION * seconds(cell, dataclasses.replace(measured, batches_a_step=1), read).fit
+    return VALIDATION * training(cell, measured, validated(cell, plan, measured.batches_a_step))
 
 
 def fitted(

@@ -9,17 +9,11 @@ What was measured is kept in `results/cells/calibrations/`, for this machine and
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import signal
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,68 +25,14 @@ from emobench.runner.duration import faces
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store
 from emobench.runner.sweep import handled
-from emobench.runner.threads import Packing
+from emobench.runner.trial import Calibration, Settings, Trial, measure_alone, measure_together
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import batch_of_one, datasets_in, key, processes
 
 SECONDS = 3.0  # of training steps that are timed, of each kind of cell; and as long for drawing
-LONGEST = 600.0  # seconds after which a calibration is given up
-ENDING = 5.0  # seconds that its process has to end in order
-COMPILING = 8  # the same where networks are compiled, again for the shapes that come
-WARM = 2  # batches before the clock starts: libraries choose their kernels
 GAIN = 1.03  # by which another choice must be faster to be chosen
 COMPILED_FROM = 1200.0  # seconds of a fit: compiling takes a minute, here and in the cell
-_OUT_OF_MEMORY = "out of memory"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is free to choose of a fit."""
-
-    precision: str
-    batch: int  # faces of a micro-batch
-    accumulate_grad_batches: int
-    compile: bool = False
-    cuda_graphs: bool = False
-    channels_last: bool = False
-    fused: bool = False
-
-    @property
-    def execution(self) -> Execution:
-        return Execution(**{each.name: getattr(self, each.name) for each in dataclasses.fields(Execution)})
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What was measured of a kind of cell.
-
-    Attributes:
-        settings: that were found best; None: nothing is trained.
-        seconds_a_face: of training, each time that one is seen.
-        seconds_drawn, seconds_edited: for a face; None: it does no such thing.
-        batches_a_step: of training for one step of the network that is trained.
-        peak_memory_gb: GiB, of the GPU or resident.
-        own: the same with the cell's own settings; None: these are the best, or memory does not suffice for them.
-    """
-
-    settings: Settings | None
-    seconds_a_face: float
-    seconds_drawn: float | None
-    seconds_edited: float | None
-    batches_a_step: int
-    peak_memory_gb: float
-    own: Calibration | None = None
-
-    @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> Calibration:
-        """From plain values."""
-        settings = None if plain["settings"] is None else Settings(**plain["settings"])
-        own = None if plain.get("own") is None else cls.of(plain["own"])
-        return cls(**{**plain, "settings": settings, "own": own})
-
-    def by(self, settings: Settings | None) -> Calibration | None:
-        """What was measured with some settings; None: nothing was."""
-        return next((each for each in (self, self.own) if each is not None and each.settings == settings), None)
+PAYS = 1.1  # times as much as alone that cells on one GPU must get done together to share it
 
 
 # ---- what is alike ---------------------------------------------------------------------------------------------------
@@ -141,15 +81,15 @@ def known(
     return found
 
 
-def memory_of(store: Store, cells: Sequence[Cell], packing: Packing) -> Callable[[Cell], float | None]:
-    """How much memory a cell takes on a CPU, GiB, as it was measured; None: it was not, or a GPU does the work."""
-    if packing.machines.gpus or not (store.cells / "calibrations").is_dir():
+def memory_of(store: Store, cells: Sequence[Cell], threads: int) -> Callable[[Cell], float | None]:
+    """How much memory a cell takes beside that of a GPU, GiB, as it was measured; None: it was not."""
+    if not (store.cells / "calibrations").is_dir():
         return lambda cell: None
     by_key = {cell.fit_key: cell for cell in cells}
 
     def memory(cell: Cell) -> float | None:
-        found = read(place(store, cell, by_key, packing.threads))
-        return None if found is None else found.peak_memory_gb
+        found = read(place(store, cell, by_key, threads))
+        return None if found is None else found.host_memory_gb
 
     return memory
 
@@ -298,19 +238,6 @@ def _behind(cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Cell]:
     return mine
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A kind of cell, and how it is tried; crosses process boundaries."""
-
-    cell: Cell
-    behind: dict[str, Cell]
-    data_root: Path
-    threads: int
-    workers: int
-    seconds: float  # of training steps that are timed, and at most of drawing before that is believed
-    settings: Settings | None = None  # None: nothing is trained
-
-
 def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False) -> Calibration:
     """The calibration of the best settings that fit.
 
@@ -320,7 +247,7 @@ def _best(engine: Any, trial: Trial, seen: float, keeps_precision: bool = False)
     own = settings_of(trial.cell)
     if own is None:
         try:
-            return _measured(engine, trial)
+            return measure_alone(engine, trial)
         except MemoryError as error:  # and there is no batch to make smaller
             raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {error}") from None
     first = best = _that_fits(engine, dataclasses.replace(trial, settings=own))
@@ -371,237 +298,65 @@ def _that_fits(engine: Any, trial: Trial) -> Calibration:
             continue
         settings = dataclasses.replace(asked, batch=batch, accumulate_grad_batches=together // batch)
         try:
-            return _measured(engine, dataclasses.replace(trial, settings=settings))
+            return measure_alone(engine, dataclasses.replace(trial, settings=settings))
         except MemoryError as error:
             reason = error
     raise EmobenchError(f"{trial.cell.label} cannot be calibrated, also with 1 face at a time: {reason}") from None
 
 
-def _measured(engine: Any, trial: Trial) -> Calibration:
-    """Measure in a process of its own.
-
-    Raises:
-        MemoryError: memory does not suffice; says of what.
-        EmobenchError: something else is wrong.
-    """
-    mine, its = engine.context.Pipe()
-    process = engine.context.Process(target=begin, args=(its, trial))
-    process.start()
-    its.close()
-    said: Any = None
-    try:
-        with contextlib.suppress(EOFError, OSError):
-            if mine.poll(LONGEST):
-                said = mine.recv()
-        process.join(ENDING)
-        ended = process.exitcode  # None: it takes too long, and is ended here
-    finally:  # also where a signal ends the command
-        if process.exitcode is None:
-            process.terminate()
-            process.join(ENDING)
-            process.kill()
-            process.join()
-    if said is None and ended == -signal.SIGKILL:
-        raise MemoryError("killed by SIGKILL: out of memory, or by hand")
-    if isinstance(said, str) and said.startswith(_OUT_OF_MEMORY):
-        raise MemoryError(said)
-    if not isinstance(said, Calibration):
-        reason = said or (f"it took over {LONGEST:.0f} s" if ended is None else f"its process ended with {ended}")
-        raise EmobenchError(f"{trial.cell.label} cannot be calibrated: {reason}")
-    return said
-
-
-# ---- in its own process ----------------------------------------------------------------------------------------------
-
-
-def begin(pipe: Connection, trial: Trial) -> None:
-    """Entry of a process that measures."""
-    from emobench.runner.run import describe, settle, visible_gpus
-    from emobench.runner.threads import threads
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it too, and ends this process in order
-    signal.signal(signal.SIGTERM, _stop)
-    settle()
-    if gpus := visible_gpus():
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]
-    with open(os.devnull, "wb") as nothing:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(nothing.fileno(), stream.fileno() if hasattr(stream, "fileno") else 1)
-    try:
-        with threads(trial.threads):
-            pipe.send(measure(trial))
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # nobody listens any more
-            pipe.send(describe(error))
-
-
-def _stop(number: int, frame: object) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted(number)
-
-
-def measure(trial: Trial) -> Calibration:
-    """Train and draw for some seconds in this process."""
-    import torch
-
-    from emobench.runner.build import build_data, build_joint_data
-    from emobench.runner.machine import peak_memory_gb
-
-    cell = trial.cell
-    data = build_data(cell, trial.data_root)
-    data.prepare()
-    model = untrained(cell, trial.behind)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seconds = 0.0
-    if trial.settings is not None:
-        training = build_joint_data(cell, trial.data_root, data) if "joint" in cell.fit["data"] else data
-        seconds = _training(trial, trial.settings, model, training)
-    drawn, edited = _drawing(model.to(device).eval(), device, trial.seconds)
-    steps = getattr(model, "batches_a_step", 1)
-    return Calibration(trial.settings, seconds, drawn, edited, steps, peak_memory_gb(device.type))
-
-
-def untrained(cell: Cell, behind: Mapping[str, Cell]) -> Any:
-    """The cell's model, with networks that have not been trained in place of those that it needs."""
-    from emobench.runner.build import new_model
-
-    needs = {
-        role: [untrained(behind[each], behind).eval().requires_grad_(False) for each in keys]
-        for role, keys in cell.needs.items()
-    }
-    return new_model(cell, needs, pretrained=False)
-
-
-def _training(trial: Trial, settings: Settings, model: Any, data: Any) -> float:
-    """Seconds of training for each face."""
-    import lightning.pytorch as pl
-
-    from emobench.runner.build import recipe_of
-    from emobench.runner.callbacks import Averaging, Fused, Reproducible, Statistics
-    from emobench.runner.fit import _trainer, attention, prepare
-    from emobench.runner.run import describe
-
-    cell = trial.cell
-    one = {name: value for name, value in cell.trainer.items() if name not in ("devices", "num_nodes", "strategy")}
-    accumulate = settings.accumulate_grad_batches
-    options = {**one, "precision": settings.precision, "accumulate_grad_batches": accumulate}
-    cell = dataclasses.replace(cell, trainer={**options, "devices": 1, "enable_checkpointing": False})
-    recipe = dataclasses.replace(recipe_of(trial.cell), batch=settings.batch)
-    pl.seed_everything(cell.seed, verbose=False)
-    data.feed(recipe=recipe, seed=cell.seed, workers=trial.workers)
-    model.micro_batches = accumulate
-    prepare(model, recipe, settings.execution)
-    # Validation would be compiled too, which takes long; the same batch was computed before without.
-    clock = _clock(trial.seconds, COMPILING if settings.compile else WARM, not settings.compile)
-    callbacks = [
-        Reproducible(cell.seed),
-        Statistics(accumulate if model.automatic_optimization else 1),
-        *([] if recipe.ema is None else [Averaging(recipe.ema)]),
-        *([Fused()] if settings.fused else []),
-        clock,
-    ]
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
-        trainer = _trainer(cell, recipe, callbacks, Path(folder), None, model)
-        try:
-            with attention(trainer.strategy.root_device.type, settings.precision):
-                trainer.fit(model, datamodule=data)
-        except Exception as error:
-            if clock.validating and describe(error).startswith(_OUT_OF_MEMORY):
-                raise MemoryError("in validation") from error
-            raise
-    return float(clock.seconds_a_face())
-
-
-class _Enough(Exception):
-    """Enough has been measured."""
-
-
-def _clock(seconds: float, warm: int, validates: bool) -> Any:
-    """A callback that times batches, from the end of one to that of the next, and ends the fit after some seconds.
+def sharing(
+    plan: Plan,
+    found: Mapping[str, Calibration],
+    most: int,
+    data_root: Path,
+    *,
+    threads: Callable[[int], int],
+    workers: int,
+    say: Callable[[str], None],
+) -> int:
+    """How many cells get most done on one GPU, measured with those that train longest; 1: to share it does not pay.
 
     Args:
-        seconds: from the first batch that is timed on.
-        warm: batches before it.
-        validates: a batch of validation is computed before the end, for which memory has to suffice too.
+        found: what was measured of each alone, by fit_key.
+        most: cells that memory has place for.
+        threads: of each of so many.
+        say: told what is measured.
+
+    Raises:
+        Interrupted: as of `calibrate`.
     """
-    import lightning.pytorch as pl
-    import torch
+    from emobench.runner.engines.local import Local
 
-    class Clock(pl.Callback):
-        def __init__(self) -> None:
-            self.batches: list[tuple[float, int]] = []  # seconds and faces of each
-            self.last = self.first = time.perf_counter()
-            self.validating = self.validated = False
-
-        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.last = time.perf_counter()  # validation aside
-            if not self.batches:
-                self.first = self.last  # of a fit shorter than that
-
-        def on_train_batch_end(
-            self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-        ) -> None:
-            if trainer.strategy.root_device.type == "cuda":
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            self.batches.append((now - self.last, len(batch["index"])))
-            self.last = now
-            if len(self.batches) == warm:
-                self.first = now
-            if len(self.batches) > warm and now - self.first > seconds:
-                if (
-                    self.validated or not validates or trainer.should_stop
-                ):  # which a suite's `min_steps` may keep it from
-                    raise _Enough
-                trainer.should_stop = True  # after validation, at the end of whichever epoch
-                if trainer.check_val_every_n_epoch is not None:
-                    trainer.check_val_every_n_epoch = 1
-
-        def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.validating = True
-
-        def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-            self.validated = True
-            if trainer.should_stop:
-                raise _Enough
-
-        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.validating = False
-
-        def seconds_a_face(self) -> float:
-            timed = self.batches[warm:] or self.batches[-1:]
-            return sum(each for each, _ in timed) / sum(faces for _, faces in timed)
-
-    return Clock()
-
-
-def _drawing(model: Any, device: Any, enough: float) -> tuple[float | None, float | None]:
-    """Seconds of a drawn and of an edited face, or a stylized one; None: the model does no such thing."""
-    import torch
-
-    n = 64 if device.type == "cuda" else 4
-    emotions = torch.eye(len(model.emotions), device=device)[torch.arange(n, device=device) % len(model.emotions)]
-    seeds = torch.arange(n, device=device)
-    faces = torch.zeros(n, 3, model.size, model.size, dtype=torch.uint8, device=device)
-    drawn = edited = None
-    if hasattr(model, "sample"):
-        drawn = _timed(lambda: model.sample(emotions, seeds).cpu(), enough) / n
-    if hasattr(model, "edit"):
-        edited = _timed(lambda: model.edit(faces, emotions, seeds).cpu(), enough) / n
-    elif hasattr(model, "stylize"):
-        edited = _timed(lambda: model.stylize(faces, emotions).cpu(), enough) / n
-    return drawn, edited
-
-
-def _timed(draw: Callable[[], Any], enough: float) -> float:
-    """Seconds that it takes, once it has been done; where once takes long, of that once."""
-    for _ in range(2):
-        started = time.perf_counter()
-        draw()
-        took = time.perf_counter() - started
-        if took > enough:
-            break
-    return took
+    by_key = {cell.fit_key: cell for cell in plan.cells}
+    known = [cell for key, cell in by_key.items() if key in found and found[key].settings is not None]
+    known.sort(key=lambda cell: -found[cell.fit_key].seconds_a_face * faces(cell, plan))
+    number, best, gain = min(most, len(known)), 1, PAYS
+    if number < 2:
+        return 1
+    engine = Local()
+    engine.serve()
+    with _stopped_by_signals():
+        while number > 1:
+            cells = known[:number]
+            trials = [
+                Trial(
+                    cell, _behind(cell, by_key), data_root, threads(number), workers, SECONDS,
+                    found[cell.fit_key].settings, number,
+                )
+                for cell in cells
+            ]  # fmt: skip
+            try:
+                times = [each.seconds_a_face for each in measure_together(engine, trials)]
+            except (MemoryError, EmobenchError) as error:
+                say(f"{number} cells cannot share a GPU: {error}")
+            else:
+                alone = (found[cell.fit_key].seconds_a_face for cell in cells)
+                done = sum(each / other for each, other in zip(alone, times, strict=True))
+                say(f"{number} cells that share a GPU get {done:.2f} times as much done as one alone")
+                if done >= gain:
+                    best, gain = number, done
+            number //= 2
+    return best
 
 
 # ---- what follows of it ----------------------------------------------------------------------------------------------
@@ -622,23 +377,37 @@ class Seconds:
 START = 2.0  # seconds that a cell takes beside what is measured: its process, its data, its files
 
 
-def seconds(cell: Cell, found: Calibration, faces: float) -> Seconds:
+def seconds(cell: Cell, plan: Plan, found: Mapping[str, Calibration], faces: float) -> Seconds:
     """How long a cell takes, of what was measured.
 
     Args:
+        found: by fit_key: of the cell, and of those that judge it, where that is known.
         faces: that its fit sees.
     """
-    recipe = cell.fit["recipe"]
-    times = found.batches_a_step if recipe is not None and recipe["steps"] is not None else 1
-    spread = processes(cell.trainer) or 1
-    fit = found.seconds_a_face * faces * times / spread if cell.trains else 0.0
-    rest = START
-    if asked := cell.evaluation.get("faces"):
-        k = len(cell.emotions)
-        drawn = (
-            (asked["fidelity"] or FIDELITY_FACES) + k * asked["per_emotion"] + len(INTENSITIES) * k * asked["intensity"]
-        )
-        edits = asked["sources"] * (k - 1)
-        per = found.seconds_drawn if found.seconds_drawn is not None else found.seconds_edited
-        rest += (per or 0.0) * drawn + (found.seconds_edited or 0.0) * edits
-    return Seconds(fit, rest)
+    mine, recipe = found[cell.fit_key], cell.fit["recipe"]
+    times = mine.batches_a_step if recipe is not None and recipe["steps"] is not None else 1
+    fit = training(cell, mine, times * faces) if cell.trains else 0.0
+    return Seconds(fit, START + _evaluating(cell, plan, found))
+
+
+def training(cell: Cell, found: Calibration, faces: float) -> float:
+    """Seconds of training with so many faces, on all devices of a cell."""
+    return found.seconds_a_face * faces / (processes(cell.trainer) or 1)
+
+
+def _evaluating(cell: Cell, plan: Plan, found: Mapping[str, Calibration]) -> float:
+    """Seconds of what is drawn and read for an evaluation; maps of where a network looks are not known."""
+    mine = found[cell.fit_key]
+    if "recognition" in cell.evaluation["tracks"]:
+        return (mine.seconds_read or 0.0) * plan.test[cell.dataset]
+    if (asked := cell.evaluation.get("faces")) is None:
+        return 0.0
+    k = len(cell.emotions)
+    drawn: int = (
+        (asked["fidelity"] or FIDELITY_FACES) + k * asked["per_emotion"] + len(INTENSITIES) * k * asked["intensity"]
+    )
+    edits: int = asked["sources"] * (k - 1)
+    per = mine.seconds_drawn if mine.seconds_drawn is not None else mine.seconds_edited
+    readers = {fit_key for keys in cell.panel.values() for fit_key in keys}
+    read = sum(found[each].seconds_read or 0.0 for each in readers if each in found)
+    return (per or 0.0) * drawn + (mine.seconds_edited or 0.0) * edits + read * (drawn + edits)

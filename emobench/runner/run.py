@@ -68,7 +68,7 @@ class Job:
     only: Part | None = None  # of the two that a cell is of; None: both
     store: str | None = None  # URL of what machines share that share no folder (see `emobench.runner.remote`)
     offline: bool = False  # nothing may be downloaded, on whichever machine
-    memory: float | None = None  # GiB that it was measured to take, where no GPU does the work
+    memory: float | None = None  # GiB that it was measured to take, beside that of a GPU
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a process that starts cold."""

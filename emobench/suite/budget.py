@@ -3,6 +3,7 @@
     budget = "2h"
     machine = "NVIDIA H100 80GB HBM3"
     threads = 4                     # of each process of a cell, on every machine
+    per_gpu = 3                     # cells that share a GPU under `--per-gpu auto`: so many get most done
 
     [model.cvae]                    # a row of the suite; what stands here takes the place of what that says
     epochs = 12
@@ -71,6 +72,7 @@ class PlanFile(BaseModel):
         budget: as the command takes it.
         machine: that was measured, as boards name it.
         threads: of each process of a cell, on every machine.
+        per_gpu: cells that share a GPU under `--per-gpu auto`, as it was measured to pay.
         model: row of the suite -> what differs.
         made_of: see `made_of`; empty: the file was written by a version that kept none.
     """
@@ -80,6 +82,7 @@ class PlanFile(BaseModel):
     budget: str
     machine: str
     threads: Count
+    per_gpu: Count = 1
     model: dict[str, RowPlan] = {}
     made_of: dict[str, str] = {}
 
@@ -169,7 +172,8 @@ def write_first(path: Path, plan: PlanFile) -> bool:
 
 def _text(plan: PlanFile) -> str:
     head = "# How this board's suite was fitted to its budget: every later run of it reads this file.\n"
-    text = head + tomli_w.dumps(plan.model_dump(exclude_none=True, exclude=None if plan.made_of else {"made_of"}))
+    unsaid = {name for name in ("per_gpu", "made_of") if getattr(plan, name) == PlanFile.model_fields[name].default}
+    text = head + tomli_w.dumps(plan.model_dump(exclude_none=True, exclude=unsaid))
     checks = " ".join(map(_check, text.splitlines()))
     return f"{text}{_CHECKS}{checks}\n"
 

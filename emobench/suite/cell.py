@@ -131,6 +131,7 @@ class Plan:
     listings: dict[str, str] = field(default_factory=dict)  # file or folder that it comes of -> digest
     faces: dict[str, dict[str, int]] = field(default_factory=dict)  # dataset -> emotion -> faces of its training split
     validation: dict[str, int] = field(default_factory=dict)  # dataset -> faces of its validation split
+    test: dict[str, int] = field(default_factory=dict)  # dataset -> faces of its test split
 
     @functools.cached_property
     def trained_on(self) -> dict[str, list[str]]:

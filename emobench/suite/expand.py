@@ -92,7 +92,8 @@ def expand(suite: Suite, data_root: Path) -> Plan:
             plan.skipped.extend(_skipped(row, data_name, size, data) for row in mine)
             continue
         counts = data.module.counts()
-        plan.faces[data_name], plan.validation[data_name] = counts["train"], sum(counts["val"].values())
+        plan.faces[data_name] = counts["train"]
+        plan.validation[data_name], plan.test[data_name] = (sum(counts[each].values()) for each in ("val", "test"))
         plan.data_notes[data_name] = [*data.module.notes, *data.module.counted()]
         plan.listings.update(data.module.listings)
         usable: list[ModelRow] = []

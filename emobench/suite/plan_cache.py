@@ -52,7 +52,7 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
     found = kept(path)
     if found is not None and all(listing(Path(source)) == digest for source, digest in found["listings"].items()):
         planned = [Cell(**cell) for cell in found["cells"]]
-        rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces", "validation")}
+        rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces", "validation", "test")}
         return Plan(suite.name, planned, [], **rest)
     with _uncollected():
         plan = expand(suite, data_root)
