@@ -159,6 +159,9 @@ def test_validation_and_each_evaluation_take_time(generators: tuple[Suite, Plan]
     asked = cell.evaluation["faces"]
     drawn = asked["fidelity"] + 8 * asked["per_emotion"] + 5 * 8 * asked["intensity"]
     assert judged.rest - alone.rest == pytest.approx(len(judges) * 0.01 * (drawn + 7 * asked["sources"]))
+    seen = dataclasses.replace(calibrated, seconds_seen=0.05)
+    with_inception = times_of(dataclasses.replace(plan, cells=[cell]), {cell.fit_key: seen})[cell.fit_key]
+    assert with_inception.rest - alone.rest == pytest.approx(0.05 * asked["fidelity"])
     without = dataclasses.replace(plan, validation={"synthetic-plain": 0})
     ensemble = dataclasses.replace(cell, fit={**cell.fit, "recipe": None})
     found = {cell.fit_key: calibrated, ensemble.fit_key: dataclasses.replace(calibrated, settings=None)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from conftest import TINY
 from perf.random_inception import write_faces, write_weights
 
 from emobench.data.datasets.synthetic import Synthetic
@@ -17,6 +19,10 @@ from emobench.errors import WeightsError
 from emobench.evaluation.fidelity import Fidelity
 from emobench.evaluation.reference import RealFaces
 from emobench.metrics import inception
+from emobench.runner.calibrate import settings_of
+from emobench.runner.trial import Trial, measure
+from emobench.suite.expand import expand
+from emobench.suite.file import load
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +101,25 @@ def test_a_file_that_carries_code_is_not_executed(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="nothing in it was executed"):
         inception.Inception(tmp_path / inception.FILE, torch.device("cpu"))
     assert not marker.exists()
+
+
+@pytest.mark.slow
+def test_a_calibration_times_what_inception_sees(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = weights / inception.FILE
+    planned = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "reason": None}
+    monkeypatch.setenv("EMOBENCH_WEIGHTS", str(weights))
+    (tmp_path / "tiny.toml").write_text(TINY)
+    cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]
+
+    def seconds(inception: dict[str, Any] | None) -> float | None:
+        files = {} if inception is None else {"files": {"inception": inception}}
+        given = dataclasses.replace(cell, evaluation={**cell.evaluation, **files})
+        return measure(Trial(given, {}, tmp_path, 1, 0, 0.05, settings_of(given))).seconds_seen
+
+    assert (took := seconds(planned)) is not None
+    assert took > 0
+    assert seconds({**planned, "sha256": "0"}) is None  # no such file any more, which the cell says
+    assert seconds({"sha256": None, "reason": "not found"}) is None
+    assert seconds(None) is None

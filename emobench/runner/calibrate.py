@@ -403,11 +403,11 @@ def _evaluating(cell: Cell, plan: Plan, found: Mapping[str, Calibration]) -> flo
     if (asked := cell.evaluation.get("faces")) is None:
         return 0.0
     k = len(cell.emotions)
-    drawn: int = (
-        (asked["fidelity"] or FIDELITY_FACES) + k * asked["per_emotion"] + len(INTENSITIES) * k * asked["intensity"]
-    )
+    seen: int = asked["fidelity"] or FIDELITY_FACES
+    drawn: int = seen + k * asked["per_emotion"] + len(INTENSITIES) * k * asked["intensity"]
     edits: int = asked["sources"] * (k - 1)
     per = mine.seconds_drawn if mine.seconds_drawn is not None else mine.seconds_edited
     readers = {fit_key for keys in cell.panel.values() for fit_key in keys}
     read = sum(found[each].seconds_read or 0.0 for each in readers if each in found)
-    return (per or 0.0) * drawn + (mine.seconds_edited or 0.0) * edits + read * (drawn + edits)
+    made = (per or 0.0) * drawn + (mine.seconds_edited or 0.0) * edits
+    return made + read * (drawn + edits) + (mine.seconds_seen or 0.0) * seen

@@ -57,6 +57,7 @@ class Calibration:
         gpu_memory_gb: GiB of tensors on the GPU; 0: none does the work.
         host_memory_gb: GiB, resident.
         seconds_drawn, seconds_edited, seconds_read: for a face; None: it does no such thing.
+        seconds_seen: for a face that Inception sees for its evaluation; None: it is measured without.
         own: the same with the cell's own settings; None: these are the best, or memory does not suffice for them.
     """
 
@@ -68,6 +69,7 @@ class Calibration:
     seconds_drawn: float | None = None
     seconds_edited: float | None = None
     seconds_read: float | None = None
+    seconds_seen: float | None = None
     own: Calibration | None = None
 
     @classmethod
@@ -241,14 +243,15 @@ def measure(trial: Trial, ready: Callable[[], None] | None = None) -> Calibratio
     if trial.settings is not None:
         training = build_joint_data(cell, trial.data_root, data) if "joint" in cell.fit["data"] else data
         seconds = _training(trial, trial.settings, model, training, ready)
-    drawn = edited = read = None
+    drawn = edited = read = seen = None
     if ready is None:
         model = model.to(device).eval()
         drawn, edited = _drawing(model, device, trial.seconds)
         read = _reading(model, cell.size, device, trial.seconds) if isinstance(model, EmotionClassifier) else None
+        seen = _seeing(cell, device, trial.seconds)
     steps = getattr(model, "batches_a_step", 1)
     on_gpu = peak_memory_gb("cuda") if device.type == "cuda" else 0.0
-    return Calibration(trial.settings, seconds, steps, on_gpu, peak_memory_gb("cpu"), drawn, edited, read)
+    return Calibration(trial.settings, seconds, steps, on_gpu, peak_memory_gb("cpu"), drawn, edited, read, seen)
 
 
 def untrained(cell: Cell, behind: Mapping[str, Cell]) -> Any:
@@ -395,6 +398,23 @@ def _reading(model: Any, size: int, device: Any, enough: float) -> float:
     with torch.inference_mode():
         took = _timed(lambda: model(faces).cpu(), enough)
     return took / n
+
+
+def _seeing(cell: Cell, device: Any, enough: float) -> float | None:
+    """Seconds of a face that Inception sees; None: it sees none, or its weights are not here."""
+    import numpy as np
+
+    from emobench.metrics.inception import Inception, find
+
+    planned = cell.evaluation.get("files", {}).get("inception")
+    if planned is None or planned["reason"] is not None:
+        return None
+    file = find(planned["sha256"])
+    if file.path is None or file.reason is not None:  # it is gone since, which the cell will say
+        return None
+    n = 64 if device.type == "cuda" else 4
+    network, faces = Inception(file.path, device), np.zeros((n, 3, cell.size, cell.size), np.uint8)
+    return _timed(lambda: network(faces), enough) / n
 
 
 def _timed(draw: Callable[[], Any], enough: float) -> float:
