@@ -164,6 +164,13 @@ def test_cells_share_a_gpu_where_they_get_more_done_together(
         assert said[0] == "4 cells that share a GPU get 2.22 times as much done as one alone"
 
 
+def test_cells_on_several_devices_share_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = measuring(monkeypatch)
+    (tmp_path / "tiny.toml").write_text(TINY + "[trainer]\ndevices = 2\n")
+    assert shared(expand(load(tmp_path / "tiny.toml"), tmp_path), 8, tmp_path) == (1, [])
+    assert not tried
+
+
 WAITS = '''
 import time
 from pathlib import Path

@@ -328,7 +328,8 @@ def sharing(
     from emobench.runner.engines.local import Local
 
     by_key = {cell.fit_key: cell for cell in plan.cells}
-    known = [cell for key, cell in by_key.items() if key in found and found[key].settings is not None]
+    alone = [cell for cell in by_key.values() if processes(cell.trainer) == 1]  # others have whole GPUs
+    known = [cell for cell in alone if cell.fit_key in found and found[cell.fit_key].settings is not None]
     known.sort(key=lambda cell: -found[cell.fit_key].seconds_a_face * faces(cell, plan))
     number, best, gain = min(most, len(known)), 1, PAYS
     if number < 2:
@@ -350,8 +351,8 @@ def sharing(
             except (MemoryError, EmobenchError) as error:
                 say(f"{number} cells cannot share a GPU: {error}")
             else:
-                alone = (found[cell.fit_key].seconds_a_face for cell in cells)
-                done = sum(each / other for each, other in zip(alone, times, strict=True))
+                before = (found[cell.fit_key].seconds_a_face for cell in cells)
+                done = sum(each / other for each, other in zip(before, times, strict=True))
                 say(f"{number} cells that share a GPU get {done:.2f} times as much done as one alone")
                 if done >= gain:
                     best, gain = number, done
