@@ -27,8 +27,6 @@ from emobench.errors import SuiteError, WeightsError
 from emobench.evaluation.reference import RealFaces
 from emobench.evaluation.sampler import Sampler
 from emobench.evaluation.values import Value
-from emobench.generators.cvae import CVAE
-from emobench.generators.stargan import StarGAN
 from emobench.runner import callbacks
 from emobench.runner.build import build_data, build_model
 from emobench.runner.record import Card, Evaluation, FitCost
@@ -223,12 +221,6 @@ def test_editing_is_measured_on_the_networks_that_the_suite_names(
     assert set(lpips.index) == {"cvae", "stargan", "control:other_person"}
     assert (lpips > 0).all()
     assert str(tmp_path) not in "".join(path.read_text() for path in (there / "made").rglob("*.json"))
-
-
-def test_what_is_compiled_has_no_second_derivative() -> None:
-    networks = StarGAN(emotions=("neutral", "happy"), size=32, width=8, blocks=1)
-    assert networks.compilable() == [networks.generator]
-    assert len(CVAE(emotions=("neutral", "happy"), size=32, width=8).compilable()) == 4
 
 
 @pytest.mark.parametrize("validations", [0, 1])

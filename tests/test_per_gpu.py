@@ -298,6 +298,11 @@ def test_cells_see_the_gpu_that_they_share_and_give_the_numbers_of_cells_alone(
         .replace("[model.resnet18]", '[model.m]\nclass = "mine.py:Mine"')
     )
     weights: dict[str, dict[str, str | None]] = {}
+    sharing: list[int] = []  # by which a cell's process limits its memory
+    own = Local.launch
+    monkeypatch.setattr(
+        Local, "launch", lambda engine, job, *rest: sharing.append(job.per_gpu) or own(engine, job, *rest)
+    )
     for name, options in {"packed": ("--per-gpu", "2"), "alone": ("--per-node", "1")}.items():
         results = tmp_path / name
         assert emobench("bench", suite, "--results", results, *options) == 0
@@ -307,5 +312,6 @@ def test_cells_see_the_gpu_that_they_share_and_give_the_numbers_of_cells_alone(
             logs = [path.read_text() for path in results.glob("cells/*/log.txt")]
             seen = Counter(found for log in logs for found in re.findall(r"^sees (.*)$", log, re.MULTILINE))
             assert seen == {"0": 2, "1": 1}
+    assert sharing == [2] * 3 + [1] * 3
     assert len(weights["alone"]) == 3
     assert weights["packed"] == weights["alone"]

@@ -41,6 +41,8 @@ def doctor(data_root: Path, results: Path) -> None:
     print(f"Hardware\n  {machine.cpu}, {machine.cores} cores, {machine.memory_gb} GiB")
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     print(f"  GPU: {', '.join(gpus) or 'none; `make bench` runs the demo suite'}")
+    if gpus:
+        print(f"  MPS: {_mps()}")
     print(f"Places\n  results {os.path.realpath(results)} ({'there' if results.is_dir() else 'made at the first run'})")
     print(
         f"  data root {os.path.realpath(data_root)} (--data or EMOBENCH_DATA; "
@@ -57,6 +59,22 @@ def doctor(data_root: Path, results: Path) -> None:
         _weights(name, file)
     _inception()
     print(f"Downloads are {'off (--offline, EMOBENCH_OFFLINE or HF_HUB_OFFLINE)' if offline() else 'allowed'}")
+
+
+def _mps() -> str:
+    """Whether the daemon of NVIDIA's Multi-Process Service runs, which CUDA programs find by its folder, and use."""
+    folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps")
+    try:
+        process = int((folder / "nvidia-cuda-mps-control.pid").read_text())  # its sockets stay when it ends; this goes
+    except (OSError, ValueError):
+        return f"no daemon runs in {folder} (CUDA_MPS_PIPE_DIRECTORY)"
+    try:
+        runs = Path(f"/proc/{process}/comm").read_text().startswith("nvidia-cuda-mps")
+    except OSError:
+        runs = False
+    if runs:
+        return f"its daemon runs in {folder}, process {process}; cells that share a GPU use it"
+    return f"the daemon of {folder}, process {process}, is not seen here: it crashed, or runs outside of this container"
 
 
 def _dataset(name: str, cls: Any, data_root: Path) -> None:
