@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from perf.scale import finish, mixed, planned
+from perf.scale import LIBRARIES, PLAN, finish, fresh, mixed, planned
 from reading import pages
 from rich.console import Console
 
@@ -138,6 +138,17 @@ def test_garbage_is_collected_again_after_a_plan(tiny: Path, tmp_path: Path, mon
         finally:
             gc.enable()
     assert seen == [False, False]
+
+
+@pytest.mark.slow
+def test_a_plan_of_ten_thousand_cells_takes_little_memory_beside_its_libraries(tmp_path: Path) -> None:
+    """Of a gigabyte most is what importing the models takes, which nobody needs who takes the plan from the store."""
+    (tmp_path / "many.toml").write_text(mixed(10_000))
+    libraries = fresh(LIBRARIES)
+    cold, kept = (fresh(PLAN, tmp_path / "many.toml", tmp_path / "results") for _ in "12")
+    assert cold["cells"] == kept["cells"] >= 10_000
+    assert cold["own_mb"] - libraries["own_mb"] < 100  # MiB; 160 with the syntax trees of the package
+    assert kept["memory_mb"] < 300  # as long as neither torch nor the package's code is read
 
 
 # ---- sweeps ---------------------------------------------------------------------------------------------------------

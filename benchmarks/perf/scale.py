@@ -3,7 +3,8 @@ scale.json.
 
 - plan: a suite of classifiers, an ensemble and generators with their guides and judges, on four datasets, to its cells
   and what of them must run; then again, from the store. Peak memory is that of the process, with and without the
-  libraries that are mapped at its end.
+  libraries that are mapped at its end; and what of it importing the models, with the libraries that they are made of,
+  takes by itself.
 - sweep: the command on cells that cost nothing themselves (at_once.py), as many side by side as it chooses, and one at
   a time; and on a Ray cluster of this machine, where Ray is installed.
 - report: a board of finished cells of one dataset, ten seeds a row; then one cell more, in the same process.
@@ -101,6 +102,13 @@ cells = to_run(results, plan, "skip")
 spent = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time()}
 print(json.dumps({"cells": len(cells), **spent, **peak()}))
 """
+LIBRARIES = """
+import gc, json
+gc.disable()  # as a plan does
+from emobench.suite.catalog import classes, tracks
+classes("model"), classes("dataset"), tracks()
+print(json.dumps(peak()))
+"""
 REPORT = """
 import json, sys, time
 from pathlib import Path
@@ -120,8 +128,8 @@ def peak():  # MiB; getrusage would also count the process that this one was for
 """
 
 
-def _fresh(code: str, *arguments: object) -> dict[str, Any]:
-    """What a fresh process prints."""
+def fresh(code: str, *arguments: object) -> dict[str, Any]:
+    """What a fresh process prints that runs PLAN, LIBRARIES or REPORT."""
     command = [sys.executable, "-c", PEAK + code, *map(str, arguments)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     found: dict[str, Any] = json.loads(printed)
@@ -135,7 +143,7 @@ def measure_plans(sizes: Sequence[int]) -> list[dict[str, Any]]:
         for size in sizes:
             suite = Path(folder) / f"plan{size}.toml"
             suite.write_text(mixed(size))
-            cold, kept = (_fresh(PLAN, suite, Path(folder) / str(size)) for _ in "12")
+            cold, kept = (fresh(PLAN, suite, Path(folder) / str(size)) for _ in "12")
             found.append({"cells": cold["cells"], "cold": cold, "kept": kept})
     return found
 
@@ -236,7 +244,7 @@ def measure_reports(sizes: Sequence[int]) -> list[dict[str, Any]]:
             started = time.perf_counter(), time.process_time()
             write(results, plan.suite, memory)
             more = {"seconds": time.perf_counter() - started[0], "cpu_s": time.process_time() - started[1]}
-            found.append({"cells": size, "one_more": more, **_fresh(REPORT, results, plan.suite)})
+            found.append({"cells": size, "one_more": more, **fresh(REPORT, results, plan.suite)})
     return found
 
 
@@ -257,6 +265,8 @@ def page(record: dict[str, Any]) -> str:
         limits = ("20 s for 10,000", "1 GB") if name == "cold" else ("", "")
         rows.append(row(f"plan, {kept}", list(map(_spent, of)), limits[0]))
         rows.append(row(f"plan, {kept}: peak memory", list(map(_memory, of)), limits[1]))
+        if name == "cold":
+            rows.append(row("of it the models and their libraries", [_memory(record["libraries"])] * len(of), ""))
     sweeps, reports = record["sweep"], record["report"]
     rows.append(row("sweep of cells that cost nothing", [f"{each['seconds']:.1f} s" for each in sweeps], ""))
     rows.append(row("a cell of it", [f"{each['ms_a_cell']:.1f} ms" for each in sweeps], "20 ms"))
@@ -302,7 +312,8 @@ def main() -> None:
     options = parser.parse_args()
     cells, plans = ([size for size in sizes if size <= options.most] for sizes in (CELLS, PLANS))
     measured_on = {"hardware": hardware().model_dump(), "versions": versions().model_dump()}
-    found = {"plan": measure_plans(plans), "sweep": measure_sweeps(cells), "report": measure_reports(cells)}
+    found: dict[str, Any] = {"libraries": fresh(LIBRARIES), "plan": measure_plans(plans)}
+    found |= {"sweep": measure_sweeps(cells), "report": measure_reports(cells)}
     found["alone"] = measure_sweeps(cells, ["--per-node", "1"])
     if find_spec("ray") is not None:
         found["ray"] = measure_sweeps(cells, ["--engine", "ray"])

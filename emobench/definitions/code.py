@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
@@ -14,7 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Union
 
-from emobench.definitions.statements import FUNCTIONS, Chain, Import, Parsed, Statement, bound_by, parse, stem_of
+from emobench.definitions.statements import Chain, Class, Import, Parsed, Statement, parse
 from emobench.definitions.writing import Reference, begins, dotted, shape, written
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -145,20 +144,20 @@ class Code:
         paths = sorted(path for path in self.package.rglob("*.py"))
         return [self._module(path, self._name(path)) for path in paths]
 
-    def subclasses(self, bases: Iterable[Root]) -> list[tuple[Module, Any]]:
+    def subclasses(self, bases: Iterable[Root]) -> list[tuple[Module, Class]]:
         """The classes of the package that derive from some, nearer ones first."""
         targets = [target for root in bases for target in self.root(*root)]
 
-        def derives(module: Module, node: ast.ClassDef, seen: frozenset[Statement] = frozenset()) -> bool:
-            above = [base for base in self.bases(module, node) if base[1] not in seen]
+        def derives(module: Module, cls: Class, seen: frozenset[Statement] = frozenset()) -> bool:
+            above = [base for base in self.bases(module, cls) if base[1] not in seen]
             return any(
                 base in targets
-                or (isinstance(base[1].node, ast.ClassDef) and derives(base[0], base[1].node, seen | {base[1]}))
+                or (base[1].scan.cls is not None and derives(base[0], base[1].scan.cls, seen | {base[1]}))
                 for base in above
             )
 
-        found = [(module, each.node) for module in self.modules() for each in module.parsed.statements]
-        return [(module, node) for module, node in found if isinstance(node, ast.ClassDef) and derives(module, node)]
+        found = [(module, each.scan.cls) for module in self.modules() for each in module.parsed.statements]
+        return [(module, cls) for module, cls in found if cls is not None and derives(module, cls)]
 
     def _name(self, path: Path) -> str:
         parts = path.relative_to(self.package.parent).with_suffix("").parts
@@ -316,15 +315,13 @@ class Code:
 
     def _changed_by(self, module: Module, statement: Statement) -> Iterator[Statement | Module]:
         found: dict[Statement | Module, None] = {}
-        for how, stem, imports in statement.changes:
+        for how, stem, imports in statement.scan.changes:
             for target, _ in self.meaning(module, stem, imports):
                 if isinstance(target, Module):
                     if how == "set":
                         found[target] = None
-                elif not isinstance(target, str) and target[1] is not statement:
-                    defines = isinstance(target[1].node, (*FUNCTIONS, ast.ClassDef))
-                    if not (defines and how == "called"):
-                        found[target[1]] = None
+                elif not (isinstance(target, str) or target[1] is statement or (target[1].defines and how == "called")):
+                    found[target[1]] = None
         yield from found
 
     def has_effect(self, module: Module, statement: Statement) -> bool:
@@ -354,30 +351,28 @@ class Code:
 
     def _constructs(self, module: Module, statement: Statement, seen: frozenset[Statement] = frozenset()) -> bool:
         """Whether a call makes an instance of a class, by code that is not ours, and does nothing else."""
-        node = statement.node
-        if not isinstance(node, ast.ClassDef) or any(each.arg == "metaclass" for each in node.keywords):
+        cls = statement.scan.cls
+        if cls is None or cls.metaclasses:
             return False
-        own = {name for each in node.body for name in bound_by(each)}
-        return not own & set(_CONSTRUCTS) and all(
-            self._constructs(*base, seen | {statement}) for base in self.bases(module, node) if base[1] not in seen
+        return not cls.names & set(_CONSTRUCTS) and all(
+            self._constructs(*base, seen | {statement}) for base in self.bases(module, cls) if base[1] not in seen
         )
 
-    def bases(self, module: Module, node: Any) -> list[tuple[Module, Statement]]:
+    def bases(self, module: Module, cls: Class) -> list[tuple[Module, Statement]]:
         """The definitions among the bases of a class, its own aside where it has its parent's name."""
-        found = [target for base in node.bases for target, _ in self.meaning(module, stem_of(base) or ("object",))]
-        return [each for each in found if isinstance(each, tuple) and each[1].node is not node]
+        found = [target for base in cls.bases for target, _ in self.meaning(module, base or ("object",))]
+        return [each for each in found if isinstance(each, tuple) and each[1].scan.cls is not cls]
 
-    def _registers(self, module: Module, node: ast.ClassDef, seen: frozenset[Statement] = frozenset()) -> bool:
+    def _registers(self, module: Module, cls: Class, seen: frozenset[Statement] = frozenset()) -> bool:
         """Whether code of ours runs where a class is defined: a metaclass's, or an `__init_subclass__`."""
-        kinds = [each.value for each in node.keywords if each.arg == "metaclass"]
-        if any(isinstance(found, tuple) for kind in kinds for found, _ in self.meaning(module, stem_of(kind) or ("",))):
+        kinds = cls.metaclasses
+        if any(isinstance(found, tuple) for kind in kinds for found, _ in self.meaning(module, kind or ("",))):
             return True
-        for base in self.bases(module, node):
-            parent = base[1].node
-            if base[1] in seen or not isinstance(parent, ast.ClassDef):
+        for base in self.bases(module, cls):
+            parent = base[1].scan.cls
+            if base[1] in seen or parent is None:
                 continue
-            own = {name for each in parent.body for name in bound_by(each)}
-            if "__init_subclass__" in own or self._registers(base[0], parent, seen | {base[1]}):
+            if "__init_subclass__" in parent.names or self._registers(base[0], parent, seen | {base[1]}):
                 return True
         return False
 
@@ -419,14 +414,13 @@ class Code:
 
     def _is_plain_class(self, module: Module, statement: Statement, seen: frozenset[Statement] = frozenset()) -> bool:
         """Whether a class leaves it to Python what its instances are."""
-        node = statement.node
-        if not isinstance(node, ast.ClassDef) or any(each.arg == "metaclass" for each in node.keywords):
+        cls = statement.scan.cls
+        if cls is None or cls.metaclasses:
             return False
-        own = {name for each in node.body for name in bound_by(each)}
-        own |= {(stem_of(base) or ("",))[-1] for base in node.bases}
-        if own & {"__subclasshook__", "Protocol"} or statement in self.changes():
+        named = cls.names | {(base or ("",))[-1] for base in cls.bases}
+        if named & {"__subclasshook__", "Protocol"} or statement in self.changes():
             return False
-        bases = [base for base in self.bases(module, node) if base[1] not in seen]
+        bases = [base for base in self.bases(module, cls) if base[1] not in seen]
         return all(self._is_plain_class(*base, seen | {statement}) for base in bases)
 
     def whole(self, module: Module) -> Iterator[_Target]:

@@ -86,12 +86,9 @@ def root_of(cls: Any) -> Root:
 def catalogue(kind: Kind) -> dict[str, Root]:
     """The classes of the package by their catalogue names, found without importing anything."""
     found: dict[str, Root] = {}
-    for module, node in current().subclasses(BASES[kind]):
-        for each in node.body:
-            targets = getattr(each, "targets", [getattr(each, "target", None)])
-            value = getattr(getattr(each, "value", None), "value", None)
-            if [getattr(target, "id", None) for target in targets] == ["name"] and isinstance(value, str):
-                found[value] = (module.name, node.name)
+    for module, cls in current().subclasses(BASES[kind]):
+        if "name" in cls.texts:
+            found[cls.texts["name"]] = (module.name, cls.name)
     return found
 
 

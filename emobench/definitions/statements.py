@@ -1,12 +1,16 @@
-"""A file by itself: the statements at its top level, and what each of them binds, changes, calls and imports."""
+"""A file by itself: the statements at its top level, and what each of them binds, changes, calls and imports.
+
+Of the whole package no syntax trees are kept, which would take a hundred megabytes: of each file what was found in one
+look at its tree, and its text, from which those files are parsed again of which something is to be written out.
+"""
 
 from __future__ import annotations
 
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +36,54 @@ class Import:
 
 
 @dataclass(eq=False)
+class Class:
+    """A class statement: what decides whether code runs where the class is defined, and where it is called."""
+
+    name: str
+    bases: tuple[Chain | None, ...]  # the dotted name at the beginning of each
+    metaclasses: tuple[Chain | None, ...]  # the same of what `metaclass` names; at most one
+    names: frozenset[str]  # of the functions and classes in its body
+    texts: Mapping[str, str]  # attributes that are set to a string in it
+
+    @classmethod
+    def of(cls, node: ast.ClassDef) -> Class:
+        metaclasses = [each.value for each in node.keywords if each.arg == "metaclass"]
+        texts: dict[str, str] = {}
+        for each in node.body:
+            if isinstance(each, ast.Assign | ast.AnnAssign) and isinstance(each.value, ast.Constant):
+                targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+                if isinstance(each.value.value, str) and len(targets) == 1 and isinstance(targets[0], ast.Name):
+                    texts[targets[0].id] = each.value.value
+        names = frozenset(name for each in node.body for name in bound_by(each))
+        return cls(node.name, tuple(map(stem_of, node.bases)), tuple(map(stem_of, metaclasses)), names, texts)
+
+
+@dataclass(eq=False)
 class Statement:
     """A statement at the top level of a file."""
 
-    node: ast.stmt
+    file: Parsed
+    place: int  # among the statements of its file
+    lines: range  # of its file, that it stands on
     scan: Scan
-    bindings: Mapping[str, Sequence[Statement | Import]]  # of its file
-
-    @functools.cached_property
-    def changes(self) -> list[tuple[str, Chain, tuple[Import, ...]]]:
-        """How it changes what it does not define itself, by a dotted name, and imports in functions that bind it."""
-        found: dict[tuple[str, Chain, tuple[Import, ...]], None] = {}
-        for how, stem, scopes in self.scan.changes:
-            local = [each for scope in scopes for name, each in self.scan.within.get(id(scope), ()) if name == stem[0]]
-            if not local and stem[0] not in self.bindings:
-                continue
-            if not any(stem[0] in _locals(each) for each in scopes if not isinstance(each, ast.ClassDef)):
-                found[how, stem, tuple(local)] = None
-        return list(found)
-
-    @property
-    def lines(self) -> range:
-        """The lines of the file that it stands on."""
-        decorators = [each.lineno for each in getattr(self.node, "decorator_list", [])]
-        return range(min([self.node.lineno, *decorators]), (self.node.end_lineno or self.node.lineno) + 1)
+    defines: bool  # a function or a class
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Parsed:
     """A file as it is by itself."""
 
-    statements: tuple[Statement, ...]
-    bindings: Mapping[str, Sequence[Statement | Import]]
-    imports: tuple[Import, ...]  # executed with the file
-    stars: tuple[Import, ...]
+    text: bytes = b""
+    statements: list[Statement] = field(default_factory=list)
+    bindings: dict[str, list[Statement | Import]] = field(default_factory=dict)
+    imports: tuple[Import, ...] = ()  # executed with the file
+    stars: tuple[Import, ...] = ()
     broken: str | None = None  # why it is no Python
+
+    def nodes(self) -> list[ast.stmt]:
+        """The syntax trees of its statements."""
+        found = live(ast.parse(self.text).body, top=True)
+        return [node for node in found if not isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def _type_checking(test: ast.expr) -> bool | None:
@@ -170,7 +187,7 @@ def bound_by(node: Any) -> Iterator[str]:
 def parse(path: Path) -> Parsed:
     """The file as it is now, each state parsed once."""
     if path.is_dir():  # a package without `__init__.py`
-        return Parsed((), {}, (), ())
+        return Parsed()
     status = path.stat()
     return _parse_state(path, status.st_mtime_ns, status.st_size)
 
@@ -183,9 +200,9 @@ def _parse_state(path: Path, mtime: int, size: int) -> Parsed:
         tree = ast.parse(content)
     except (SyntaxError, ValueError) as error:  # it cannot be imported either; its content counts all the same
         broken = f"{error.msg} (line {error.lineno})" if isinstance(error, SyntaxError) else str(error)
-        tree = ast.parse(f"print({hashlib.sha256(content).digest()!r})")
-    statements: list[Statement] = []
-    bindings: dict[str, list[Statement | Import]] = {}
+        content = f"print({hashlib.sha256(content).digest()!r})".encode()
+        tree = ast.parse(content)
+    file = Parsed(content, broken=broken)
     imports: dict[Import, None] = {}
     stars: list[Import] = []
     for node in live(tree.body, top=True):
@@ -193,13 +210,28 @@ def _parse_state(path: Path, mtime: int, size: int) -> Parsed:
         imports |= dict.fromkeys(found.executes)
         stars += [each for name, each in found.imports if name == "*"]
         for name, each in found.imports:
-            bindings.setdefault(name, []).append(each)
+            file.bindings.setdefault(name, []).append(each)
         if isinstance(node, ast.Import | ast.ImportFrom):
             continue
-        statements.append(Statement(node, found, bindings))
+        defines = isinstance(node, (*FUNCTIONS, ast.ClassDef))
+        file.statements.append(Statement(file, len(file.statements), _lines(node), found, defines))
         for name in found.names:
-            bindings.setdefault(name, []).append(statements[-1])
-    return Parsed(tuple(statements), bindings, tuple(imports), tuple(stars), broken)
+            file.bindings.setdefault(name, []).append(file.statements[-1])
+    for statement in file.statements:
+        statement.scan.settle(file.bindings)
+    file.imports, file.stars = tuple(imports), tuple(stars)
+    return file
+
+
+def _lines(node: ast.stmt) -> range:
+    """The lines of its file that a statement stands on, its decorators among them."""
+    decorators = [each.lineno for each in getattr(node, "decorator_list", [])]
+    return range(min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1)
+
+
+def position(node: Any) -> tuple[int, int]:
+    """Where a function or a class stands in its file, by which it is known again when that is parsed anew."""
+    return node.lineno, node.col_offset
 
 
 class Scan:
@@ -211,10 +243,12 @@ class Scan:
         executes: modules that these import.
         calls: what is called when it is executed, a dotted name, or a method of something else.
         effects: whether it does something when it is executed, whatever it calls.
-        classes: that it defines when it is executed.
-        within: imports in each function and class in it, by the `id` of its node.
-        changes: dotted names that it, or a function in it when that runs, changes, with the functions around: they are
-            "set", a method is "called" for its effect, or one that "adds" to them.
+        cls: itself where it is a class.
+        classes: that it defines when it is executed, itself among them.
+        within: imports in each function and class in it, by its `position`.
+        changes: dotted names that it does not define itself, and that it, or a function in it when that runs, changes,
+            with imports in functions that bind them: they are "set", a method is "called" for its effect, or one that
+            "adds" to them. Known once the whole file has been looked at (`settle`).
     """
 
     def __init__(self, statement: ast.stmt) -> None:
@@ -223,9 +257,10 @@ class Scan:
         self.executes: list[Import] = []
         self.calls: dict[tuple[Chain | None, str], None] = {}
         self.effects = False
-        self.classes: list[ast.ClassDef] = []
-        self.within: dict[int, list[tuple[str, Import]]] = {}
-        self.changes: list[tuple[str, Chain, tuple[Any, ...]]] = []
+        self.classes: list[Class] = []
+        self.within: dict[tuple[int, int], list[tuple[str, Import]]] = {}
+        self.changes: list[tuple[str, Chain, tuple[Import, ...]]] = []
+        self._changes: list[tuple[str, Chain, tuple[Any, ...]]] = []  # of any name, with the functions around
         todo: list[tuple[ast.AST, tuple[Any, ...], bool]] = [(statement, (), True)]
         while todo:  # a node, the functions and classes around it, whether it is executed with the statement
             node, scopes, executed = todo.pop()
@@ -244,12 +279,26 @@ class Scan:
                 todo.extend((each, scopes, executed) for each in outer)
             elif below:
                 todo += [(each, scopes, executed) for each in reversed(below)]
+        self.cls = self.classes[0] if isinstance(statement, ast.ClassDef) else None
+
+    def settle(self, bindings: Collection[str]) -> None:
+        """Find out what it changes, now that all names are known that its file binds; then no tree is held any more."""
+        found: dict[tuple[str, Chain, tuple[Import, ...]], None] = {}
+        for how, stem, scopes in self._changes:
+            around = [each for scope in scopes for each in self.within.get(position(scope), ())]
+            local = tuple(each for name, each in around if name == stem[0])
+            if not local and stem[0] not in bindings:
+                continue
+            if not any(stem[0] in _locals(each) for each in scopes if not isinstance(each, ast.ClassDef)):
+                found[how, stem, local] = None
+        self.changes = list(found)
+        self._changes.clear()
 
     def _bind(self, node: ast.AST, scopes: tuple[Any, ...]) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             found = list(_imports(node))
             if scopes:
-                self.within.setdefault(id(scopes[-1]), []).extend(found)
+                self.within.setdefault(position(scopes[-1]), []).extend(found)
             else:
                 self.imports += found
                 self.names |= dict.fromkeys(name for name, _ in found)
@@ -281,13 +330,13 @@ class Scan:
 
     def _changed(self, how: str, stem: Chain | None, scopes: tuple[Any, ...]) -> None:
         if stem is not None and not (scopes and stem[0] in ("self", "cls")):
-            self.changes.append((how, stem, scopes))
+            self._changes.append((how, stem, scopes))
 
     def _execute(self, node: ast.AST) -> None:
         if isinstance(node, ast.Call):
             self.calls[_called(node.func)] = None
         elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            self.classes += [node] if isinstance(node, ast.ClassDef) else []
+            self.classes += [Class.of(node)] if isinstance(node, ast.ClassDef) else []
             self.calls |= dict.fromkeys(_called(getattr(each, "func", each)) for each in node.decorator_list)
         elif isinstance(node, ast.Expr):
             self.effects |= not isinstance(node.value, ast.Constant)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emobench.definitions.statements import Chain, Import, Statement, chain_of, executed_by, live
+from emobench.definitions.statements import Chain, Import, Parsed, Statement, chain_of, executed_by, live, position
 
 _ANYTHING_BUILT_IN = ("eval", "exec", "__import__")
 _ANY_ATTRIBUTE = ("__subclasses__", "__globals__", "__builtins__")
@@ -37,10 +37,15 @@ class Reference:
     module: Import | None = None
 
 
-@functools.cache
 def written(statement: Statement) -> list[str | Reference]:
     """A statement in writing: texts, and references between them."""
-    return _Writer(statement).written()
+    return _in_writing(statement.file)[statement.place]
+
+
+@functools.cache
+def _in_writing(file: Parsed) -> list[list[str | Reference]]:
+    """All statements of a file, which is parsed for that once more."""
+    return [_Writer(each).written(node) for each, node in zip(file.statements, file.nodes(), strict=True)]
 
 
 def shape(statement: Statement) -> str:
@@ -59,9 +64,9 @@ class _Writer:
         self.in_class = False  # directly in a class body
         self.raising = False  # in what is handed to an error
 
-    def written(self) -> list[str | Reference]:
+    def written(self, node: ast.stmt) -> list[str | Reference]:
         """Texts and references in turn."""
-        self.write(self.statement.node)
+        self.write(node)
         joined: list[str | Reference] = []
         text: list[str] = []
         for part in self.parts:
@@ -169,7 +174,7 @@ class _Writer:
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         in_class, self.in_class = self.in_class, False
-        self.scopes.append(self.statement.scan.within.get(id(node), ()))
+        self.scopes.append(self.statement.scan.within.get(position(node), ()))
         self._node(node, without=("returns",))
         if not all(map(self._blind, node.decorator_list)):
             self.parts.append("annotations")
@@ -185,7 +190,7 @@ class _Writer:
         chain = chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator)
         if chain is None:
             return False
-        sources = self.statement.bindings.get(chain[0], ())
+        sources = self.statement.file.bindings.get(chain[0], ())
         imported = [each for each in sources if isinstance(each, Import)]
         if not sources:
             return begins(chain, _BLIND) or chain[-1] in ("setter", "getter", "deleter")
@@ -203,7 +208,7 @@ class _Writer:
 
     def _class(self, node: ast.ClassDef) -> None:
         in_class, self.in_class = self.in_class, True
-        self.scopes.append(self.statement.scan.within.get(id(node), ()))
+        self.scopes.append(self.statement.scan.within.get(position(node), ()))
         self.classes += 1
         self._node(node)
         self.classes -= 1
