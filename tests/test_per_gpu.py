@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -267,7 +268,7 @@ def test_what_cannot_share_is_refused(emobench: Callable[..., int], tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("per_gpu", "devices", "there", "caps"),
-    [(4, 1, True, [0.25]), (1, 1, True, []), (4, 2, True, []), (4, 1, False, [])],
+    [(4, 1, True, [0.25 - 0.6 / 16]), (1, 1, True, []), (4, 2, True, []), (4, 1, False, [])],
     ids=["packed", "alone", "on several devices", "no GPU"],
 )
 def test_a_cell_that_shares_a_gpu_has_its_part_of_the_memory(
@@ -277,6 +278,8 @@ def test_a_cell_that_shares_a_gpu_has_its_part_of_the_memory(
     ran: list[list[float]] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", seen.append)
+    card = SimpleNamespace(total_memory=16 * 2**30)  # of which each process's context takes 0.6 GiB
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     monkeypatch.setattr(runner, "run", lambda *_: ran.append([*seen]))
     (tmp_path / "tiny.toml").write_text(f"{TINY}\n[trainer]\ndevices = {devices}\n")
     cell = expand(load(tmp_path / "tiny.toml"), tmp_path).cells[0]

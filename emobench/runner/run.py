@@ -39,7 +39,7 @@ from emobench.runner.record import State, finished, read_record
 from emobench.runner.remote import Remote
 from emobench.runner.reuse import Reuse
 from emobench.runner.store import HELD, Store
-from emobench.runner.threads import threads
+from emobench.runner.threads import keep_to_a_part, threads
 from emobench.runner.tracking import Tracking, tracked
 from emobench.suite import plugins
 from emobench.suite.cell import Cell
@@ -182,7 +182,7 @@ def execute(job: Job) -> int:
                 store.elsewhere(job.cell.fit_key).unlink(missing_ok=True)  # of a run before
             try:
                 if job.per_gpu > 1 and torch.cuda.is_available() and processes(job.cell.trainer) == 1:
-                    torch.cuda.set_per_process_memory_fraction(1 / job.per_gpu)
+                    keep_to_a_part(job.per_gpu)
                 if job.offline:
                     downloads.stay_offline()
                 if not helper and job.only != "fit":  # before hours of training, where it cannot be had

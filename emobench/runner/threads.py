@@ -105,6 +105,14 @@ def fit_on_a_gpu(memory: float, peaks: Sequence[float]) -> int:
     return max(1, min(MOST_A_GPU, int(memory / (SPARE * max(peaks) + CONTEXT_GIB))))
 
 
+def keep_to_a_part(number: int) -> None:
+    """Limit this process to its part of the GPU that so many share; the CUDA contexts lie beside their tensors."""
+    import torch
+
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    torch.cuda.set_per_process_memory_fraction(max(0.0, 1 / number - CONTEXT_GIB / memory))
+
+
 def wait_gently() -> None:
     """Have waiting threads of OpenMP and OpenBLAS give their core up soon, in processes that load them from now on.
 

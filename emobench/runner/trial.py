@@ -231,6 +231,7 @@ def measure(trial: Trial, ready: Callable[[], None] | None = None) -> Calibratio
     from emobench.classifiers.classifier import EmotionClassifier
     from emobench.runner.build import build_data, build_joint_data
     from emobench.runner.machine import peak_memory_gb
+    from emobench.runner.threads import keep_to_a_part
 
     cell = trial.cell
     data = build_data(cell, trial.data_root)
@@ -238,7 +239,7 @@ def measure(trial: Trial, ready: Callable[[], None] | None = None) -> Calibratio
     model = untrained(cell, trial.behind)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda" and trial.sharing > 1:
-        torch.cuda.set_per_process_memory_fraction(1 / trial.sharing)
+        keep_to_a_part(trial.sharing)
     seconds = 0.0
     if trial.settings is not None:
         training = build_joint_data(cell, trial.data_root, data) if "joint" in cell.fit["data"] else data
