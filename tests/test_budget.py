@@ -703,38 +703,43 @@ def test_cells_that_train_nothing_have_hours_too(
     assert left["whole"] == "0:02:28"  # two rows and a control that are fitted, and the ensemble
 
 
-def test_cells_that_share_a_gpu_are_measured_with_the_threads_that_they_have(
+def test_a_budget_counts_how_slow_cells_are_that_share_a_gpu(
     generators: tuple[Suite, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = with_speeds(monkeypatch, fp32=2e-3, bf16=1e-3)
+    monkeypatch.setattr(calibrate, "sharing", lambda plan, found, numbers, *_, **__: calibrate.Together(*numbers, 3.0))
     (tmp_path / "tiny.toml").write_text(TINY)
     suite = load(tmp_path / "tiny.toml").model_copy(update={"budget": "99h"})
     plan = expand(suite, tmp_path)
     alone, shared = (Packing(each, 8 // each, Machines(8, 1, 64), each) for each in (1, 4))
-    options: dict[str, Any] = {"workers": 0, "recalibrate": False, "dry_run": True}
-    monkeypatch.setattr(calibrate, "sharing", lambda plan, found, most, data, **_: most)
-    packed = lambda number: {1: alone, 4: shared}[number]  # noqa: E731
-    made = fit(suite, plan, tmp_path, tmp_path, alone, most=lambda found: 4, packed=packed, **options)
+    packings = {1: alone, 4: shared}
+    options: dict[str, Any] = {"if_it_pays": True, "workers": 0, "recalibrate": False, "dry_run": True}
+    made = fit(
+        suite, plan, tmp_path, tmp_path, alone, numbers=lambda found: [4], packed=packings.__getitem__, **options
+    )
     assert (made.threads, made.per_gpu) == (2, 4)
-    assert threads == [8, 8, 8, 2, 2, 2]
-    cells = expand(planned(suite, made), tmp_path).cells
+    assert threads == [8, 8, 8]
     store = Store(tmp_path)
-    assert {each.seconds_a_face for each in known(store, cells, 2, lambda cell: Execution()).values()} == {1e-3 / 2}
-    assert not known(store, cells, 8, lambda cell: Execution())  # nobody runs them so
-    assert {each.seconds_a_face for each in known(store, plan.cells, 8, lambda cell: Execution()).values()} == {
-        2e-3 / 8
-    }
+
+    def seconds(of: Plan, packing: Packing) -> set[float]:
+        found = known(store, of.cells, packing, lambda cell: Execution())
+        return {each.seconds_a_face for each in found.values()}
+
+    again = expand(planned(suite, made), tmp_path)
+    assert seconds(again, shared) == {3 * 1e-3 / 8}
+    assert not seconds(again, alone)  # nobody runs them so
+    assert seconds(plan, alone) == {2e-3 / 8}
 
 
 def test_memory_that_was_measured_is_known_beside_that_of_a_gpu(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     plan, store = expand(load(tmp_path / "tiny.toml"), tmp_path), Store(tmp_path)
     cell = plan.cells[0]
-    assert memory_of(store, plan.cells, 2)(cell) is None
+    assert memory_of(store, plan.cells, ALONE)(cell) is None
     path = calibrate.place(store, cell, {each.fit_key: each for each in plan.cells}, 2)
     calibrate._keep(path, cell, Calibration(settings_of(cell), 1.0, 1, 40.0, 5.5))
-    assert memory_of(store, plan.cells, 2)(cell) == 5.5
-    assert memory_of(store, plan.cells, 1)(cell) is None
+    assert memory_of(store, plan.cells, ALONE)(cell) == 5.5
+    assert memory_of(store, plan.cells, dataclasses.replace(ALONE, threads=1))(cell) is None
 
 
 def test_what_was_measured_is_not_kept_as_that_of_other_settings(tmp_path: Path) -> None:
@@ -745,11 +750,12 @@ def test_what_was_measured_is_not_kept_as_that_of_other_settings(tmp_path: Path)
         budget="2h", machine="m", threads=1, model={"resnet18": RowPlan(batch=8, accumulate_grad_batches=2)}
     )
     chosen, store = expand(planned(suite, made), tmp_path), Store(tmp_path)
+    one = dataclasses.replace(ALONE, threads=1)
     for settings, kept in ((Settings("32-true", 4, 4), 0), (Settings("32-true", 8, 2, fused=True), len(chosen.cells))):
         found = {cell.fit_key: Calibration(settings, 1.0, 1, 1.0, 1.0) for cell in plan.cells}
-        keep_as(store, plan, chosen, found, 1, again=False)
-        assert len(known(store, chosen.cells, 1, lambda cell: Execution(fused=True))) == kept
-    assert not known(store, chosen.cells, 1, lambda cell: Execution())
+        keep_as(store, plan, chosen, found, one, again=False)
+        assert len(known(store, chosen.cells, one, lambda cell: Execution(fused=True))) == kept
+    assert not known(store, chosen.cells, one, lambda cell: Execution())
 
 
 SECOND = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import re
 from collections import Counter
@@ -15,10 +16,11 @@ import pytest
 import torch
 from conftest import TINY
 
+from emobench.commands.bench import Sharing
 from emobench.errors import EmobenchError
 from emobench.runner import calibrate
 from emobench.runner import run as runner
-from emobench.runner.calibrate import settings_of
+from emobench.runner.calibrate import Together, settings_of
 from emobench.runner.engines.local import Local, Started
 from emobench.runner.engines.slurm import Slurm
 from emobench.runner.machine import Machines
@@ -106,18 +108,18 @@ def test_a_dry_run_plans_with_the_cells_that_a_gpu_takes(
 
 
 @pytest.fixture
-def three(tmp_path: Path) -> Plan:
-    """Three networks that are trained."""
-    (tmp_path / "tiny.toml").write_text(TINY.replace("seeds = [0]", "seeds = [0, 1, 2]").replace("control = true", ""))
+def four(tmp_path: Path) -> Plan:
+    """Four networks that are trained, of which one is the control."""
+    (tmp_path / "tiny.toml").write_text(TINY.replace("seeds = [0]", "seeds = [0, 1, 2]"))
     return expand(load(tmp_path / "tiny.toml"), tmp_path)
 
 
-def shared(plan: Plan, most: int, folder: Path) -> tuple[int, list[str]]:
+def shared(plan: Plan, numbers: list[int], folder: Path, *, if_it_pays: bool = True) -> tuple[Together, list[str]]:
     """How many cells share a GPU, each of which took a second a face alone, and what was said."""
     found = {cell.fit_key: Calibration(settings_of(cell), 1.0, 1, 1.0, 1.0) for cell in plan.cells}
     said: list[str] = []
-    number = calibrate.sharing(plan, found, most, folder, threads=lambda n: 8 // n, workers=0, say=said.append)
-    return number, said
+    options: dict[str, Any] = {"threads": lambda n: 8 // n, "workers": 0, "say": said.append}
+    return calibrate.sharing(plan, found, numbers, folder, if_it_pays=if_it_pays, **options), said
 
 
 def measuring(monkeypatch: pytest.MonkeyPatch, *seconds: float | Exception) -> list[list[Trial]]:
@@ -136,40 +138,81 @@ def measuring(monkeypatch: pytest.MonkeyPatch, *seconds: float | Exception) -> l
 
 
 @pytest.mark.parametrize(
-    ("most", "seconds", "expected"),
+    ("numbers", "seconds", "expected"),
     [
-        (8, (1.0, 1.5, 1.8), 4),  # 4 / 1.8 = 2.2 times as much as one
-        (8, (1.0, 1.5, 3.9), 2),  # 1.03 times as much with four, twice as much with two
-        (2, (1.9,), 1),  # 1.05 times as much
-        (8, (1.0, 1.5, MemoryError("none left")), 2),
-        (8, (EmobenchError("no"), 1.5, MemoryError("none left")), 1),
-        (1, (), 1),
+        ([4, 2], (1.0, 1.5, 1.8), (4, 1.8)),  # 4 / 1.8 = 2.2 times as much as one
+        ([4, 2], (1.0, 1.5, 3.9), (2, 1.0)),  # 1.03 times as much with four, twice as much with two
+        ([2], (1.9,), (1, 1.0)),  # 1.05 times as much
+        ([4, 2], (1.0, 1.5, MemoryError("none left")), (2, 1.0)),
+        ([4, 2], (EmobenchError("no"), 1.5, MemoryError("none left")), (1, 1.0)),
+        ([], (), (1, 1.0)),
     ],
 )
 def test_cells_share_a_gpu_where_they_get_more_done_together(
-    most: int,
+    numbers: list[int],
     seconds: tuple[float | Exception, ...],
-    expected: int,
-    three: Plan,
+    expected: tuple[int, float],
+    four: Plan,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = measuring(monkeypatch, *seconds)
-    assert len({cell.fit_key for cell in three.cells if cell.trains}) == 4  # the control, too
-    number, said = shared(three, most, tmp_path)
-    assert number == expected
-    assert [len(trials) for trials in tried] == ([4, 2] if most == 8 else [2] * (most - 1))
+    found, said = shared(four, numbers, tmp_path)
+    assert (found.per_gpu, found.slower) == pytest.approx(expected)
+    assert [len(trials) for trials in tried] == numbers
     assert all(each.sharing == len(trials) and each.threads == 8 // len(trials) for trials in tried for each in trials)
     assert len(said) == len(tried)
     if 1.8 in seconds:
         assert said[0] == "4 cells that share a GPU get 2.22 times as much done as one alone"
 
 
+def test_a_number_that_is_asked_for_is_kept_and_how_slow_cells_are_by_it_is_measured(
+    four: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measuring(monkeypatch, 1.9, 3.0, 3.9)
+    assert shared(four, [4], tmp_path, if_it_pays=False)[0] == Together(4, pytest.approx(3.9))
+    assert shared(four, [2], tmp_path, if_it_pays=False)[0] == Together(2, pytest.approx(1.9))
+    measuring(monkeypatch, MemoryError("none left"))
+    assert shared(four, [2], tmp_path, if_it_pays=False)[0] == Together(2, 2.0)
+    few = dataclasses.replace(four, cells=four.cells[:1])
+    assert shared(few, [4], tmp_path, if_it_pays=False)[0] == Together(4, 1.0)  # with nobody
+
+
 def test_cells_on_several_devices_share_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = measuring(monkeypatch)
     (tmp_path / "tiny.toml").write_text(TINY + "[trainer]\ndevices = 2\n")
-    assert shared(expand(load(tmp_path / "tiny.toml"), tmp_path), 8, tmp_path) == (1, [])
+    plan = expand(load(tmp_path / "tiny.toml"), tmp_path)
+    assert shared(plan, [8, 4, 2], tmp_path) == (Together(1, 1.0), [])
     assert not tried
+    found = {cell.fit_key: Calibration(settings_of(cell), 1.0, 1, 1.0, 1.0) for cell in plan.cells}
+    assert Together(4, 2.0).of(found, plan) == found
+
+
+def test_all_that_a_cell_does_is_slower_where_it_shares_a_gpu(four: Plan) -> None:
+    cell = four.cells[0]
+    own = Calibration(settings_of(cell), 2.0, 1, 1.0, 1.0)
+    found = Calibration(settings_of(cell), 1.0, 1, 3.0, 4.0, seconds_read=0.5, seconds_seen=0.25, own=own)
+    slower = Together(4, 2.0).of({cell.fit_key: found}, four)[cell.fit_key]
+    assert slower == dataclasses.replace(
+        found, seconds_a_face=2.0, seconds_read=1.0, seconds_seen=0.5, own=dataclasses.replace(own, seconds_a_face=4.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "cells", "expected"),
+    [("auto", 24, [8, 4, 2]), ("auto", 6, [6, 3]), ("auto", 1, []), ("5", 24, [5]), ("1", 24, []), (None, 24, [])],
+)
+def test_of_how_many_cells_it_is_measured(
+    asked: str | None, cells: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emobench.commands.bench.gpu_memory", lambda: 80.0)
+    engine = Local()
+    monkeypatch.setattr(engine, "machines", lambda: Machines(16, 1, 64))
+    small = {"a": Calibration(None, 0.0, 1, 0.5, 1.0)}
+    assert Sharing(engine, None, asked, cells).numbers(small) == expected
+    large = {**small, "b": Calibration(None, 0.0, 1, 20.0, 1.0)}
+    wanted = {"auto": [3] if cells > 1 else []}.get(str(asked), expected)
+    assert Sharing(engine, None, asked, cells).numbers(large) == wanted  # 80 / 26.6 GiB
 
 
 WAITS = '''

@@ -147,8 +147,9 @@ def bench(
                     results,
                     data,
                     side,
-                    most=how.most_a_gpu,
-                    packed=lambda per_gpu: how.packing(per_gpu=per_gpu),
+                    numbers=how.numbers,
+                    if_it_pays=per_gpu == "auto",
+                    packed=lambda number: how.packing(per_gpu=number),
                     workers=_workers(side.machines) if workers is None else workers,
                     recalibrate=recalibrate,
                     dry_run=dry_run,
@@ -198,7 +199,7 @@ def bench(
             tracking=tracking,
             remote=remote,
             execution=execution,
-            memory=memory_of(store, plan.cells, packing.threads),
+            memory=memory_of(store, plan.cells, packing),
         )
         state = _shown(run, plan, board)
     if board.due or not board.whole():
@@ -316,11 +317,16 @@ class Sharing:
         engine = self.engine
         return self.per_gpu is not None and engine is not None and engine.shares_gpus and self.machines.gpus > 0
 
-    def most_a_gpu(self, found: Mapping[str, Calibration]) -> int:
-        """How many cells a GPU has memory for, where they may share one if it pays: by what was measured of each."""
-        if self.per_gpu != "auto" or not self.on_gpus:
-            return 1
-        return fit_on_a_gpu(gpu_memory(), [each.gpu_memory_gb for each in found.values()])
+    def numbers(self, found: Mapping[str, Calibration]) -> Sequence[int]:
+        """How many cells may share a GPU: as many as the command says, or as it has memory for by what was measured of
+        each, half as many, and so on, down to two.
+        """
+        if self.per_gpu is None or not self.on_gpus:
+            return []
+        if self.per_gpu != "auto":
+            return [int(self.per_gpu)] if int(self.per_gpu) > 1 else []
+        most = min(fit_on_a_gpu(gpu_memory(), [each.gpu_memory_gb for each in found.values()]), self.cells)
+        return [most >> times for times in range(most.bit_length() - 1)]
 
     def packing(self, threads: int | None = None, per_gpu: int = 1) -> Packing:
         """How the plan's cells share what there is.
@@ -364,8 +370,8 @@ def _said(per_gpu: int, measured: bool) -> str:
     """What came of `--per-gpu auto`."""
     if per_gpu > 1:
         return f"{per_gpu} cells share a GPU, as the board's plan says"
-    why = "the board's plan says so" if measured else "whether it pays to share one is measured where --budget is given"
-    return f"each cell has a GPU to itself: {why}"
+    way = "--recalibrate, with --budget, measures" if measured else "with --budget it is measured"
+    return f"each cell has a GPU to itself; {way} whether it pays to share one"
 
 
 def _completed(suite: str | Path) -> str | Path:

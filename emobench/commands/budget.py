@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from emobench.errors import SuiteError
@@ -61,7 +61,8 @@ def fit(
     data: Path,
     packing: Packing,
     *,
-    most: Callable[[Mapping[str, Calibration]], int],
+    numbers: Callable[[Mapping[str, Calibration]], Sequence[int]],
+    if_it_pays: bool,
     packed: Callable[[int], Packing],
     workers: int,
     recalibrate: bool,
@@ -73,9 +74,9 @@ def fit(
 
     Args:
         packing: how cells share the machine while nothing is measured.
-        most: how many may share a GPU, by the memory that was measured; whether that pays is measured then.
-        packed: how cells share the machine where so many do; where they have other numbers of threads by that, all is
-            measured once more.
+        numbers: how many may share a GPU, by the memory that was measured; how fast they are then is measured, too.
+        if_it_pays: they do so only where that pays.
+        packed: how cells share the machine where so many share a GPU.
 
     Raises:
         SuiteError: what was chosen is nothing that the suite could say, such as smaller batches for a model that
@@ -87,26 +88,30 @@ def fit(
     def keeps(cell: Cell) -> bool:
         return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
 
-    def measured(threads: int) -> tuple[dict[str, Calibration], dict[str, str]]:
-        return calibrate.calibrate(
-            plan,
-            store,
-            data,
-            threads=threads,
-            workers=workers,
-            again=recalibrate,
-            keeps_precision=keeps,
-            say=lambda text: say(text),
-        )
+    def told(text: str) -> None:
+        say(text)
 
-    found, failed = measured(packing.threads)
-    per_gpu = calibrate.sharing(
-        plan, found, most(found), data, threads=lambda n: packed(n).threads, workers=workers, say=lambda text: say(text)
+    alone, failed = calibrate.calibrate(
+        plan,
+        store,
+        data,
+        threads=packing.threads,
+        workers=workers,
+        again=recalibrate,
+        keeps_precision=keeps,
+        say=told,
     )
-    alone, packing = packing, packed(per_gpu)
-    if packing.threads != alone.threads:  # with which a face takes another time
-        say(f"cells that share a GPU have {packing.threads} threads each, and are measured with those")
-        found, failed = measured(packing.threads)
+    sharing = calibrate.sharing(
+        plan,
+        alone,
+        numbers(alone),
+        data,
+        if_it_pays=if_it_pays,
+        threads=lambda number: packed(number).threads,
+        workers=workers,
+        say=told,
+    )
+    packing, found = packed(sharing.per_gpu), sharing.of(alone, plan)
     made = fitted(suite, plan, found, packing, suite.budget)
     part = "all of their recipe" if made.share >= 1 else f"{100 * made.share:.2g} % of their recipe"
     say(f"budget {suite.budget}: rows that neither judge nor guide get {part}")
@@ -131,7 +136,7 @@ def fit(
             if (first := _of_budget(path, suite.budget)) is not None:
                 say(f"budget {suite.budget}: another command was first to fit this suite, and its {path} is kept to")
                 return first
-    calibrate.keep_as(store, plan, again, found, packing.threads, again=recalibrate)
+    calibrate.keep_as(store, plan, again, found, packing, again=recalibrate)
     return file
 
 

@@ -178,7 +178,7 @@ def show_plan(
         execution: how the fit of a cell is computed, which a board's plan says.
     """
     known, reuse = Durations.of(Store(results)), Reuse(Store(results))
-    calibrated = _calibrated(plan, Store(results), packing.threads, execution)
+    calibrated = _calibrated(plan, Store(results), packing, execution)
     todo = {id(cell) for cell in cells}
     times: dict[str, _Time] = {}  # by fit_key: a fit counts once
     left: dict[str, float] = {}  # by fit_key: seconds that a cell takes with its evaluations, where that is calibrated
@@ -224,7 +224,7 @@ def show_plan(
 
 
 def _calibrated(
-    plan: Plan, store: Store, threads: int, execution: Callable[[Cell], Execution]
+    plan: Plan, store: Store, packing: Packing, execution: Callable[[Cell], Execution]
 ) -> Mapping[str, Seconds]:
     """How long the cells take that were calibrated here as they run (see `emobench.runner.calibrate`), by fit_key."""
     if not (store.cells / "calibrations").is_dir():
@@ -232,7 +232,7 @@ def _calibrated(
     from emobench.runner.budget import times_of
     from emobench.runner.calibrate import known
 
-    return times_of(plan, known(store, plan.cells, threads, execution))
+    return times_of(plan, known(store, plan.cells, packing, execution))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from emobench.runner.duration import faces
 from emobench.runner.machine import hardware
 from emobench.runner.store import Store
 from emobench.runner.sweep import handled
+from emobench.runner.threads import Packing
 from emobench.runner.trial import Calibration, Settings, Trial, measure_alone, measure_together
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.keys import batch_of_one, datasets_in, key, processes
@@ -55,17 +56,17 @@ def kind(cell: Cell, cells: Mapping[str, Cell]) -> str:
     return key(same | {"size": cell.size, "emotions": cell.emotions, "data": data, "needs": needs})
 
 
-def place(store: Store, cell: Cell, cells: Mapping[str, Cell], threads: int) -> Path:
-    """Where the calibration of a cell's kind lies, for this machine, code and number of threads."""
+def place(store: Store, cell: Cell, cells: Mapping[str, Cell], threads: int, per_gpu: int = 1) -> Path:
+    """Where the calibration of a cell's kind lies, for this machine and code, and how cells share it."""
     import torch
 
     machine = hardware().model_dump(exclude={"threads"})
-    of = [kind(cell, cells), machine, threads, cell.fit["code"], torch.__version__]
+    of = [kind(cell, cells), machine, threads, cell.fit["code"], torch.__version__, *([per_gpu] if per_gpu > 1 else [])]
     return store.cells / "calibrations" / f"{key(of)}.json"
 
 
 def known(
-    store: Store, cells: Sequence[Cell], threads: int, execution: Callable[[Cell], Execution]
+    store: Store, cells: Sequence[Cell], packing: Packing, execution: Callable[[Cell], Execution]
 ) -> dict[str, Calibration]:
     """What has been measured here of a plan's cells, with the settings that they run by, by fit_key.
 
@@ -75,20 +76,20 @@ def known(
     by_key = {cell.fit_key: cell for cell in cells}
     found: dict[str, Calibration] = {}
     for cell in by_key.values():
-        best = read(place(store, cell, by_key, threads))
+        best = read(place(store, cell, by_key, packing.threads, packing.per_gpu))
         if best is not None and (mine := best.by(settings_of(cell, execution(cell)))) is not None:
             found[cell.fit_key] = mine
     return found
 
 
-def memory_of(store: Store, cells: Sequence[Cell], threads: int) -> Callable[[Cell], float | None]:
+def memory_of(store: Store, cells: Sequence[Cell], packing: Packing) -> Callable[[Cell], float | None]:
     """How much memory a cell takes beside that of a GPU, GiB, as it was measured; None: it was not."""
     if not (store.cells / "calibrations").is_dir():
         return lambda cell: None
     by_key = {cell.fit_key: cell for cell in cells}
 
     def memory(cell: Cell) -> float | None:
-        found = read(place(store, cell, by_key, threads))
+        found = read(place(store, cell, by_key, packing.threads, packing.per_gpu))
         return None if found is None else found.host_memory_gb
 
     return memory
@@ -126,19 +127,20 @@ def _keep(path: Path, cell: Cell, found: Calibration) -> None:
 
 
 def keep_as(
-    store: Store, measured: Plan, planned: Plan, found: Mapping[str, Calibration], threads: int, *, again: bool
+    store: Store, measured: Plan, planned: Plan, found: Mapping[str, Calibration], packing: Packing, *, again: bool
 ) -> None:
     """Keep what was measured of cells also as that of the same cells with the settings that were chosen for them.
 
     Args:
-        threads: of each cell that was measured.
+        packing: by which they take the time that was found.
         again: it was measured anew, and takes the place of what is known.
     """
     of, by_key = ({cell.fit_key: cell for cell in plan.cells} for plan in (measured, planned))
     before = {_place(of[fit_key]): each for fit_key, each in found.items()}
-    kept = {place(store, of[fit_key], of, threads) for fit_key in found}
+    threads, per_gpu = packing.threads, packing.per_gpu
+    kept = {place(store, of[fit_key], of, threads) for fit_key in found}  # of cells alone, as they were measured
     for cell in by_key.values():
-        path, chosen = place(store, cell, by_key, threads), before.get(_place(cell))
+        path, chosen = place(store, cell, by_key, threads, per_gpu), before.get(_place(cell))
         if chosen is None or path in kept or (path.exists() and not again):
             continue
         own = settings_of(cell)
@@ -304,21 +306,46 @@ def _that_fits(engine: Any, trial: Trial) -> Calibration:
     raise EmobenchError(f"{trial.cell.label} cannot be calibrated, also with 1 face at a time: {reason}") from None
 
 
+@dataclass(frozen=True)
+class Together:
+    """How many cells share a GPU.
+
+    Attributes:
+        slower: times as long that each takes by that.
+    """
+
+    per_gpu: int
+    slower: float
+
+    def of(self, found: Mapping[str, Calibration], plan: Plan) -> dict[str, Calibration]:
+        """What was measured of cells alone, as it is where they share a GPU; one on several devices has whole ones."""
+        shares = {cell.fit_key for cell in plan.cells if processes(cell.trainer) == 1}
+        return {key: _slower(each, self.slower) if key in shares else each for key, each in found.items()}
+
+
+def _slower(found: Calibration, times: float) -> Calibration:
+    seconds = {name: each for name, each in asdict(found).items() if name.startswith("seconds_") and each is not None}
+    own = None if found.own is None else _slower(found.own, times)
+    return dataclasses.replace(found, own=own, **{name: each * times for name, each in seconds.items()})
+
+
 def sharing(
     plan: Plan,
     found: Mapping[str, Calibration],
-    most: int,
+    numbers: Sequence[int],
     data_root: Path,
     *,
+    if_it_pays: bool,
     threads: Callable[[int], int],
     workers: int,
     say: Callable[[str], None],
-) -> int:
-    """How many cells get most done on one GPU, measured with those that train longest; 1: to share it does not pay.
+) -> Together:
+    """How many cells share a GPU, and how much slower they are by that, measured with those that train longest.
 
     Args:
         found: what was measured of each alone, by fit_key.
-        most: cells that memory has place for.
+        numbers: of cells among which there is a choice; none: each has a GPU to itself.
+        if_it_pays: one cell alone is a choice, too; of all choices, the one by which most gets done is taken.
         threads: of each of so many.
         say: told what is measured.
 
@@ -331,13 +358,14 @@ def sharing(
     alone = [cell for cell in by_key.values() if processes(cell.trainer) == 1]  # others have whole GPUs
     known = [cell for cell in alone if cell.fit_key in found and found[cell.fit_key].settings is not None]
     known.sort(key=lambda cell: -found[cell.fit_key].seconds_a_face * faces(cell, plan))
-    number, best, gain = min(most, len(known)), 1, PAYS
-    if number < 2:
-        return 1
+    asked = 1 if if_it_pays else max(numbers, default=1)
+    if not numbers or len(known) < 2:
+        return Together(asked, 1.0)
+    best, most = Together(asked, float(asked)), PAYS if if_it_pays else 0.0  # what is not measured: one after another
     engine = Local()
     engine.serve()
     with _stopped_by_signals():
-        while number > 1:
+        for number in numbers:
             cells = known[:number]
             trials = [
                 Trial(
@@ -350,13 +378,12 @@ def sharing(
                 times = [each.seconds_a_face for each in measure_together(engine, trials)]
             except (MemoryError, EmobenchError) as error:
                 say(f"{number} cells cannot share a GPU: {error}")
-            else:
-                before = (found[cell.fit_key].seconds_a_face for cell in cells)
-                done = sum(each / other for each, other in zip(before, times, strict=True))
-                say(f"{number} cells that share a GPU get {done:.2f} times as much done as one alone")
-                if done >= gain:
-                    best, gain = number, done
-            number //= 2
+                continue
+            before = (found[cell.fit_key].seconds_a_face for cell in cells)
+            done = sum(each / other for each, other in zip(before, times, strict=True))
+            say(f"{len(cells)} cells that share a GPU get {done:.2f} times as much done as one alone")
+            if done >= most:
+                best, most = Together(number, len(cells) / done), done
     return best
 
 
