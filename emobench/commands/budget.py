@@ -88,9 +88,6 @@ def fit(
     def keeps(cell: Cell) -> bool:
         return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
 
-    def told(text: str) -> None:
-        say(text)
-
     alone, failed = calibrate.calibrate(
         plan,
         store,
@@ -99,7 +96,7 @@ def fit(
         workers=workers,
         again=recalibrate,
         keeps_precision=keeps,
-        say=told,
+        say=say,
     )
     sharing = calibrate.sharing(
         plan,
@@ -109,7 +106,7 @@ def fit(
         if_it_pays=if_it_pays,
         threads=lambda number: packed(number).threads,
         workers=workers,
-        say=told,
+        say=say,
     )
     packing, found = packed(sharing.per_gpu), sharing.of(alone, plan)
     made = fitted(suite, plan, found, packing, suite.budget)
