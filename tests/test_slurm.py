@@ -228,7 +228,7 @@ def test_a_job_has_the_cores_that_were_asked_for_and_its_cell_all_of_them(
     tiny: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
     engine = opened(tmp_path, cpus_per_task="8", gpus_per_node="2")
-    packing = Sharing(engine, None, None, 100).packing({}, None)
+    packing = Sharing(engine, None, None, 100).packing()
     assert (packing.per_node, packing.machines.number) == (1, 64)
     job = job_of(tiny)
     for place, (devices, threads) in enumerate(((1, 8), (2, 4), (16, 1)), 1):
@@ -236,17 +236,17 @@ def test_a_job_has_the_cores_that_were_asked_for_and_its_cell_all_of_them(
         assert packing.threads_of(devices) == threads
         assert engine.start(replace(job, cell=cell, threads=threads)) is not None
         assert {f"cpus-per-task={max(8, devices)}", f"gpus-per-node={max(2, devices)}"} <= {*cluster.asked(place)}
-    assert Sharing(engine, 1, None, 100).packing({}, None).threads == 8
+    assert Sharing(engine, 1, None, 100).packing().threads == 8
 
 
 def test_a_plans_threads_are_those_of_its_cells(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
     engine = opened(tmp_path, cpus_per_task="4")
-    packing = Sharing(engine, None, None, 100).packing({}, 2)
+    packing = Sharing(engine, None, None, 100).packing(2)
     assert packing.threads == 2
     assert engine.start(job_of(tiny, packing.threads)) is not None
     assert "cpus-per-task=4" in cluster.asked(1)
     with pytest.raises(EmobenchError, match="8 threads, and a job of the engine slurm 4 cores.*cpus_per_task=8"):
-        Sharing(engine, None, None, 100).packing({}, 8)
+        Sharing(engine, None, None, 100).packing(8)
 
 
 def test_cells_share_no_batch_job(emobench: Callable[..., int], tiny: Path, tmp_path: Path, capsys: Any) -> None:
