@@ -25,7 +25,7 @@ bench: $(READY)  ## train and measure: the demo without a GPU, gpu.toml with one
 smoke: $(READY)  ## the whole way in about a minute
 	$(BIN)/emobench bench smoke --results $(RESULTS) $(ARGS)
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests but the long ones
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-quick: $(READY)  ## those that neither train nor take seconds, for the working loop

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from toys import ENGINE
 
 from emobench.classifiers.resnet import ResNet18
-from emobench.commands.budget import fit, warn
+from emobench.commands.budget import fit, place_of, warn
 from emobench.errors import EmobenchError, SuiteError
 from emobench.files import SCHEMA_VERSION
 from emobench.recipe import Execution
@@ -541,6 +541,74 @@ def test_of_two_first_runs_both_go_by_the_plan_that_was_there_first(
     assert written_anew.budget == "10s"
 
 
+def test_machines_that_share_a_store_go_by_the_plan_that_was_there_first(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed (pip install 'emobench[store]')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("epochs = 4", "epochs = 4000"))
+    (tmp_path / "here.py").write_text(ENGINE)
+    board = "tiny+budget=20s"
+    paths = {each: tmp_path / each / board / "plan.toml" for each in ("one", "two", "three")}
+    monkeypatch.setattr(calibrate, "calibrate", lambda plan, *_, **__: (measured(plan, 1.0), {}))
+
+    def run(machine: str, *options: str) -> int:
+        command = ("bench", "tiny.toml", "--per-node", "1", "--engine", "here.py:Here", "--results", machine)
+        return emobench(*command, "--store", f"file://{tmp_path}/shared", *options)
+
+    assert run("one", "--budget", "20s", "--dry-run") == 0
+    assert not paths["one"].exists()
+    assert not list((tmp_path / "shared").glob("boards/*/*"))
+    first = PlanFile(budget="20s", machine="m", threads=1, model={"resnet18": RowPlan(epochs=1)})
+    write(paths["one"], first)  # from before there was a store
+    assert run("one", "--budget", "20s") == 0
+    assert (tmp_path / "shared" / "boards" / board / "plan.toml").read_bytes() == paths["one"].read_bytes()
+    capsys.readouterr()
+    assert run("two", "--name", board, "--dry-run") == 0  # the budget is the board's
+    assert not paths["two"].exists()
+    assert "budget 20s: rows" not in capsys.readouterr().out  # nothing is fitted
+    assert run("two", "--budget", "20s") == 0
+    assert read(paths["two"]) == first
+    assert not list((tmp_path / "two" / "cells" / "calibrations").glob("*"))
+    assert run("two", "--name", board, "--budget", "30s") == 2
+    assert "is of --budget 20s, and not of 30s" in capsys.readouterr().err
+
+    write(paths["three"], first.model_copy(update={"threads": 2}))
+    assert run("three", "--budget", "20s") == 2
+    assert "is another plan than that in --store, which other machines go by" in capsys.readouterr().err
+    assert run("three", "--budget", "20s", "--recalibrate") == 0
+    anew = read(paths["three"])
+    assert anew not in (None, first)
+    assert read(tmp_path / "shared" / "boards" / board / "plan.toml") == anew
+    assert run("two", "--budget", "20s") == 2  # its own is an older one by now
+    paths["two"].unlink()
+    assert run("two", "--budget", "20s") == 0
+    assert read(paths["two"]) == anew
+
+
+def test_a_machine_whose_measuring_takes_longer_goes_by_the_others_plan(
+    emobench: Emobench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remotes = pytest.importorskip("emobench.runner.remote")
+    pytest.importorskip("obstore", reason="obstore is not installed (pip install 'emobench[store]')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "here.py").write_text(ENGINE)
+    url = f"file://{tmp_path}/shared"
+    first = PlanFile(budget="10s", machine="another", threads=1, model={"resnet18": RowPlan(epochs=1)})
+
+    def meanwhile(plan: Plan, *_: Any, **__: Any) -> tuple[dict[str, Calibration], dict[str, str]]:
+        suite = load(tmp_path / "tiny.toml").model_copy(update={"name": "tiny+budget=10s"})
+        assert place_of(suite, tmp_path / "other", remotes.Remote(url)).keep(first) == first
+        return measured(plan, 1.0), {}
+
+    monkeypatch.setattr(calibrate, "calibrate", meanwhile)
+    command = ("bench", "tiny.toml", "--budget", "10s", "--per-node", "1", "--engine", "here.py:Here")
+    assert emobench(*command, "--store", url) == 0
+    assert read(tmp_path / "results" / "tiny+budget=10s" / "plan.toml") == first
+    assert "another command was first to fit this suite" in capsys.readouterr().out
+
+
 BY_HAND = """
 from emobench.classifiers.resnet import ResNet18
 
@@ -712,14 +780,14 @@ def test_a_budget_counts_how_slow_cells_are_that_share_a_gpu(
     suite = load(tmp_path / "tiny.toml").model_copy(update={"budget": "99h"})
     plan = expand(suite, tmp_path)
     alone, shared = (Packing(each, 8 // each, Machines(8, 1, 64), each) for each in (1, 4))
-    packings = {1: alone, 4: shared}
+    packings, store = {1: alone, 4: shared}, Store(tmp_path)
     options: dict[str, Any] = {"if_it_pays": True, "workers": 0, "recalibrate": False, "dry_run": True}
     made = fit(
-        suite, plan, tmp_path, tmp_path, alone, numbers=lambda found: [4], packed=packings.__getitem__, **options
-    )
+        suite, plan, store, place_of(suite, tmp_path, None), tmp_path, alone,
+        numbers=lambda found: [4], packed=packings.__getitem__, **options,
+    )  # fmt: skip
     assert (made.threads, made.per_gpu) == (2, 4)
     assert threads == [8, 8, 8]
-    store = Store(tmp_path)
 
     def seconds(of: Plan, packing: Packing) -> set[float]:
         found = known(store, of.cells, packing, lambda cell: Execution())

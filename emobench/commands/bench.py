@@ -43,6 +43,7 @@ from emobench.suite.scale import scaled
 if TYPE_CHECKING:
     from emobench.report.board import Board
     from emobench.report.memory import Memory
+    from emobench.runner.remote import Remote
     from emobench.runner.tracking import Tracking
 
 ENDED_WELL = {"done", NOT_CHOSEN}
@@ -124,7 +125,8 @@ def bench(
     if scale is not None:
         loaded = scaled(loaded, scale, name, data)
         show_stand_ins(loaded)
-    loaded = budgets.named(loaded, results, budget, name, recalibrate)
+    shared = None if remote is None else _reached(remote)
+    loaded = budgets.named(loaded, results, shared, budget, name, recalibrate)
     check_owner(results, loaded)
     show_overrides(loaded)
     tracking = None if dry_run else _tracking(loaded, log, wandb, offline, samples_every)
@@ -135,7 +137,10 @@ def bench(
             """The engine, where something has to be run or measured."""
             return ending.enter_context(contextlib.closing(engine_at(engine, address, resources)))
 
-        fixed = budgets.read(loaded, results, recalibrate)
+        place = budgets.place_of(loaded, results, shared)
+        fixed = None if loaded.budget is None or recalibrate else place.read()
+        if fixed is not None and not dry_run:
+            fixed = place.keep(fixed)  # where it lacks: here, or in the store
         if loaded.budget is not None and fixed is None:
             plan = plan_of(loaded, data, store.cells)
             how = Sharing(built(), per_node, per_gpu, len(plan.cells))
@@ -144,7 +149,8 @@ def bench(
                 fixed = budgets.fit(
                     loaded,
                     plan,
-                    results,
+                    store,
+                    place,
                     data,
                     side,
                     numbers=how.numbers,
@@ -161,8 +167,8 @@ def bench(
             budgets.warn(loaded, fixed, data)
             loaded = planned(loaded, fixed)
         plan = _plan(loaded, results, data, on_existing, dry_run)
-        if remote is not None:
-            _share(remote, store, plan, dry_run)
+        if shared is not None and not dry_run:
+            shared.sync(store, plan.cells)
         chosen = to_run(results, plan, on_existing)
         cells = [cell for cell, _ in chosen]
         how = Sharing(built() if cells else None, per_node, per_gpu, len(plan.cells))
@@ -232,14 +238,13 @@ def _plan(suite: Suite, results: Path, data: Path, on_existing: OnExisting, dry_
     return plan
 
 
-def _share(remote: str, store: Store, plan: Plan, dry_run: bool) -> None:
-    """Fetch what the object store holds of a plan's cells."""
+def _reached(url: str) -> Remote:
+    """The object store, which can be written."""
     from emobench.runner.remote import Remote
 
-    place = Remote(remote)
-    place.check()
-    if not dry_run:
-        place.sync(store, plan.cells)
+    found = Remote(url)
+    found.check()
+    return found
 
 
 def _shown(run: Callable[..., Sweep], plan: Plan, board: BoardFile) -> Sweep:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emobench.errors import SuiteError
 from emobench.files import say
@@ -18,8 +20,71 @@ from emobench.suite.file import Suite
 from emobench.suite.plan_cache import plan_of
 from emobench.suite.rows import datasets_of
 
+if TYPE_CHECKING:
+    from emobench.runner.remote import Remote
 
-def named(suite: Suite, results: Path, budget: str | None, name: str | None, recalibrate: bool) -> Suite:
+
+@dataclass(frozen=True)
+class Place:
+    """Where the plan of a board lies: beside the board, and in the object store that machines share, where they do.
+
+    The first that is written there counts for all of them.
+    """
+
+    path: Path
+    store: Remote | None
+
+    @property
+    def _object(self) -> str:
+        return f"boards/{self.path.parent.name}/{plans.FILE}"
+
+    def read(self) -> plans.PlanFile | None:
+        """The plan; None: it has to be made.
+
+        Raises:
+            SuiteError: it is damaged, or other machines go by another one.
+        """
+        here, theirs = plans.read(self.path), self._shared()
+        if here is not None and theirs is not None and here != theirs:
+            raise SuiteError(
+                f"{self.path} is another plan than that in --store, which other machines go by. To go by that, remove "
+                "the file; to keep to this one, give the board a name of its own by --name; or have all measured anew "
+                "by --recalibrate"
+            )
+        return theirs or here
+
+    def _shared(self) -> plans.PlanFile | None:
+        if self.store is None or (content := self.store.read(self._object)) is None:
+            return None
+        return plans.parsed(content, f"{self.store.url}/{self._object}")
+
+    def keep(self, plan: plans.PlanFile) -> plans.PlanFile:
+        """Write it where there is none; returns the plan that counts, which may be one that was there first."""
+        while True:
+            if self.store is not None and not self.store.create(self._object, plans.text_of(plan).encode()):
+                if (theirs := self._shared()) is None:
+                    continue
+                plan = theirs
+            if plans.write_first(self.path, plan):
+                return plan
+            if (first := self.read()) is not None:
+                return first
+
+    def replace(self, plan: plans.PlanFile) -> None:
+        """Write it in the place of one that may be there."""
+        if self.store is not None:
+            self.store.put(self._object, plans.text_of(plan).encode())
+        plans.write(self.path, plan)
+
+
+def place_of(suite: Suite, results: Path, store: Remote | None) -> Place:
+    """Where the plan of a suite's board lies."""
+    return Place(results / suite.name / plans.FILE, store)
+
+
+def named(
+    suite: Suite, results: Path, store: Remote | None, budget: str | None, name: str | None, recalibrate: bool
+) -> Suite:
     """The suite with the budget that the command or its board names, and so with the board's name.
 
     Raises:
@@ -27,37 +92,31 @@ def named(suite: Suite, results: Path, budget: str | None, name: str | None, rec
     """
     if budget is not None:
         suite = plans.under(suite, budget, name)
-    path = results / suite.name / plans.FILE
     if recalibrate:
         if budget is None:
             raise SuiteError("--recalibrate: for which budget? Name it, such as --budget 2h")
         return suite
-    found = _of_budget(path, budget)
+    place = place_of(suite, results, store)
+    found = place.read()
     if found is None:
         return suite
+    _check_budget(found, place, budget)
     return suite.model_copy(update={"budget": found.budget})
 
 
-def _of_budget(path: Path, budget: str | None) -> plans.PlanFile | None:
-    """The plan that lies there, which is of this budget; None: there is none."""
-    found = plans.read(path)
-    if found is not None and budget is not None and budget != found.budget:
+def _check_budget(found: plans.PlanFile, place: Place, budget: str | None) -> None:
+    if budget is not None and budget != found.budget:
         raise SuiteError(
-            f"{path} is of --budget {found.budget}, and not of {budget}. Give this one a name of its own by --name, or "
-            "have it measured anew by --recalibrate"
+            f"{place.path} is of --budget {found.budget}, and not of {budget}. Give this one a name of its own by "
+            "--name, or have it measured anew by --recalibrate"
         )
-    return found
-
-
-def read(suite: Suite, results: Path, recalibrate: bool) -> plans.PlanFile | None:
-    """The plan that the board has; None: it has to be made, or there is no budget."""
-    return None if suite.budget is None or recalibrate else plans.read(results / suite.name / plans.FILE)
 
 
 def fit(
     suite: Suite,
     plan: Plan,
-    results: Path,
+    store: Store,
+    place: Place,
     data: Path,
     packing: Packing,
     *,
@@ -83,7 +142,6 @@ def fit(
             cannot accumulate over them.
     """
     assert suite.budget is not None
-    store = Store(results)
 
     def keeps(cell: Cell) -> bool:
         return keeps_precision(cell, suite.model.get(table_of(cell, suite, plan.cells) or "", {}))
@@ -125,14 +183,12 @@ def fit(
     except SuiteError as error:  # said before it is written: every later run would read it
         remedy = "Or write a smaller batch into the suite, which fits without"
         raise SuiteError(f"--budget {suite.budget}: what fits here cannot be run: {error}. {remedy}") from None
-    if not dry_run:
-        path = results / suite.name / plans.FILE
-        if recalibrate:
-            plans.write(path, file)
-        while not recalibrate and not plans.write_first(path, file):
-            if (first := _of_budget(path, suite.budget)) is not None:
-                say(f"budget {suite.budget}: another command was first to fit this suite, and its {path} is kept to")
-                return first
+    if not dry_run and recalibrate:
+        place.replace(file)
+    elif not dry_run and (first := place.keep(file)) != file:
+        _check_budget(first, place, suite.budget)
+        say(f"budget {suite.budget}: another command was first to fit this suite, and its {place.path} is kept to")
+        return first
     calibrate.keep_as(store, plan, again, found, packing, again=recalibrate)
     return file
 

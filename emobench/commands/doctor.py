@@ -64,12 +64,13 @@ def doctor(data_root: Path, results: Path) -> None:
 def _mps() -> str:
     """Whether the daemon of NVIDIA's Multi-Process Service runs, which CUDA programs find by its folder, and use."""
     folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps")
+    number = folder / "nvidia-cuda-mps-control.pid"  # which goes when it ends, where its sockets stay
     try:
-        process = int((folder / "nvidia-cuda-mps-control.pid").read_text())  # its sockets stay when it ends; this goes
+        process = int(number.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"no daemon runs in {folder} (CUDA_MPS_PIPE_DIRECTORY)"
     try:
-        runs = Path(f"/proc/{process}/comm").read_text().startswith("nvidia-cuda-mps")
+        runs = Path(f"/proc/{process}/comm").read_text(encoding="utf-8").startswith("nvidia-cuda-mps")
     except OSError:
         runs = False
     if runs:

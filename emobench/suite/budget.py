@@ -131,10 +131,19 @@ def read(path: Path) -> PlanFile | None:
         SuiteError: it is not as emobench wrote it; says in which line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error}). {_WRITE_AGAIN}") from None
+    return parsed(content, str(path))
+
+
+def parsed(content: bytes, path: str) -> PlanFile:
+    """A plan from its file's bytes; `path` is for errors, which are those of `read`."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
         raise SuiteError(f"{path}: cannot be read ({error}). {_WRITE_AGAIN}") from None
     *lines, last = text.splitlines() or [""]
     if not last.startswith(_CHECKS):
@@ -156,7 +165,7 @@ def read(path: Path) -> PlanFile | None:
 def write(path: Path, plan: PlanFile) -> None:
     """Write the plan of a board, in the place of one that it may have."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, _text(plan))
+    write_text(path, text_of(plan))
 
 
 def write_first(path: Path, plan: PlanFile) -> bool:
@@ -164,13 +173,14 @@ def write_first(path: Path, plan: PlanFile) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = path.with_name(f".{path.name}.{token_hex(8)}")
     try:
-        write_text(mine, _text(plan))
+        write_text(mine, text_of(plan))
         return create(mine, path)
     finally:
         mine.unlink(missing_ok=True)
 
 
-def _text(plan: PlanFile) -> str:
+def text_of(plan: PlanFile) -> str:
+    """A plan as its file holds it."""
     head = "# How this board's suite was fitted to its budget: every later run of it reads this file.\n"
     unsaid = {name for name in ("per_gpu", "made_of") if getattr(plan, name) == PlanFile.model_fields[name].default}
     text = head + tomli_w.dumps(plan.model_dump(exclude_none=True, exclude=unsaid))
