@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import reference
 from PIL import Image
 
 from emobench.cli import app
+from emobench.suite.budget import two_digits
 from emobench.suite.catalog import names, resolve
 from emobench.suite.rows import arguments_of
 
@@ -116,6 +118,25 @@ def test_settings_have_the_meaning_that_stands_beside_them() -> None:
 
 def test_what_could_be_markup_is_shown_as_it_is() -> None:
     assert reference._prose("<root>/x_y [1] *a* `a|b <c>`") == r"\<root\>/x\_y \[1\] \*a\* `a\|b <c>`"
+
+
+def test_what_a_thousand_gpus_cost_follows_from_what_was_measured() -> None:
+    page = " ".join(text(DOCS / "clusters.md").split())
+    found = json.loads((TOP / "results" / "perf" / "scale.json").read_text(encoding="utf-8"))
+    plan, local, on_ray, report = (found[part][-1] for part in ("plan", "sweep", "ray", "report"))
+    assert (plan["cells"] // 100, local["cells"], on_ray["cells"], report["cells"]) == (100, 1000, 1000, 1000)
+    cold, cell = plan["cold"], round(on_ray["ms_a_cell"])
+    for said in (
+        f"| plan | {cold['seconds']:.0f} s, {cold['memory_mb'] / 1024:.1f} GiB for 10,000 cells",
+        f"{plan['kept']['seconds']:.1f} s when it is read again",
+        f"{local['ms_a_cell']:.0f} ms local, {cell} ms on Ray",
+        f"the last GPU stands empty for {cell} s",
+        f"{report['one_more']['seconds']:.1f} s for a further cell of 1,000",
+        f"| report | {report['seconds']:.0f} s and {report['memory_mb'] / 1024:.1f} GiB for 1,000 cells",
+        f"at {cell} ms a cell one core of the driver's would be busy with {two_digits(3.6e6 / cell):,} cells an hour",
+        f"so with cells of {cell} seconds on 1,000 GPUs",
+    ):
+        assert said in page
 
 
 def test_messages_that_are_explained_are_those_of_the_code() -> None:
