@@ -35,3 +35,17 @@ def test_it_installs_what_the_reference_results_were_made_with_and_runs_as_nobod
     users = [line.removeprefix("USER ") for line in lines if line.startswith("USER ")]
     assert users
     assert users[-1].split(":")[0] not in ("0", "root")
+
+
+@pytest.mark.parametrize(("extras", "installed"), [("", "."), ("kuberay", ".[kuberay]"), ("ray,heif", ".[ray,heif]")])
+def test_extras_are_an_argument_of_its_build(extras: str, installed: str) -> None:
+    text = (TOP / "Dockerfile").read_text(encoding="utf-8")
+    assert (
+        text.index("\nFROM ") < text.index("\nARG EXTRAS=\n") < text.index("\nRUN ")
+    )  # before FROM it counts for FROM alone
+    (line,) = (line for line in text.splitlines() if line.startswith("RUN pip install"))
+    command = line.removeprefix("RUN pip install").removesuffix("\\")
+    ran = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {command}"], env={"EXTRAS": extras}, capture_output=True, text=True
+    )
+    assert ran.stdout.splitlines()[-1] == installed

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -14,11 +18,14 @@ import pytest
 import torch
 import yaml
 from conftest import TINY_DATA
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from emobench.runner.store import load_board
 from emobench.suite.catalog import tracks_of
 
 TOP = Path(__file__).parents[1]
+SWEEP = ["emobench", "bench", "full", "--engine", "ray", "--address", "auto"]
 EMOTIONS = ("neutral", "happy", "sad")
 SUITE = f"""{TINY_DATA}
 [model.small]
@@ -60,14 +67,88 @@ def test_what_a_page_links_to_is_there(page: str) -> None:
             assert (path.parent / target).exists(), f"{page}: {target}"
 
 
-def test_files_for_clusters_can_be_copied() -> None:
-    """The batch script is one of bash, and the job of KubeRay one of YAML, whose command is that of the script."""
-    script, job = printed("docs/clusters.md", "#SBATCH", "bash"), printed("docs/clusters.md", "RayJob", "yaml")
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-    spec = yaml.safe_load(job)["spec"]
-    assert [each["groupName"] for each in spec["rayClusterSpec"]["workerGroupSpecs"]] == ["gpu"]
-    for line in (script.splitlines()[-1], spec["entrypoint"]):
-        assert line.split()[:7] == ["emobench", "bench", "full", "--engine", "ray", "--address", "auto"]
+def test_the_batch_script_for_ray_can_be_copied(tmp_path: Path) -> None:
+    """It runs with Slurm's commands stood in for, and Ray's command is given what it knows."""
+    script = printed("docs/clusters.md", "#SBATCH", "bash")
+    (nodes,) = re.findall(r"--nodes=(\d+)", script)
+    commands = {"scontrol": 'printf "%s\\n" node7 node8', "srun": 'env | grep ^RAY_; printf "%s\\n" "$@"'}
+    for name, line in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_JOB_NUM_NODES": nodes,
+    }
+    ran = subprocess.run(["bash", "-eu"], input=script, env=slurm, capture_output=True, text=True, check=True)
+    said = ran.stdout.splitlines()
+    at = said.index("ray")
+    separator = said.index("--")
+    assert said[at : at + 3] == ["ray", "symmetric-run", "--address"]
+    assert said[at + 3 : separator] == ["node7:6379", "--min-nodes", nodes]
+    assert said[separator + 1 : separator + 8] == SWEEP
+
+    ray = pytest.importorskip("ray.scripts.symmetric_run", reason="Ray is not installed")
+    known = {option for each in ray.symmetric_run.params for option in each.opts}
+    assert {"--address", "--min-nodes"} <= known
+    assert "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" in Path(ray.__file__).read_text()
+    assert "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300" in said
+
+
+def test_the_job_of_kuberay_can_be_copied() -> None:
+    """The image that the page builds has Ray's job server, and its user may write where the sweep does."""
+    claim, job = yaml.safe_load_all(printed("docs/clusters.md", "RayJob", "yaml"))
+    spec = job["spec"]
+    cluster = spec["rayClusterSpec"]
+    (worker,) = cluster["workerGroupSpecs"]
+    pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], worker)]
+    containers = [container for pod in pods for container in pod["containers"]]
+    entry = spec["entrypoint"].split()
+    assert entry[:7] == SWEEP
+    shell = printed("docs/clusters.md", "docker build", "bash")
+    subprocess.run(["bash", "-n"], input=shell, text=True, check=True)
+
+    # One image: what is built is what all pods run, with the extras that Ray's job server and the store need.
+    (build,) = (line.split() for line in shell.splitlines() if line.startswith("docker build"))
+    assert {container["image"] for container in containers} == {build[build.index("--tag") + 1]}
+    (extras,) = (word.removeprefix("EXTRAS=") for word in build if word.startswith("EXTRAS="))
+    needed = required(extras.split(","))
+    assert "default" in needed["ray"], "a RayJob is submitted to the job server, of which plain Ray has none"
+    assert "obstore" in needed
+    lines = (TOP / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    assert cluster["rayVersion"] == pinned["ray"]  # by which KubeRay decides how it asks pods whether they are alive
+    with suppress(PackageNotFoundError):
+        asked = [Requirement(each) for each in requires("ray") or ()]
+        whole = {each.name for each in asked if each.marker is None or each.marker.evaluate({"extra": "default"})}
+        assert {canonicalize_name(name) for name in whole} <= pinned.keys()
+
+    # The boards outlive the head, on the volume that the file claims, where the group of the image's user may write.
+    (head,) = pods[0]["containers"]
+    volumes = {each["name"]: each["persistentVolumeClaim"]["claimName"] for each in pods[0].get("volumes", ())}
+    mounted = {each["mountPath"]: volumes[each["name"]] for each in head.get("volumeMounts", ())}
+    results = PurePosixPath(entry[entry.index("--results") + 1])
+    assert mounted.get(str(results.parent)) == claim["metadata"]["name"]
+    (group,) = re.findall(r"^USER \d+:(\d+)$", (TOP / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pods[0]["securityContext"]["fsGroup"] == int(group)
+    # Nodes share no folder: each needs the store, and its account.
+    assert "--store" in entry
+    (secret,) = re.findall(r"kubectl create secret generic (\S+)", shell)
+    assert all({"secretRef": {"name": secret}} in container["envFrom"] for container in containers)
+
+
+def required(extras: list[str]) -> dict[str, set[str]]:
+    """What extras of emobench ask for, with the extras of it."""
+    offered = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    found: dict[str, set[str]] = {}
+    waiting = list(extras)
+    while waiting:
+        for asked in map(Requirement, offered[waiting.pop()]):
+            if asked.name == "emobench":
+                waiting += asked.extras
+            else:
+                found.setdefault(asked.name, set()).update(asked.extras)
+    return found
 
 
 def test_the_lines_that_score_answers_run(
