@@ -84,7 +84,7 @@ class Hardware(Part):
     def named(self) -> str:
         """One line, as boards name it."""
         some = "" if self.threads in (None, self.cores) else f"{self.threads} of "
-        return self.gpu or f"{self.cpu or 'CPU'}, {some}{self.cores} cores"
+        return self.gpu or f"{self.cpu or 'CPU'}, {some}{self.cores} core{'' if self.cores == 1 else 's'}"
 
 
 class Validation(Part):
