@@ -220,7 +220,7 @@ def execute(job: Job) -> int:
 
 def describe(error: BaseException) -> str:
     """One line for the board: what went wrong."""
-    if isinstance(error, EmobenchError):
+    if isinstance(error, EmobenchError | Interrupted):
         return str(error)
     cause: BaseException | None = error
     while cause is not None:  # torch.save buries what the disk said under an error of its own
