@@ -351,6 +351,32 @@ def test_a_signal_in_the_middle_of_what_passes_errors_over_ends_the_cell(
     assert known[0].state == "interrupted"
 
 
+def test_a_second_signal_does_not_break_off_a_cell_that_ends_in_order(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm signals every process of a job, and the first of them passes it on."""
+    cell = plan.cells[0]
+
+    def fits(*args: object) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            signal.signal(signal.SIGTERM, handler)  # as Lightning does
+
+    def record(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return record_of(*args)
+
+    monkeypatch.setattr("emobench.runner.run.run", fits)
+    monkeypatch.setattr("emobench.runner.run.record_of", record)
+    assert execute(Job(cell, tmp_path, tmp_path)) == 128 + signal.SIGTERM
+    known = Store(tmp_path).failure(cell.fit_key, cell.eval_key)
+    assert known is not None
+    assert known[0].state == "interrupted"
+
+
 @pytest.mark.parametrize("knows", [True, False])
 def test_the_last_word_of_a_cell_that_is_ended_does_not_displace_why(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows: bool
