@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from test_resume import EPOCHS, pause, written
 from watching import until
 
 from emobench.runner.record import read_record
@@ -23,7 +24,6 @@ pytest.importorskip("submitit", reason="submitit is not installed (pip install '
 pytestmark = pytest.mark.long
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
-EPOCHS = 150  # of a cell to which something happens
 REQUEUED = 10  # seconds that Slurm lets a job wait that is queued again; by default 120
 
 
@@ -164,16 +164,17 @@ class Sweep:
     def said(self) -> str:
         return self.log.read_text()
 
-    def checkpoint(self) -> bool:
-        return any(self.results.glob("cells/*/checkpoints/last-*.ckpt"))
+    def pausing(self) -> int:
+        """How many cells have stood still by now, after three epochs."""
+        return sum(of_cell == ["0", "1", "2"] for of_cell in self.epochs())
 
-    def of_cells(self) -> str:
-        """What cells say."""
-        return "".join(path.read_text() for path in self.results.glob("cells/*/log.txt"))
+    def of_cells(self) -> list[str]:
+        """What each cell says."""
+        return [path.read_text() for path in self.results.glob("cells/*/log.txt")]
 
-    def of_jobs(self) -> str:
-        """What submitit says in the jobs."""
-        return "".join(path.read_text() for path in self.results.glob("cells/slurm/*_log.*"))
+    def of_jobs(self) -> list[str]:
+        """What submitit says in each job."""
+        return [path.read_text() for path in self.results.glob("cells/slurm/*_log.err")]
 
     def submitted(self) -> list[str]:
         return [path.name.partition("_")[0] for path in self.results.glob("cells/slurm/*_submission.sh")]
@@ -199,12 +200,18 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
 
 
 @pytest.fixture
-def sweep(tiny: Path, tmp_path: Path, slurm: Controller) -> Iterator[Callable[..., Sweep]]:
-    """`sweep(*arguments)` starts the command; whatever the test finds, it ends with the test, and its jobs with it."""
+def pausing(tmp_path: Path) -> Path:
+    """A suite whose cells stand still in their fourth epoch for as long as a file is there."""
+    return written(tmp_path)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, slurm: Controller) -> Iterator[Callable[..., Sweep]]:
+    """`sweep(suite, *arguments)` starts the command, which ends with the test, and its jobs with it."""
     started: list[Sweep] = []
 
-    def start(*arguments: str) -> Sweep:
-        started.append(Sweep(tiny, tmp_path / "slurm", slurm, *arguments))
+    def start(suite: Path, *arguments: str) -> Sweep:
+        started.append(Sweep(suite, tmp_path / "slurm", slurm, *arguments))
         return started[-1]
 
     yield start
@@ -216,7 +223,7 @@ def sweep(tiny: Path, tmp_path: Path, slurm: Controller) -> Iterator[Callable[..
 def test_batch_jobs_of_slurm_give_the_local_engines_raw_files(
     sweep: Callable[..., Sweep], tiny: Path, emobench: Callable[..., int], tmp_path: Path, slurm: Controller
 ) -> None:
-    batch = sweep()
+    batch = sweep(tiny)
     cores = str(len(os.sched_getaffinity(0)))  # of which each cell has one
     assert emobench("bench", tiny, "--results", tmp_path / "local", "--per-node", cores) == 0
     assert batch.end() == 0, batch.said()
@@ -233,44 +240,56 @@ def test_batch_jobs_of_slurm_give_the_local_engines_raw_files(
 
 
 def test_a_job_that_slurm_queues_again_goes_on_from_its_last_checkpoint(
-    sweep: Callable[..., Sweep], slurm: Controller
+    sweep: Callable[..., Sweep], pausing: Path, slurm: Controller
 ) -> None:
-    batch = sweep("--set", f"model.resnet18.epochs={EPOCHS}")
-    until(batch.checkpoint, 120, "a checkpoint")
+    waiting = pause(pausing)
+    batch = sweep(pausing)
+    until(lambda: batch.pausing() == 2, 120, "two cells in the middle of an epoch")
     jobs = slurm.jobs("RUNNING")
     for job in jobs:
         slurm.says("scontrol", "requeue", job)
+    until(lambda: not slurm.jobs("RUNNING", "COMPLETING"), 60, "two jobs that wait")
+    waiting.unlink()
     assert batch.end() == 0, batch.said()
-    assert "going on from last-step=" in batch.of_cells()
+    assert all("going on from last-step=" in said for said in batch.of_cells())
     assert batch.epochs() == [[str(k) for k in range(EPOCHS)]] * 2
     assert batch.states() == ["done"] * 2
-    assert "again:" not in batch.said()  # the sweep has waited for the job that it had
-    assert len(batch.submitted()) == 2
-    assert [slurm.requeues(job) for job in jobs] == [1] * len(jobs)
+    assert "again:" not in batch.said()  # the sweep has waited for the jobs that it had
+    assert sorted(batch.submitted()) == sorted(jobs)
+    assert [slurm.requeues(job) for job in jobs] == [1, 1]
 
 
 def test_a_job_that_nears_its_time_limit_is_told_so_and_goes_on_in_its_next_turn(
-    sweep: Callable[..., Sweep], slurm: Controller
+    sweep: Callable[..., Sweep], pausing: Path, slurm: Controller
 ) -> None:
     """Slurm looks at the limits twice a minute, and sends the signal 90 seconds before: here at its first look."""
-    epochs = 2 * EPOCHS  # so that no cell has ended by then
-    batch = sweep("--resource", "time=2", "--set", f"model.resnet18.epochs={epochs}")
-    until(lambda: "going on from last-step=" in batch.of_cells(), 240, "a cell that goes on")
-    for job in slurm.jobs():  # or each turn would end like this one
+    waiting = pause(pausing)
+    batch = sweep(pausing, "--resource", "time=2")
+    until(
+        lambda: batch.pausing() == 2 and all("going on from last-step=" in said for said in batch.of_cells()),
+        240,
+        "two cells that go on",
+    )
+    for job in slurm.jobs():  # or this turn may end like the one before
         slurm.says("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+    waiting.unlink()
     assert batch.end() == 0, batch.said()
-    assert "Caught signal SIGUSR2" in batch.of_jobs()
-    assert "this job is timed-out" in batch.of_jobs()
-    assert "stopped by signal 15" in batch.of_cells()  # in order: Slurm's own signal would have killed it
-    assert batch.epochs() == [[str(k) for k in range(epochs)]] * 2
+    assert all("Caught signal SIGUSR2" in said and "this job is timed-out" in said for said in batch.of_jobs())
+    assert all(
+        "stopped by signal 15" in said for said in batch.of_cells()
+    )  # in order: USR2 itself would have killed it
+    assert batch.epochs() == [[str(k) for k in range(EPOCHS)]] * 2
     assert batch.states() == ["done"] * 2
     assert len(batch.submitted()) == 2
 
 
-def test_a_cell_whose_job_is_cancelled_is_interrupted(sweep: Callable[..., Sweep], slurm: Controller) -> None:
-    batch = sweep("--set", f"model.resnet18.epochs={10 * EPOCHS}")
-    until(batch.checkpoint, 120, "a checkpoint")
-    until(lambda: len(slurm.jobs("RUNNING")) == 2, 60, "two jobs")
+def test_a_cell_whose_job_is_cancelled_is_interrupted(
+    sweep: Callable[..., Sweep], pausing: Path, slurm: Controller
+) -> None:
+    """Whether it runs or waits in the queue."""
+    pause(pausing)
+    batch = sweep(pausing, "--resource", "cpus_per_task=2")  # which leaves the other job no core
+    until(lambda: batch.pausing() == 1 and len(slurm.jobs()) == 2, 120, "a cell in the middle of an epoch")
     for job in slurm.jobs():
         slurm.says("scancel", job)
     assert batch.end() == 1, batch.said()
