@@ -12,8 +12,9 @@ EmobenchError
 ├── RawError              raw results of a cell are missing, broken or implausible
 ├── Diverged              a loss became NaN or infinite: the cell's state, not ranked
 ├── NotFinite             an output of a finished model is NaN or infinite
-├── NotExplained          a classifier of which no map can be made: says why
-└── Interrupted           a signal asked the cell to stop
+└── NotExplained          a classifier of which no map can be made: says why
+
+Interrupted               a signal asked the cell to stop: no error, so that nothing passes it over as one
 """
 
 from __future__ import annotations
@@ -181,8 +182,12 @@ class NotExplained(EmobenchError):
     """A classifier of which no map can be made that says where it looks; the message says why."""
 
 
-class Interrupted(EmobenchError):
-    """A signal asked the cell to stop; `signal` is its number."""
+class Interrupted(BaseException):
+    """A signal asked the cell to stop; `signal` is its number.
+
+    It comes in the middle of anything. What passes over any error of an import or a decoder would take it for one of
+    those: the cell went on, and its face or its model was left out.
+    """
 
     def __init__(self, signal: int) -> None:
         self.signal = signal

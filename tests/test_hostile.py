@@ -43,6 +43,7 @@ from emobench.runner.machine import record_of
 from emobench.runner.run import Job, execute
 from emobench.runner.store import Store, intact
 from emobench.runner.sweep import Running, Sweep, _ended, _signals
+from emobench.suite import plugins
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
@@ -321,6 +322,59 @@ def test_a_cell_that_is_killed_after_an_attempt_that_was_interrupted_says_why(pl
     state = Sweep(plan, store, plan.cells, [])
     _ended(state, Running(cell, None, 0.0), -signal.SIGKILL)
     assert state.state(cell) == ("failed", "killed by SIGKILL: out of memory, or by hand")
+
+
+def test_a_cell_that_is_terminated_before_it_can_end_in_order_is_interrupted(plan: Plan, tmp_path: Path) -> None:
+    """While it starts, or before: a batch job that is cancelled in the queue."""
+    state = Sweep(plan, Store(tmp_path), plan.cells, [])
+    _ended(state, Running(plan.cells[0], None, 0.0), -signal.SIGTERM)
+    found, said = state.state(plan.cells[0])
+    assert found == "interrupted"
+    assert said == "stopped by signal 15; run the same command again to go on"
+
+
+def test_a_signal_in_the_middle_of_what_passes_errors_over_ends_the_cell(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import of a model that may be broken, a picture that may be: the cell went on, and was deaf to the signal."""
+    cell = plan.cells[0]
+
+    def passes_over(*args: object) -> None:
+        with contextlib.suppress(*plugins.ANYTHING):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    monkeypatch.setattr("emobench.runner.run.run", passes_over)
+    assert execute(Job(cell, tmp_path, tmp_path)) == 128 + signal.SIGTERM
+    known = Store(tmp_path).failure(cell.fit_key, cell.eval_key)
+    assert known is not None
+    assert known[0].state == "interrupted"
+
+
+def test_a_second_signal_does_not_break_off_a_cell_that_ends_in_order(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm signals every process of a job, and the first of them passes it on."""
+    cell = plan.cells[0]
+
+    def fits(*args: object) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            signal.signal(signal.SIGTERM, handler)  # as Lightning does
+
+    def record(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return record_of(*args)
+
+    monkeypatch.setattr("emobench.runner.run.run", fits)
+    monkeypatch.setattr("emobench.runner.run.record_of", record)
+    assert execute(Job(cell, tmp_path, tmp_path)) == 128 + signal.SIGTERM
+    known = Store(tmp_path).failure(cell.fit_key, cell.eval_key)
+    assert known is not None
+    assert known[0].state == "interrupted"
 
 
 @pytest.mark.parametrize("knows", [True, False])

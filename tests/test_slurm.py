@@ -257,6 +257,13 @@ def test_cells_share_no_batch_job(emobench: Callable[..., int], tiny: Path, tmp_
     assert "--per-node 2: the engine slurm gives each cell a job of its own" in capsys.readouterr().err
 
 
+def test_a_job_asks_for_the_signal_before_its_time_limit(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
+    assert opened(tmp_path, time="30").start(job_of(tiny)) is not None
+    asked = cluster.asked(1)
+    assert "time=30" in asked
+    assert "signal=USR2@90" in asked  # seconds before, to the processes below the script: it knows nothing of it
+
+
 @pytest.mark.parametrize("code", [128 + signal.SIGTERM, -signal.SIGTERM])
 def test_a_cell_that_slurm_ended_has_lost_its_machine(tiny: Path, tmp_path: Path, cluster: Cluster, code: int) -> None:
     engine = opened(tmp_path)
@@ -312,8 +319,16 @@ def test_a_job_that_left_nothing_points_to_the_folder(tiny: Path, tmp_path: Path
 
 
 def test_a_cell_is_told_to_end_and_not_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\ntrap 'exit 143' TERM\n> {tmp_path}/up\nsleep 5 & wait $!\n")
+    """Nor does it die of the signal that asks submitit to make room, which Slurm may send to every process."""
+    python, up = tmp_path / "python", tmp_path / "up"
+    python.write_text(f"""#!{sys.executable} -IS
+import os, signal, time
+open("{tmp_path}/env", "w").write("".join(f"{{name}}={{value}}\\n" for name, value in os.environ.items()))
+signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+open("{up}.new", "w").write(str(os.getpid()))
+os.rename("{up}.new", "{up}")
+time.sleep(5)
+""")  # no shell: it hears again what its parent had not let it hear
     python.chmod(0o755)
     for name in ("SLURM_JOB_ID", "SUBMITIT_EXECUTOR", "SLURMY"):
         monkeypatch.setenv(name, "1")
@@ -325,15 +340,19 @@ def test_a_cell_is_told_to_end_and_not_of_slurm(tmp_path: Path, monkeypatch: pyt
         passed.append(number)
 
     def terminate() -> None:
-        until(lambda: (tmp_path / "up").exists(), 5, "the cell's process")
+        until(up.exists, 5, "the cell's process")
+        for each in (signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(int(up.read_text()), each)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     before = signal.signal(signal.SIGTERM, bypass)
     thread = threading.Thread(target=terminate)
     try:
         thread.start()
         assert Cell({})() == 143
         assert signal.getsignal(signal.SIGTERM) is bypass
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == masked
     finally:
         thread.join()
         signal.signal(signal.SIGTERM, before)

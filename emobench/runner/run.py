@@ -157,8 +157,9 @@ def execute(job: Job) -> int:
 
     def stop(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)
-        raised.append(number)
-        raise Interrupted(number)
+        if not raised:  # Lightning puts this handler back as a fit ends, and a second signal would break off the end
+            raised.append(number)
+            raise Interrupted(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep gets it too and ends its cells in order
@@ -220,7 +221,7 @@ def execute(job: Job) -> int:
 
 def describe(error: BaseException) -> str:
     """One line for the board: what went wrong."""
-    if isinstance(error, EmobenchError):
+    if isinstance(error, EmobenchError | Interrupted):
         return str(error)
     cause: BaseException | None = error
     while cause is not None:  # torch.save buries what the disk said under an error of its own

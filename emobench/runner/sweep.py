@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emobench import downloads
-from emobench.errors import StoreError
+from emobench.errors import Interrupted, StoreError
 from emobench.files import SCHEMA_VERSION, read_json, write_json
 from emobench.recipe import Execution
 from emobench.runner.choice import EXPLANATION, NOT_CHOSEN, groups, is_candidate
 from emobench.runner.engines.engine import AGAIN, LOST, Engine
-from emobench.runner.record import Record, finished, read_record
+from emobench.runner.record import Record, State, finished, read_record
 from emobench.runner.reuse import Reuse, stored
 from emobench.runner.store import (
     FINISHED,
@@ -506,6 +506,8 @@ def _ended(state: Sweep, running: Running, code: int | str) -> None:
     found = _outcome(state.store, cell)
     if isinstance(code, str):
         _fail(state, cell, code)
+    elif code == -signal.SIGTERM and found[0] != "diverged":  # before it could end in order
+        _fail(state, cell, str(Interrupted(signal.SIGTERM)), "interrupted")
     elif code < 0 and found[0] != "diverged":  # what an attempt before it said, or what the first of several saw
         name = _signal_name(-code)
         _fail(state, cell, f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else ""))
@@ -544,9 +546,9 @@ def _outcome(store: Store, cell: Cell) -> tuple[str, str | None]:
     return outcome
 
 
-def _fail(state: Sweep, cell: Cell, reason: str) -> None:
+def _fail(state: Sweep, cell: Cell, reason: str, how: State = "failed") -> None:
     """Write the failure of a cell that could not write it itself."""
-    state.note(cell, "failed", state.store.keep_failure(Record.of(cell, "failed", reason)))
+    state.note(cell, how, state.store.keep_failure(Record.of(cell, how, reason)))
 
 
 @contextmanager

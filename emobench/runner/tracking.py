@@ -448,8 +448,6 @@ class CellLogger(Watcher):
             made = grid(model, faces)
             if made is not None:
                 _write(made, self.kept.samples(epoch))
-        except Interrupted:
-            raise
         except Exception as error:  # no picture is worth a fit
             print(f"no picture of epoch {epoch + 1}: {type(error).__name__}: {error}")
 
@@ -506,8 +504,6 @@ class CellLogger(Watcher):
             try:
                 each.tracker = each.tracker or each.place.open()
                 act(each.tracker)
-            except Interrupted:
-                raise
             except Exception as error:  # a server that does not answer, a full disk: no reason to lose a network
                 print(f"{each.place.name} shows no more of this cell: {type(error).__name__}: {error}")
                 each.lost = True

@@ -40,6 +40,7 @@ LOOK = 10.0  # seconds between two looks at Slurm's queue
 _NUMBERS = ("jobs", "time", "cpus_per_task", "gpus_per_node")
 _WORDS = ("partition", "account", "qos", "constraint", "mem", "gres", "nodelist", "exclude", "setup")
 _TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit codes of a cell that SIGTERM ended, in order or at once
+_MAKE_ROOM = {signal.SIGUSR1, signal.SIGUSR2}  # by which a job is asked to make room: submitit listens to one of them
 _GONE = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "UNKNOWN")
 
 
@@ -238,9 +239,7 @@ class Cell:
             # Slurm may signal this process alone, and submitit would have it pass the signal by.
             before = signal.signal(signal.SIGTERM, self._pass_on)
             try:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "emobench", "cell", str(path)], env=alone(os.environ)
-                )
+                self.process = self._started(path)
                 if self.terminated:  # before there was a process
                     self._terminate()
                 return self.process.wait()
@@ -249,6 +248,17 @@ class Cell:
                 raise
             finally:
                 signal.signal(signal.SIGTERM, before)
+
+    def _started(self, path: Path) -> subprocess.Popen[bytes]:
+        """The process of the cell, which never hears what only this one answers.
+
+        Without cgroups Slurm signals every process of a job, and one that knows nothing of such a signal dies of it.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _MAKE_ROOM)
+        try:
+            return subprocess.Popen([sys.executable, "-m", "emobench", "cell", str(path)], env=alone(os.environ))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _pass_on(self, number: int, frame: object) -> None:
         """Have the process end in order as well, which may have had the signal too; how it ended is the result."""
