@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from emobench.runner.engines import engine_at
 from emobench.runner.engines import ray as engine
 from emobench.runner.record import read_record
 from emobench.runner.run import Job
+from emobench.runner.sockets import SHORT
 from emobench.runner.store import Store
 from emobench.suite.cell import Cell
 from emobench.suite.expand import expand
@@ -62,9 +66,9 @@ def checkpoints(results: Path) -> list[Path]:
     return list(results.glob("cells/*/checkpoints/last-*.ckpt"))
 
 
-def driver(suite: Path, results: Path, address: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", str(results)]
-    command += ["--engine", "ray", "--address", address]
+def driver(suite: Path, results: Path, address: str | None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "emobench", "bench", str(suite), "--results", str(results), "--engine", "ray"]
+    command += [] if address is None else ["--address", address]
     with open(results.with_suffix(".txt"), "a") as log:  # Ray's workers import from where the sweep was started
         return subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=results.parent)
 
@@ -131,19 +135,94 @@ def test_a_node_that_goes_away_costs_nothing(cluster: Any, tmp_path: Path) -> No
     assert not processes_of(results)
 
 
+Processes = dict[tuple[int, int], str]  # id and the time of its start, since ids are given again -> command line
+
+
+def running(*roots: int) -> Processes:
+    """The processes with these ids and all below them; not those that have ended and were not waited for."""
+    found: dict[int, tuple[int, tuple[int, int], str]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, parent, *rest = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if state not in "ZX":
+                found[int(folder.name)] = int(parent), (int(folder.name), int(rest[17])), command
+    below = set(roots)
+    while more := {pid for pid, (parent, *_) in found.items() if parent in below} - below:
+        below |= more
+    return dict(found[pid][1:] for pid in below if pid in found)
+
+
+def workers(*names: str) -> list[int]:
+    """Ray's workers with such names, in the clusters that this process has started."""
+    return [pid for (pid, _), command in running(os.getpid()).items() if command.startswith(names)]
+
+
+def of_sweeps() -> Processes:
+    """What sweeps have there: the actors of nodes and the tasks of cells, and all below them."""
+    return running(*workers("ray::Node", "ray::emobench"))
+
+
+def one_is_ahead(started: Processes, results: Path) -> bool:
+    """Whether each fork server is there, with one process that waits for its job beside those of cells."""
+    nodes = sum("ray::Node" in command for command in started.values())
+    forked = {pid for (pid, _), command in started.items() if "multiprocessing.forkserver" in command}
+    return nodes > 0 and len(forked - set(processes_of(results))) == 2 * nodes
+
+
+def kill(sweep: subprocess.Popen[str], started: Processes) -> None:
+    """Kill a sweep: 30 seconds later, nothing may be left of what it had started."""
+    sweep.send_signal(signal.SIGKILL)
+    sweep.wait()
+    end = time.monotonic() + 30
+    pids = [pid for pid, _ in started]
+    while (left := {each for each in running(*pids).items() if each[0] in started}) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left
+
+
 @pytest.mark.long
 def test_thirty_seconds_after_its_driver_is_killed_nothing_is_left_and_the_same_command_goes_on(
     cluster: Any, tmp_path: Path
 ) -> None:
+    """Neither cells nor the servers that they are forked from, with what these have forked ahead; the cluster stays."""
     suite, results = tmp_path / "long.toml", tmp_path / "results"
     suite.write_text(LONG)
     process = driver(suite, results, cluster.address)
-    until(lambda: checkpoints(results), 120, "a checkpoint")
+    until(lambda: len({path.parent for path in checkpoints(results)}) == 2, 120, "checkpoints of both cells")
     assert processes_of(results)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    until(lambda: not processes_of(results), 30, "the end of all processes")
+    started = running(process.pid) | of_sweeps()
+    assert one_is_ahead(started, results), started
+    kill(process, started)
+    assert not of_sweeps()
     assert driver(suite, results, cluster.address).wait(timeout=240) == 0, said(results)
+    assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where a sweep finds no cluster to join, and so starts Ray itself."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=SHORT, ignore_cleanup_errors=True) as folder:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        for name, value in {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(CHECKOUT)}.items():
+            monkeypatch.setenv(name, value)
+        yield
+
+
+@pytest.mark.long
+def test_a_driver_that_started_ray_itself_and_is_killed_leaves_nothing_of_it(alone: None, tmp_path: Path) -> None:
+    """Neither raylet nor head, agents or log monitor; the same command starts Ray anew, and goes on."""
+    suite, results = tmp_path / "long.toml", tmp_path / "results"
+    suite.write_text(LONG)
+    process = driver(suite, results, None)
+    until(lambda: len({path.parent for path in checkpoints(results)}) == 2, 120, "checkpoints of both cells")
+    started = running(process.pid)
+    assert one_is_ahead(started, results), started
+    commands = " ".join(started.values()).lower()
+    assert all(part in commands for part in ("gcs_server", "/raylet ", "agent", "log_monitor.py")), started
+    kill(process, started)
+    assert not processes_of(results)
+    assert driver(suite, results, None).wait(timeout=240) == 0, said(results)
     assert "going on from last-step=" in "".join(path.read_text() for path in results.glob("cells/*/log.txt"))
 
 
@@ -155,8 +234,7 @@ def test_a_killed_worker_and_a_killed_cell(cluster: Any, tmp_path: Path) -> None
     process = driver(suite, results, cluster.address)
     until(lambda: len({path.parent for path in checkpoints(results)}) == 2, 120, "checkpoints of both cells")
     before = set(processes_of(results))  # of which one outlives its worker by a moment, and is killed for nothing
-    worker = next(pid for pid in workers() if "emobench" in title(pid))
-    os.kill(worker, signal.SIGKILL)
+    os.kill(workers("ray::emobench")[0], signal.SIGKILL)
     until(lambda: "went away" in said(results), 60, "the cell starts again")
     until(lambda: set(processes_of(results)) - before, 60, "the cell runs again")
     # A signal that ends it in its start costs it nothing; when it goes on from its checkpoint it is past that.
@@ -170,19 +248,6 @@ def test_a_killed_worker_and_a_killed_cell(cluster: Any, tmp_path: Path) -> None
     assert process.wait(timeout=240) == 1, said(results)
     assert "killed by SIGKILL: out of memory, or by hand" in pages(results / "long")
     assert driver(suite, results, cluster.address).wait(timeout=240) == 0, said(results)
-
-
-def workers() -> list[int]:
-    """Processes of Ray's workers."""
-    found = subprocess.run(["pgrep", "-f", "^ray::"], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
-
-
-def title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 @pytest.mark.long
@@ -365,6 +430,65 @@ def test_cells_run_where_the_gpus_are_and_share_them(own: Callable[..., Any], ti
     finally:
         found.close()
     assert not list((tmp_path / "cells").iterdir())
+
+
+SEES = '''
+import os
+import time
+from pathlib import Path
+
+from emobench.classifiers.resnet import ResNet18
+
+
+class Sees(ResNet18):
+    """A network that says which GPUs its process sees; where that is of one, it waits until three others are there."""
+
+    name = "sees"
+
+    def on_fit_start(self):
+        folder, until = Path(__file__).parent, time.monotonic() + 60
+        (folder / f"{os.getpid()}.txt").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        while self.trainer.world_size == 1 and len(list(folder.glob("*.txt"))) < 4 and time.monotonic() < until:
+            time.sleep(0.1)
+'''
+
+
+@pytest.mark.long
+def test_cells_see_the_gpus_that_ray_keeps_for_them(
+    own: Callable[..., Any], emobench: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray hides GPUs from what asked for none, such as the actor whose server the cells are forked from.
+
+    There is no GPU here: Ray is told that a node may use the fourth and the sixth of a machine.
+    """
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    small = own(num_cpus=4, num_gpus=2)
+    one = TINY.replace("epochs = 4", "epochs = 1").replace("[model.resnet18]", '[model.m]\nclass = "sees.py:Sees"')
+    suites = {
+        "four": one.replace("seeds = [0]", "seeds = [0, 1, 2]"),  # and the control
+        "both": f'{one}\n[trainer]\ndevices = 2\naccelerator = "cpu"\n',
+    }
+    seen = {}
+    for name, suite in suites.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sees.py").write_text(SEES)
+        (tmp_path / name / "mine.toml").write_text(suite)
+        options = (
+            "--engine",
+            "ray",
+            "--address",
+            small.address,
+            "--per-gpu",
+            "2",
+            "--results",
+            tmp_path / name / "out",
+        )
+        assert emobench("bench", tmp_path / name / "mine.toml", *options) == 0
+        ray.shutdown()
+        found = [path.read_text().split(",") for path in (tmp_path / name).glob("*.txt")]
+        seen[name] = Counter(",".join(sorted(each)) for each in found)
+    assert seen["four"] == {"3": 2, "5": 2}
+    assert seen["both"] == {"3,5": 4}  # two processes of the cell, and of its control
 
 
 def test_a_machine_that_does_not_see_the_results_is_told(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -54,6 +55,23 @@ GREETING = 120.0  # seconds that a node has to say what is installed on it
 _FOLDER = "emobench-node-"
 _IN_USE = ".in-use"  # a file there, which is locked
 _CREATION = "error raised in its creation task"  # what Ray says of an actor that could not be made
+# Ends processes, whose ids it is given, when its input ends: with whoever holds the other end of that, however it ends.
+_END_WITH = """
+import os, signal, sys
+
+handles = []
+for each in sys.argv[1:]:
+    try:
+        handles.append(os.pidfd_open(int(each)))
+    except ProcessLookupError:
+        pass
+sys.stdin.read()
+for handle in handles:
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
 _LESS = "Use a smaller batch or model, or nodes with more memory"
 
 
@@ -82,6 +100,7 @@ class Ray(Engine):
             os.environ.setdefault("RAY_TMPDIR", SHORT)
         try:
             _check_reachable(address or os.environ.get("RAY_ADDRESS", ""))
+            before = set(_below(os.getpid()))
             ray.init(address=address, log_to_driver=False, logging_level="error")
         except (OSError, ValueError, RuntimeError) as error:
             raise EmobenchError(
@@ -89,6 +108,7 @@ class Ray(Engine):
                 f"({' '.join(str(error).split())[:300]}). Start one with `ray start --head`, or leave --address out"
             ) from None
         self.ray = ray
+        self.watch = _end_with_this_process(set(_below(os.getpid())) - before)
         self.run_cell = ray.remote(max_retries=0, num_returns="streaming")(run_cell)  # sent to the cluster once
         self.token = token_hex(8)  # of this sweep, in the names of its actors
         self.results = Store(Path("results"))
@@ -323,6 +343,8 @@ class Ray(Engine):
         for actor in self.nodes.values():
             self.ray.kill(actor)
         self.ray.shutdown()
+        if self.watch is not None:
+            self.watch.communicate()
 
 
 def _ray() -> Any:
@@ -333,6 +355,26 @@ def _ray() -> Any:
     except ImportError as error:
         raise EmobenchError(f"the engine ray needs Ray ({error}). Install it: pip install 'emobench[ray]'") from None
     return ray
+
+
+def _below(process: int) -> Iterator[int]:
+    """The processes that descend from one."""
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, children.read_text(encoding="ascii").split()):
+                yield child
+                yield from _below(child)
+
+
+def _end_with_this_process(started: Collection[int]) -> subprocess.Popen[bytes] | None:
+    """Have what Ray started here, where it joined no cluster, end with this process even where that is killed.
+
+    Raylet and head do; the agents try for a minute to report that to the head.
+    """
+    if not started:
+        return None
+    command = [sys.executable, "-I", "-S", "-c", _END_WITH, *map(str, started)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _name(token: str, node: str) -> str:
