@@ -85,6 +85,7 @@ perceptual = "none"
 epochs = 20
 """
 
+Processes = dict[tuple[int, int], str]  # id and the time of its start, since ids are given again -> command line
 
 # ---- what is compared ------------------------------------------------------------------------------------------------
 
@@ -106,6 +107,26 @@ def processes_of(results: Path) -> list[int]:
                 if any(each.startswith(str(results)) and each.endswith("log.txt") for each in opened):
                     found.append(int(process.name))
     return found
+
+
+def running(*roots: int) -> Processes:
+    """The processes with these ids and all below them; not those that have ended and were not waited for."""
+    found: dict[int, tuple[int, tuple[int, int], str]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent, *rest = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if state not in "ZX":
+                found[int(folder.name)] = int(parent), (int(folder.name), int(rest[17])), command
+    below = set(roots)
+    while more := {pid for pid, (parent, *_) in found.items() if parent in below} - below:
+        below |= more
+    return dict(found[pid][1:] for pid in below if pid in found)
+
+
+def workers(*names: str) -> list[int]:
+    """Ray's workers with such names, in the clusters that this process has started."""
+    return [pid for (pid, _), command in running(os.getpid()).items() if command.startswith(names)]
 
 
 # ---- what happens ----------------------------------------------------------------------------------------------------
@@ -231,8 +252,8 @@ class Round:
         return True
 
     def _kill_a_worker(self) -> bool:
-        found = subprocess.run(["pgrep", "-f", "^ray::(emobench|Node)"], capture_output=True, text=True).stdout.split()
-        return bool(found) and _send(int(self.chance.choice(found)), signal.SIGKILL)
+        found = workers("ray::emobench", "ray::Node")
+        return bool(found) and _send(self.chance.choice(found), signal.SIGKILL)
 
 
 def _send(process: int, number: signal.Signals) -> bool:

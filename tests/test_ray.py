@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 from conftest import TINY
 from reading import pages
-from soak import processes_of, raw_files
+from soak import Processes, processes_of, raw_files, running, workers
 from watching import until
 
 import emobench as package
@@ -133,29 +132,6 @@ def test_a_node_that_goes_away_costs_nothing(cluster: Any, tmp_path: Path) -> No
     for path in results.glob("cells/*/history.csv"):
         assert [line.split(",")[0] for line in path.read_text().splitlines()[1:]] == [str(k) for k in range(150)]
     assert not processes_of(results)
-
-
-Processes = dict[tuple[int, int], str]  # id and the time of its start, since ids are given again -> command line
-
-
-def running(*roots: int) -> Processes:
-    """The processes with these ids and all below them; not those that have ended and were not waited for."""
-    found: dict[int, tuple[int, tuple[int, int], str]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            state, parent, *rest = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if state not in "ZX":
-                found[int(folder.name)] = int(parent), (int(folder.name), int(rest[17])), command
-    below = set(roots)
-    while more := {pid for pid, (parent, *_) in found.items() if parent in below} - below:
-        below |= more
-    return dict(found[pid][1:] for pid in below if pid in found)
-
-
-def workers(*names: str) -> list[int]:
-    """Ray's workers with such names, in the clusters that this process has started."""
-    return [pid for (pid, _), command in running(os.getpid()).items() if command.startswith(names)]
 
 
 def of_sweeps() -> Processes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ import pytest
 import torch
 from conftest import TINY
 from safetensors.torch import load_file
+from soak import processes_of
 from watching import beside
 
 from emobench.cli import main
@@ -99,11 +99,11 @@ def pause(suite: Path) -> Path:
     return path
 
 
-def epochs_done(results: Path) -> int:
-    """Finished epochs of the furthest cell that is not done yet."""
+def epochs_done(results: Path, fit_key: str = "*") -> int:
+    """Finished epochs of the furthest cell that is not done yet, or of a certain one."""
     counts = [
         len(path.read_text().splitlines()) - 1
-        for path in results.glob("cells/*/history.csv")
+        for path in results.glob(f"cells/{fit_key}/history.csv")
         if not (path.parent / "fit.json").exists()
     ]
     return max(counts, default=0)
@@ -152,15 +152,18 @@ def test_sigterm_then_resume_equals_uninterrupted(
 
 
 def kill_its_processes(pausing: Path, results: Path) -> None:
-    """Have all processes of cells killed where the fit of a suite is paused, in its fourth epoch."""
+    """Have all processes of a suite's first cell killed where its fit is paused, in its fourth epoch.
+
+    Where cores allow, the control is fitted beside it, and stays.
+    """
     waiting = pause(pausing)
 
     def kill() -> None:
-        for child in multiprocessing.active_children():
-            os.kill(child.pid or 0, signal.SIGKILL)
+        for process in processes_of(results / "cells" / board(results)[0].fit_key):
+            os.kill(process, signal.SIGKILL)
         waiting.unlink()
 
-    when(lambda: epochs_done(results) >= 3, kill)
+    when(lambda: any(results.glob("*/suite.json")) and epochs_done(results, board(results)[0].fit_key) >= 3, kill)
 
 
 @pytest.mark.slow
