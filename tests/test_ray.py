@@ -280,7 +280,7 @@ def test_a_cell_that_memory_does_not_suffice_for_has_failed_for_that_reason(tmp_
     (tmp_path / "hungry.py").write_text(HUNGRY)
     suite.write_text(LONG.replace("[model.resnet18]", '[model.hungry]\nclass = "hungry.py:Hungry"'))
     try:
-        assert driver(suite, results, small.address).wait(timeout=120) == 1, said(results)
+        assert driver(suite, results, small.address).wait(timeout=240) == 1, said(results)
     finally:
         small.shutdown()
         os.environ.clear()
@@ -353,7 +353,7 @@ def test_memory_that_one_cell_takes_fails_no_other(own: Callable[..., Any], tmp_
     (tmp_path / "hungry.py").write_text(HUNGRY.replace("self.held", "time.sleep(12)\n        self.held"))
     both = LONG.replace("epochs = 150", "epochs = 600")
     suite.write_text(f'{both}\n[model.hungry]\nclass = "hungry.py:Hungry"{both.partition("[model.resnet18]")[2]}')
-    driver(suite, results, small.address).wait(timeout=240)
+    driver(suite, results, small.address).wait(timeout=480)
     ends = dict(re.findall(r"\] (\S+) on synthetic-plain, seed 0: (done|failed)", said(results)))
     assert ends == {"resnet18": "done", "hungry": "failed", "control:permuted": "done"}, said(results)
     assert "out of memory on " in pages(results / "long")
