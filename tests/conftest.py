@@ -7,7 +7,9 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import shutil
 import subprocess
+import tempfile
 
 gc.disable()  # until all tests are collected: what is imported stays
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -32,6 +34,26 @@ from safetensors.torch import load_file
 from emobench.files import write_text
 
 os.environ["EMOBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"  # before any library looks
+
+
+def as_committed(results: Path) -> Path:
+    """`results/` as it is committed, or staged, for what is said of these: `make bench` writes its own boards there."""
+    changes = ["git", "status", "--porcelain", "--ignored", "--", "."]
+    try:
+        changed = subprocess.run(changes, cwd=results, capture_output=True, text=True, check=True).stdout
+        staged = subprocess.run(["git", "ls-files", "-z"], cwd=results, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return results  # no clone of the repository
+    if all(line[1] == " " for line in changed.splitlines()):
+        return results
+    copy = Path(tempfile.mkdtemp(prefix="committed-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    write = ["git", "checkout-index", "-z", "--stdin", f"--prefix={copy}/"]
+    subprocess.run(write, cwd=results, input=staged, check=True)
+    return copy / results.name
+
+
+RESULTS = as_committed(Path(__file__).parents[1] / "results")
 
 TINY_DATA = """
 seeds = [0]
@@ -324,14 +346,9 @@ def watched() -> Iterator[Watched]:
 @pytest.fixture
 def committed_boards() -> list[Path]:
     """The folders of the boards that are committed."""
-    import spread  # of benchmarks/
-
-    if not (spread.RESULTS / "reference-recognition").exists():
+    if not (RESULTS / "reference-recognition").exists():
         pytest.skip("the reference boards are not here")
-    try:
-        return spread.committed()
-    except subprocess.CalledProcessError:
-        pytest.skip("not a clone of the repository")
+    return sorted(path.parent for path in RESULTS.glob("*/metrics.csv"))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import RESULTS, as_committed
 from reading import pages
 from safetensors.torch import load_file
 
@@ -22,7 +23,6 @@ from emobench.runner.machine import hardware, versions
 from emobench.runner.record import Card, CellFields, Dataset, Evaluation, Fit, MadeOf, Record, TrackValues, read_record
 from emobench.runner.store import JUDGE, JUDGES_BYTES, Store, commit_judges, write_table
 
-RESULTS = Path(__file__).parents[1] / "results"
 KEPT = ("demo", "reference-generation", "reference-generation-fer2013")  # boards whose panel and reader are committed
 needs_results = pytest.mark.skipif(not (RESULTS / "demo").exists(), reason="the reference boards are not here")
 
@@ -42,16 +42,30 @@ def boards() -> list[Path]:
     return [suite for suite in suites if any(cards(record) for record in records(suite))]
 
 
+def test_boards_that_somebody_ran_here_are_none_of_them(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    (results / "demo").mkdir(parents=True)
+    (results / "demo" / "leaderboard.md").write_text("committed")
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert as_committed(results) == results
+    (results / "demo" / "leaderboard.md").write_text("run here")
+    (results / "mine").mkdir()
+    (results / "mine" / "leaderboard.md").touch()
+    found = as_committed(results)
+    assert {str(path.relative_to(found)) for path in found.rglob("*.md")} == {"demo/leaderboard.md"}
+    assert (found / "demo" / "leaderboard.md").read_text() == "committed"
+    assert (results / "demo" / "leaderboard.md").read_text() == "run here"
+    shutil.rmtree(tmp_path / ".git")
+    assert as_committed(results) == results
+
+
 # ---- the committed boards ------------------------------------------------------------------------------------------
 
 
 @needs_results
 def test_the_results_are_small() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z", "."], cwd=RESULTS, capture_output=True, text=True)
-    if listed.returncode != 0:
-        pytest.skip("not a clone of the repository")
-    files = [RESULTS / name for name in listed.stdout.split("\0") if name]
-    sizes = {path: path.stat().st_size for path in files if path.exists()}
+    sizes = {path: path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()}
     assert len(sizes) > 100
     largest = sorted(sizes, key=lambda path: -sizes[path])[:5]
     assert sum(sizes.values()) < 32 * 2**20, f"{sum(sizes.values()):,} bytes; the largest are {largest}"
@@ -96,7 +110,7 @@ def test_each_board_has_its_judges_or_names_those_that_it_has_not() -> None:
 @needs_results
 def test_what_pages_show_and_records_name_is_there() -> None:
     pages = [
-        RESULTS.parent / "README.md",
+        Path(__file__).parents[1] / "README.md",
         RESULTS / "README.md",
         *sorted(RESULTS.glob("*/leaderboard.md")),
         *sorted(RESULTS.glob("*/details-*.md")),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from conftest import RESULTS
 from PIL import Image
 
 from emobench.cli import app
@@ -122,7 +123,7 @@ def test_what_could_be_markup_is_shown_as_it_is() -> None:
 
 def test_what_a_thousand_gpus_cost_follows_from_what_was_measured() -> None:
     page = " ".join(text(DOCS / "clusters.md").split())
-    found = json.loads((TOP / "results" / "perf" / "scale.json").read_text(encoding="utf-8"))
+    found = json.loads((RESULTS / "perf" / "scale.json").read_text(encoding="utf-8"))
     plan, local, on_ray, report = (found[part][-1] for part in ("plan", "sweep", "ray", "report"))
     assert (plan["cells"] // 100, local["cells"], on_ray["cells"], report["cells"]) == (100, 1000, 1000, 1000)
     cold, cell = plan["cold"], round(on_ray["ms_a_cell"])

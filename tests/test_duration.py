@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rates as script
-from conftest import TINY
+from conftest import RESULTS, TINY
 
 from emobench.data.balance import Balance
 from emobench.runner import duration
@@ -20,8 +20,6 @@ from emobench.runner.store import Store
 from emobench.suite.cell import Cell, Plan
 from emobench.suite.expand import expand
 from emobench.suite.file import load
-
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 @pytest.fixture(scope="module")

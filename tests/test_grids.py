@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import RESULTS
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from reading import pages
@@ -17,7 +18,6 @@ from emobench.errors import RawError
 from emobench.report import figures
 from emobench.runner.store import WEBP
 
-RESULTS = Path(__file__).parents[1] / "results"
 SIDE = 48
 
 

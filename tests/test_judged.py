@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import RESULTS
 from made_records import made_evaluation, made_fit, made_record, with_keys
 from PIL import Image
 from reading import pages
@@ -22,7 +23,6 @@ from emobench.suite.catalog import tracks
 
 EMOTIONS = ("neutral", "happy", "sad", "fear")
 K = len(EMOTIONS)
-RESULTS = Path(__file__).parents[1] / "results"  # committed
 RECALL = (0.9, 0.8)  # of the two judges
 
 

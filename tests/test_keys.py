@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import RESULTS
 
 from emobench.definitions import PACKAGE, Code
 from emobench.definitions.roots import (
@@ -34,7 +35,6 @@ from emobench.suite.expand import expand
 from emobench.suite.file import load
 from emobench.suite.keys import NEUTRAL, in_todays_form, is_current, key, name_of
 
-RESULTS = Path(__file__).parents[1] / "results"
 MODELS = catalogue("model")
 DATASETS = {f"{name} (data)" if name in MODELS else name: root for name, root in catalogue("dataset").items()}
 OUTSIDE = {"hf", "onnx", "predictions", "python", "timm-checkpoint"}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import RESULTS, TINY
 from PIL import Image
 from reading import pages
 
@@ -207,7 +207,7 @@ def test_committed_boards_are_those_of_their_suites(tmp_path: Path) -> None:
     suites.mkdir()
     for name in ("reference-recognition", "demo"):
         (results / name).mkdir(parents=True)
-        record = json.loads((REPOSITORY / "results" / name / "suite.json").read_text())
+        record = json.loads((RESULTS / name / "suite.json").read_text())
         (results / name / "suite.json").write_text(
             json.dumps({key: value for key, value in record.items() if key not in ("file", "overrides")})
         )

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import chromium
+from conftest import RESULTS
 from perf.scale import finish, planned
 from PIL import Image
 from reading import pages
@@ -37,7 +38,6 @@ from emobench.runner.store import Origin
 from emobench.runner.sweep import write_suite
 from emobench.suite.file import load
 
-RESULTS = Path(__file__).parents[1] / "results"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 QUOTED = "\"' autofocus onfocus=alert(2) x=`${alert(3)}` <!--"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import RESULTS
 from test_report import Results
 
 from emobench.errors import StoreError
@@ -21,7 +22,6 @@ from emobench.report.write import write
 from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
-RESULTS = Path(__file__).parents[1] / "results"
 COMMITTED = {"classifier": ("reference-generation", "cnn21"), "generator": ("reference-generation", "cvae")}
 Place = tuple[str | int, ...]
 

@@ -14,6 +14,7 @@ import pytest
 import rekey
 import tomli_w
 import torch
+from conftest import RESULTS
 from PIL import Image
 from rekey_rows import FIRST, Row, groups, is_costly, rows_of, shortened, suite_of, thinned, with_needs
 from rekey_runs import Checkouts, differences
@@ -28,9 +29,7 @@ from emobench.suite.file import load
 from emobench.suite.keys import in_todays_form, is_current, key
 
 REPOSITORY = Path(__file__).parents[1]
-needs_results = pytest.mark.skipif(
-    not (REPOSITORY / "results" / "demo").exists(), reason="the reference boards are not here"
-)
+needs_results = pytest.mark.skipif(not (RESULTS / "demo").exists(), reason="the reference boards are not here")
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_the_suite_of_records_plans_the_rows_that_they_are_of(before: Path, tmp_
 @pytest.mark.parametrize("board", ["demo", "reference-generation", "reference-recognition", "reference-style"])
 def test_suites_of_committed_boards_are_their_rows(board: str, tmp_path: Path) -> None:
     """With needs, rows of some seeds or datasets only, and controls."""
-    rows = rows_of(REPOSITORY / "results", board)
+    rows = rows_of(RESULTS, board)
     found = planned(suite_of(rows), tmp_path / "again.toml")
     assert set(found) == {row.name for row in rows}
     for row in rows:
@@ -88,18 +87,18 @@ def test_suites_of_committed_boards_are_their_rows(board: str, tmp_path: Path) -
 
 @needs_results
 def test_tables_name_classes_whatever_the_suite_called_them() -> None:
-    soft = suite_of(rows_of(REPOSITORY / "results", "reference-ferplus"))["data"]["ferplus-soft"]
+    soft = suite_of(rows_of(RESULTS, "reference-ferplus"))["data"]["ferplus-soft"]
     assert (soft["class"], soft["labels"]) == ("ferplus", "soft")
-    rows = suite_of(rows_of(REPOSITORY / "results", "reference-recognition"))["model"]
+    rows = suite_of(rows_of(RESULTS, "reference-recognition"))["model"]
     assert {name: table["class"] for name, table in rows.items() if table["class"] != name} == {}
     assert rows["timm:resnet10t"]["backbone"] == "resnet10t"
-    small = suite_of(rows_of(REPOSITORY / "results", "demo"))["model"]["resnet18"]  # of resnet18-small-faces
+    small = suite_of(rows_of(RESULTS, "demo"))["model"]["resnet18"]  # of resnet18-small-faces
     assert (small["class"], small["width"]) == ("resnet18", 0.25)
 
 
 @needs_results
 def test_a_shortened_suite_keeps_all_but_faces_and_epochs(tmp_path: Path) -> None:
-    rows = rows_of(REPOSITORY / "results", "demo")
+    rows = rows_of(RESULTS, "demo")
     whole = suite_of(rows)
     short = shortened(whole)
     assert short["data"]["synthetic-plain"] == {
@@ -132,9 +131,9 @@ def test_a_row_comes_with_all_that_it_needs(before: Path) -> None:
 
 @needs_results
 def test_costly_rows_are_run_apart_and_classifiers_by_seeds() -> None:
-    rows = rows_of(REPOSITORY / "results", "reference-recognition")
+    rows = rows_of(RESULTS, "reference-recognition")
     assert [{row.record.cell.seed for row in group} for group in groups(rows)] == [{0}, {1}, {2}]
-    rows = rows_of(REPOSITORY / "results", "demo")
+    rows = rows_of(RESULTS, "demo")
     costly = {row.name[0] for group in groups(rows) for row in group if is_costly(row)}
     assert costly == {"diffusion", "latent_search"}
 

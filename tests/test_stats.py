@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import RESULTS
 from scipy.stats import t as student
 
 from emobench.evaluation.tracks.recognition import Predictions, Recognition
@@ -307,11 +308,10 @@ def test_what_no_resamples_settle_is_borderline() -> None:
 def test_ranks_of_the_committed_fer2013_do_not_hang_on_the_resampling_seed(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    results = Path(__file__).parents[1] / "results"
-    committed = read_json(results / "reference-fer2013" / "metrics.json")["ranks"]
+    committed = read_json(RESULTS / "reference-fer2013" / "metrics.json")["ranks"]
     assert stats.SEED not in (1, 2, 3)
     monkeypatch.setattr(stats, "SEED", seed)
-    (section,) = sections("reference-fer2013", load_board(results, "reference-fer2013"), [tracks()["recognition"]])
+    (section,) = sections("reference-fer2013", load_board(RESULTS, "reference-fer2013"), [tracks()["recognition"]])
     ranks = [(entry.name, *entry.ranks["macro_f1"]) for entry in section.entries if entry.ranked]
     assert ranks == [(each["row"], each["best"], each["worst"]) for each in committed if each["by"] == "macro_f1"]
     assert ranks[0] == ("resnet18-hour", 1, 1)
