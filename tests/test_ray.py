@@ -344,6 +344,7 @@ def test_a_node_that_joins_later_and_differs_runs_no_cell(own: Callable[..., Any
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_memory_that_one_cell_takes_fails_no_other(own: Callable[..., Any], tmp_path: Path) -> None:
     """Ray ends whichever task it likes; the cell beside the hungry one, and the one that waits, go on."""
     full = nearly_full(5)
@@ -376,6 +377,26 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert re.search(r"has torch 1\.0, not 2", str(refusal.value))
     assert "emobench cannot be loaded there" in str(refusal.value)
     assert not list((tmp_path / "cells").iterdir())
+
+
+@pytest.mark.slow
+def test_a_node_whose_actor_was_killed_gets_another_one(own: Callable[..., Any], tmp_path: Path) -> None:
+    """Also where no cell was waiting for it, as where Ray has just ended these for memory, and the actor with them."""
+    (tmp_path / "cells").mkdir()
+    found = engine.Ray(own(num_cpus=1).address)
+    try:
+        found.open(tmp_path)
+        (node,), (process,) = found.nodes, workers("ray::Node")
+        os.kill(process, signal.SIGKILL)
+
+        def replaced() -> bool:
+            found.wait([])
+            return workers("ray::Node") not in ([], [process])
+
+        until(replaced, 60, "another actor")
+        assert ray.get(found.nodes[node].unfit.remote()) is None
+    finally:
+        found.close()
 
 
 @pytest.mark.long

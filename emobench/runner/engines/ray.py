@@ -116,6 +116,7 @@ class Ray(Engine):
         self.probe: Path | None = None  # a file that nodes see which share the results' folder
         self.nodes: dict[str, Any] = {}  # node id -> actor
         self.asked: dict[str, Any] = {}  # node id -> what its actor says of whether it can run cells
+        self.ends: dict[str, Any] = {}  # node id -> what its actor says at its end
         self.refused: dict[str, str] = {}  # node id -> why it cannot
         self.told = 0  # how many of these were named
         self.tasks: list[Task] = []
@@ -163,26 +164,28 @@ class Ray(Engine):
             )
 
     def _greet(self) -> None:
-        """Put an actor on every node that is new, and ask it whether it can run cells; forget those that are gone."""
+        """Put an actor on every node that has none, and ask it whether it can run cells; forget those that are gone."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._look()
         alive = {node["NodeID"] for node in self.alive}
-        for gone in self.nodes.keys() - alive - self.refused.keys():
-            del self.nodes[gone]
-            self.asked.pop(gone, None)
+        ends = {end: node for node, end in self.ends.items() if node not in self.asked}
+        ended = self.ray.wait([*ends], num_returns=len(ends), timeout=0)[0] if ends else []
+        for gone in (self.nodes.keys() - alive | {ends[end] for end in ended}) - self.refused.keys():
+            for of_nodes in (self.nodes, self.asked, self.ends):
+                of_nodes.pop(gone, None)
         for new in alive - self.nodes.keys():
-            self.nodes[new] = (
-                self.ray.remote(Node)
-                .options(
-                    name=_name(self.token, new),
-                    num_cpus=0,
-                    max_concurrency=1024,
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(new, soft=False),
-                )
-                .remote(installed(), None if self.probe is None else str(self.probe))
+            placed = self.ray.remote(Node).options(
+                name=_name(self.token, new),
+                num_cpus=0,
+                max_concurrency=1024,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(new, soft=False),
             )
-            self.asked[new] = self.nodes[new].unfit.remote()
+            try:
+                actor = placed.remote(installed(), None if self.probe is None else str(self.probe))
+            except ValueError:  # one that has just ended keeps its name until the cluster knows
+                continue
+            self.nodes[new], self.asked[new], self.ends[new] = actor, actor.unfit.remote(), actor.end.remote()
 
     def _hear(self, patience: float = 0) -> bool:
         """Note which nodes cannot run cells, of those that have answered; returns whether one was refused now.
@@ -514,10 +517,16 @@ class Node:
         self.lock = threading.Lock()
         self.failed: set[str] = set()  # fit_keys
         self.folder = new_folder()
+        self.closed = threading.Event()
+
+    def end(self) -> None:
+        """Return when this is closed: whoever waits for it hears, too, when Ray or anybody has ended this actor."""
+        self.closed.wait()
 
     def close(self) -> None:
         """Delete what is only here: copies, and checkpoints that are put elsewhere too. Cells that failed stay."""
         delete(self.folder, but=self.failed)
+        self.closed.set()
 
     def unfit(self) -> str | None:
         """Why this node cannot run the sweep's cells; None: it can."""
