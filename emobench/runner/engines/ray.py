@@ -271,9 +271,7 @@ class Ray(Engine):
             return -signal.SIGTERM
         except errors.RayTaskError as error:  # which may be of the kind of its cause too
             cause = _cause(error)
-            if isinstance(cause, errors.ActorDiedError | errors.OutOfMemoryError):  # what runs the cells of its node
-                self.nodes.pop(task.node or "", None)
-            if isinstance(cause, errors.OutOfMemoryError):
+            if isinstance(cause, errors.OutOfMemoryError):  # Ray ended what runs the cells of its node
                 return self._out_of_memory(task)
             if isinstance(cause, ImportError) and task.node is None:  # on a node that has no emobench
                 self._greet()
@@ -455,14 +453,12 @@ def run_cell(token: str, number: int, job: dict[str, Any]) -> Iterator[tuple[str
     try:
         yield ray.get(node.run.remote(number, job, [str(each) for each in gpus], os.getpid()))
     except BaseException:  # cancelled, or Ray ends, or has ended the node's actor
-        _node.cache_clear()
         node.stop.remote(number, False)
         raise
 
 
-@functools.cache
 def _node(token: str, node: str) -> Any:
-    """The actor of a node, which the sweep puts there as soon as it sees it; a worker of Ray's runs many cells."""
+    """The actor of a node, which the sweep puts there as soon as it sees it, and again where it has ended."""
     import ray
 
     until = time.monotonic() + 60
