@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 from test_resume import EPOCHS, pause, written
 from watching import until
 
+import emobench as package
 from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
@@ -296,3 +298,35 @@ def test_a_cell_whose_job_is_cancelled_is_interrupted(
     assert batch.states() == ["interrupted"] * 2
     assert slurm.jobs() == []
     assert len(batch.submitted()) == 2
+
+
+def test_the_batch_script_for_ray_starts_a_cluster_and_the_sweep_in_one_job(
+    tiny: Path, tmp_path: Path, slurm: Controller
+) -> None:
+    """As the documentation prints it, but for the size of the nodes and the suite; nothing of Ray is left."""
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'emobench[ray]')")
+    page = (Path(package.__file__).parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    for printed, here in {
+        "--nodes=4": "--nodes=1",
+        " --gpus-per-node=8": "",
+        ":6379": f":{port}",
+        "bench full": f"bench {tiny}",
+        "/shared/results": str(tmp_path / "results"),
+    }.items():
+        assert printed in text
+        text = text.replace(printed, here)
+    script, said = tmp_path / "sweep.sh", tmp_path / "said.txt"
+    script.write_text(text)
+    slurm.says(
+        "sbatch",
+        f"--output={said}",
+        f"--export=ALL,PATH={Path(sys.executable).parent}:{os.environ['PATH']}",
+        str(script),
+    )
+    until(lambda: not slurm.jobs(), 240, "the end of the job")
+    assert "The board is" in said.read_text(), said.read_text()
+    assert [cell.state for cell in load_board(tmp_path / "results", "tiny")] == ["done"] * 2
