@@ -346,9 +346,14 @@ def watched() -> Iterator[Watched]:
 @pytest.fixture
 def committed_boards() -> list[Path]:
     """The folders of the boards that are committed."""
+    import spread  # of benchmarks/
+
     if not (RESULTS / "reference-recognition").exists():
         pytest.skip("the reference boards are not here")
-    return sorted(path.parent for path in RESULTS.glob("*/metrics.csv"))
+    try:
+        return [RESULTS / board.name for board in spread.committed()]
+    except subprocess.CalledProcessError:
+        pytest.skip("not a clone of the repository")
 
 
 @pytest.fixture(scope="module")

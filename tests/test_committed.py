@@ -65,7 +65,12 @@ def test_boards_that_somebody_ran_here_are_none_of_them(tmp_path: Path) -> None:
 
 @needs_results
 def test_the_results_are_small() -> None:
-    sizes = {path: path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()}
+    here = Path(__file__).parents[1] / "results"
+    listed = subprocess.run(["git", "ls-files", "-z", "."], cwd=here, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a clone of the repository")
+    files = [RESULTS / name for name in listed.stdout.split("\0") if name]
+    sizes = {path: path.stat().st_size for path in files if path.exists()}
     assert len(sizes) > 100
     largest = sorted(sizes, key=lambda path: -sizes[path])[:5]
     assert sum(sizes.values()) < 32 * 2**20, f"{sum(sizes.values()):,} bytes; the largest are {largest}"

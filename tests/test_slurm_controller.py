@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -14,10 +13,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from test_readme import printed
 from test_resume import EPOCHS, pause, written
 from watching import until
 
-import emobench as package
 from emobench.runner.record import read_record
 from emobench.runner.store import load_board
 
@@ -305,20 +305,16 @@ def test_the_batch_script_for_ray_starts_a_cluster_and_the_sweep_in_one_job(
 ) -> None:
     """As the documentation prints it, but for the size of the nodes and the suite; nothing of Ray is left."""
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'emobench[ray]')")
-    page = (Path(package.__file__).parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    for printed, here in {
+    text = printed("docs/clusters.md", "symmetric-run", "bash")
+    for shown, here in {
         "--nodes=4": "--nodes=1",
         " --gpus-per-node=8": "",
-        ":6379": f":{port}",
+        ":6379": f":{find_free_network_port()}",
         "bench full": f"bench {tiny}",
         "/shared/results": str(tmp_path / "results"),
     }.items():
-        assert printed in text
-        text = text.replace(printed, here)
+        assert shown in text
+        text = text.replace(shown, here)
     script, said = tmp_path / "sweep.sh", tmp_path / "said.txt"
     script.write_text(text)
     slurm.says(
