@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from perf.scale import LIBRARIES, PLAN, finish, fresh, mixed, planned
+from perf.scale import GIGABYTE, LIBRARIES, PLAN, finish, fresh, limited, mixed, planned
 from reading import pages
 from rich.console import Console
 
@@ -149,6 +150,21 @@ def test_a_plan_of_ten_thousand_cells_takes_little_memory_beside_its_libraries(t
     assert cold["cells"] == kept["cells"] >= 10_000
     assert cold["own_mb"] - libraries["own_mb"] < 100  # MiB; 160 with the syntax trees of the package
     assert kept["memory_mb"] < 300  # as long as neither torch nor the package's code is read
+
+
+@pytest.mark.slow
+def test_a_plan_of_ten_thousand_cells_does_with_a_gigabyte(tmp_path: Path) -> None:
+    """Of which the pages of its libraries that nobody else reads are a part. It is a limit: who takes more is ended."""
+    (tmp_path / "many.toml").write_text(mixed(10_000))
+    with limited(100_000_000) as group:
+        if group is None:
+            pytest.skip("this user cannot limit memory")
+        with pytest.raises(subprocess.CalledProcessError):
+            fresh("print(len(bytes(range(256)) * 1_000_000))", group=group)
+    with limited() as group:
+        found = fresh(PLAN, tmp_path / "many.toml", tmp_path / "results", group=group)
+    assert found["cells"] >= 10_000
+    assert found["own_mb"] < GIGABYTE / 2**20
 
 
 # ---- sweeps ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 scale.json.
 
 - plan: a suite of classifiers, an ensemble and generators with their guides and judges, on four datasets, to its cells
-  and what of them must run; then again, from the store. Peak memory is that of the process, with and without the
+  and what of them must run; then again, from the store; and, where Linux lets this user limit memory, for the first
+  time where there is no more of it than a plan may take. Peak memory is that of the process, with and without the
   libraries that are mapped at its end; and what of it importing the models, with the libraries that they are made of,
   takes by itself.
 - sweep: the command on cells that cost nothing themselves (at_once.py), as many side by side as it chooses, and one at
@@ -17,9 +18,11 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +45,8 @@ from emobench.suite.cell import Cell, Plan
 HERE = Path(__file__).resolve().parent
 CELLS = (10, 100, 1000)
 PLANS = (*CELLS, 10_000)
+GIGABYTE = 1_000_000_000  # bytes, with which a plan must do
+LONGEST = 600  # seconds that a process may take: with too little memory it reads its libraries over and over
 ROWS = 25  # of `mixed`
 FACES = 3589  # FER2013's test split
 DATA = "size = 32\ntrain = 80\nval = 80\ntest = 80\n"
@@ -128,16 +133,57 @@ def peak():  # MiB; getrusage would also count the process that this one was for
 """
 
 
-def fresh(code: str, *arguments: object) -> dict[str, Any]:
-    """What a fresh process prints that runs PLAN, LIBRARIES or REPORT."""
+def fresh(code: str, *arguments: object, group: Path | None = None) -> dict[str, Any]:
+    """What a fresh process prints that runs PLAN, LIBRARIES or REPORT, in a control group of `limited` or in none."""
     command = [sys.executable, "-c", PEAK + code, *map(str, arguments)]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    if group is not None:
+        command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=LONGEST).stdout
     found: dict[str, Any] = json.loads(printed)
     return found
 
 
+# What a control group is given, by where such groups lie: the first and the second version of them.
+LIMITS = {
+    "/sys/fs/cgroup/memory": {"memory.limit_in_bytes": "{}", "memory.memsw.limit_in_bytes": "{}"},
+    "/sys/fs/cgroup": {"memory.max": "{}", "memory.swap.max": "0"},
+}
+
+
+@contextmanager
+def limited(most: int = GIGABYTE) -> Iterator[Path | None]:
+    """A control group whose processes have so many bytes of memory together, swap and the pages of files that they read
+    included; who needs more is ended, or gets ever slower. None: this user, or this system, can make none.
+    """
+    for folder, limits in LIMITS.items():
+        group = Path(folder) / f"emobench-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            for name, value in limits.items():
+                with open(group / name, "r+") as file:  # which is there already, or this is no such group
+                    file.write(value.format(most))
+            unread()
+            yield group
+            return
+        except FileNotFoundError:
+            continue
+        finally:
+            group.rmdir()
+    yield None
+
+
+def unread() -> None:
+    """Let the system forget what it holds of the libraries' files: a page counts for the group that reads it first."""
+    for path in Path(sysconfig.get_path("purelib")).rglob("*.so*"):
+        with suppress(OSError), open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def measure_plans(sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """Seconds and memory of a fresh process, first without and then with a plan in the store."""
+    """Seconds and memory of a fresh process, first without and then with a plan in the store; and on little memory."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
@@ -145,6 +191,9 @@ def measure_plans(sizes: Sequence[int]) -> list[dict[str, Any]]:
             suite.write_text(mixed(size))
             cold, kept = (fresh(PLAN, suite, Path(folder) / str(size)) for _ in "12")
             found.append({"cells": cold["cells"], "cold": cold, "kept": kept})
+            with limited() as group:
+                if group is not None:
+                    found[-1]["limited"] = fresh(PLAN, suite, Path(folder) / f"{size} limited", group=group)
     return found
 
 
@@ -262,9 +311,11 @@ def page(record: dict[str, Any]) -> str:
     rows = []
     for name, kept in (("cold", "first time"), ("kept", "from the store")):
         of = [each[name] for each in record["plan"]]
-        limits = ("20 s for 10,000", "1 GB") if name == "cold" else ("", "")
-        rows.append(row(f"plan, {kept}", list(map(_spent, of)), limits[0]))
-        rows.append(row(f"plan, {kept}: peak memory", list(map(_memory, of)), limits[1]))
+        rows.append(row(f"plan, {kept}", list(map(_spent, of)), "20 s for 10,000" if name == "cold" else ""))
+        if name == "cold" and all("limited" in each for each in record["plan"]):
+            little = [_spent(each["limited"]) for each in record["plan"]]
+            rows.append(row("the same where there is 1 GB of memory", little, "20 s for 10,000"))
+        rows.append(row(f"plan, {kept}: peak memory", list(map(_memory, of)), ""))
         if name == "cold":
             rows.append(row("of it the models and their libraries", [_memory(record["libraries"])] * len(of), ""))
     sweeps, reports = record["sweep"], record["report"]
@@ -291,7 +342,10 @@ def page(record: dict[str, Any]) -> str:
         "eight cells, to move its memory into large pages. Plans are of "
         "classifiers, ensembles and generators with guides and judges on four datasets, ten seeds a hundred cells of "
         "each; memory is that of the process, and in brackets without libraries that are mapped from files, whose "
-        f"pages all processes share. Boards are of one dataset with {FACES:,} test faces, ten seeds a row.",
+        "pages all processes share, and the system takes back where memory is short. So where there is 1 GB of memory, "
+        "a plan has room for its own and for the pages in use: a control group of 10⁹ bytes, in which each page of a "
+        "library counts that it reads. "
+        f"Boards are of one dataset with {FACES:,} test faces, ten seeds a row.",
     ]
     return "\n".join(lines) + "\n"
 
