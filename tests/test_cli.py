@@ -104,6 +104,22 @@ def test_a_finished_suite_is_known_without_torch(
     assert "files read: 0\n" in shown
 
 
+def test_what_is_still_to_do_is_listed_without_the_models(
+    emobench: Callable[..., int], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the plan is in the store: of torch no more is asked for than how many GPUs there are."""
+    command = ["bench", str(tiny), "--dry-run", "--results", str(tmp_path), "--data", str(tmp_path / "data")]
+    assert emobench(*command) == 0
+    for named, expected in (("", []), (None, ["torch"])):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if named is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        loaded = "print('heavy:', [name for name in ('torch', 'torchvision', 'lightning') if name in sys.modules])"
+        shown = after(command, loaded)
+        assert "2 to run, 0 done" in shown
+        assert f"heavy: {expected}" in shown
+
+
 ENDING = """
 import atexit, sys
 from emobench import cli

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +210,21 @@ def test_the_time_until_all_are_done_counts_what_runs_side_by_side_and_what_wait
     assert duration.elapsed(cells, seconds, 4) == 5
     assert duration.elapsed(cells, {name: 1.0 for name in (second.fit_key, last.fit_key)}, 1) == 2
     assert duration.elapsed([], {}, 1) == 0
+
+
+def test_the_time_until_thousands_are_done_is_found_by_looking_at_each_once(plan: Plan) -> None:
+    looks = 0
+
+    class Looked(Cell):
+        @property
+        def awaits(self) -> list[str]:
+            nonlocal looks
+            looks += 1
+            return super().awaits
+
+    like = {field.name: getattr(plan.cells[0], field.name) for field in fields(Cell)}
+    made = [Looked(**{**like, "fit": {**like["fit"], "seed": seed}}) for seed in range(1000)]
+    cells = [made[0], *(replace(cell, needs={"guide": [made[0].fit_key]}) for cell in made[1:])]
+    seconds = {cell.fit_key: 1.0 for cell in cells}
+    assert duration.elapsed(cells, seconds, 3) == 1 + 999 / 3
+    assert looks == len(cells)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -156,17 +157,27 @@ def elapsed(cells: Iterable[Cell], seconds: Mapping[str, float], per_node: int) 
         cells: in the plan's order.
         seconds: fit_key -> of a fit; what has none takes no time.
     """
-    waiting = list({cell.fit_key: cell for cell in cells if cell.fit_key in seconds}.values())
-    running: dict[str, float] = {}  # fit_key -> when it ends
+    todo = list({cell.fit_key: cell for cell in cells if cell.fit_key in seconds}.values())
+    place = {cell.fit_key: k for k, cell in enumerate(todo)}
+    lacks = [{place[name] for name in cell.awaits if name in place} - {k} for k, cell in enumerate(todo)]
+    needed_by: list[list[int]] = [[] for _ in todo]
+    for k, lacking in enumerate(lacks):
+        for needed in lacking:
+            needed_by[needed].append(k)
+    ready = [k for k, lacking in enumerate(lacks) if not lacking]  # in order, and so a heap
+    running: list[tuple[float, int]] = []  # when each ends
     now = 0.0
-    while waiting or running:
-        under_way = {*running, *(cell.fit_key for cell in waiting)}
-        for cell in list(waiting):
-            if len(running) < per_node and not under_way & {*cell.awaits} - {cell.fit_key}:
-                running[cell.fit_key] = now + seconds[cell.fit_key]
-                waiting.remove(cell)
-        now = min(running.values())
-        running = {name: end for name, end in running.items() if end > now}
+    while ready or running:
+        while ready and len(running) < per_node:
+            k = heappop(ready)
+            heappush(running, (now + seconds[todo[k].fit_key], k))
+        now = running[0][0]
+        while running and running[0][0] == now:
+            _, ended = heappop(running)
+            for k in needed_by[ended]:
+                lacks[k].remove(ended)
+                if not lacks[k]:
+                    heappush(ready, k)
     return now
 
 

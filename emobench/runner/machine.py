@@ -61,6 +61,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
 @dataclass(frozen=True)
 class Machines:
     """What a sweep runs on: this machine, or the nodes of a cluster.

@@ -137,14 +137,6 @@ def _end_with(parent: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name.strip()]
-    return [str(index) for index in range(torch.cuda.device_count())]
-
-
 def execute(job: Job) -> int:
     """Run a job in this process and keep its state, whatever happens.
 

@@ -191,7 +191,8 @@ class _Process:
 
 def begin(pipe: Connection, trial: Trial) -> None:
     """Entry of a process that measures."""
-    from emobench.runner.run import describe, settle, visible_gpus
+    from emobench.runner.machine import visible_gpus
+    from emobench.runner.run import describe, settle
     from emobench.runner.threads import threads
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it too, and ends this process in order

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emobench.errors import EmobenchError
-from emobench.runner.machine import Machines
+from emobench.runner.machine import Machines, visible_gpus
 
 if TYPE_CHECKING:
     from emobench.runner.run import Job
@@ -74,8 +74,6 @@ class Engine:
 
     def machines(self) -> Machines:
         """What it runs on; this machine, unless it says otherwise."""
-        from emobench.runner.run import visible_gpus
-
         return Machines.here(len(visible_gpus()))
 
     def open(self, results: Path, store: str | None = None) -> None:

@@ -22,6 +22,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from emobench.runner.engines.engine import TOGETHER, Engine
+from emobench.runner.machine import visible_gpus
 from emobench.runner.sockets import keep_short
 from emobench.runner.threads import wait_gently
 from emobench.suite.keys import processes
@@ -79,8 +80,6 @@ class Local(Engine):
 
     def open(self, results: Path, store: str | None = None) -> None:
         self.serve()
-        from emobench.runner.run import visible_gpus
-
         self.gpus = visible_gpus()
 
     def serve(self) -> None:
