@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -313,6 +314,31 @@ def test_a_board_brought_up_to_date_is_the_one_made_anew(
     (folder / "predictions.parquet").write_bytes(b"damaged")
     assert compared() < len(plan.cells) / 2  # others may be too near each other by now, and are resampled more often
     assert "predictions.parquet" in pages(results / plan.suite)
+
+
+def test_of_many_cells_each_is_read_once_for_its_numbers(
+    some: tuple[Path, Plan], counted: Callable[..., Counter[str]]
+) -> None:
+    results, plan = some
+    calls = counted((Recognition, "read"))
+    write(results, plan.suite)
+    assert len(plan.cells) - 1 <= calls["read"] <= 2 * len(plan.cells)  # and once for its slices
+
+
+def test_of_many_rows_one_that_saw_other_faces_is_left_out(some: tuple[Path, Plan]) -> None:
+    results, plan = some
+    first = plan.cells[0].row
+    before = {entry.name: entry for entry in write(results, plan.suite).sections[0].entries}
+    for cell in (cell for cell in plan.cells if cell.row == first):
+        shutil.rmtree(results / "cells" / cell.fit_key)
+        shutil.rmtree(results / plan.suite / "cells" / cell.eval_key)
+        finish(results, cell, 1.0, FACES - 8)
+    after = {entry.name: entry for entry in write(results, plan.suite).sections[0].entries}
+    assert (before[first].seeds, after[first].seeds) == ([0, 1, 2], [])
+    assert {number.value for number in after[first].numbers.values()} == {None}
+    assert "measured on other test faces" in pages(results / plan.suite)
+    for name in after.keys() - {first}:
+        assert after[name].numbers == before[name].numbers
 
 
 def test_many_models_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,6 +302,8 @@ def section(suite: str, track: Track, dataset: str, size: int, cells: Sequence[S
         rows.setdefault(cell.row, []).append(cell)
     entries = [Entry(name, of) for name, of in rows.items()]
     found = Section(track, dataset, size, entries, many=len(cells) > AT_ONCE, memory=memory)
+    if found.many and memory.first:
+        _row_by_row(found, suite)
     found.usable, raw, trouble = comparable(track, cells, memory)
     found.data = raw
     if found.usable:
@@ -554,6 +556,19 @@ def _remembered(section: Section, entry: Entry, suite: str) -> dict[int, list[Es
     kept, estimates = section.memory.once(key, measured)
     vars(entry).update(vars(_copied(kept)) | {"cells": entry.cells})
     return dict(zip(usable, estimates, strict=True))
+
+
+def _row_by_row(section: Section, suite: str) -> None:
+    """Remember of each row which faces its cells saw and what its numbers are, while these cells are held: which faces
+    most rows saw is known when all are read, and cells that are not held by then would be read again.
+
+    The numbers of a row that saw others are not used.
+    """
+    for entry in section.entries:
+        alone = Section(section.track, section.dataset, section.size, [], many=True, memory=section.memory)
+        alone.usable, alone.data, _ = comparable(section.track, entry.cells, section.memory)
+        if alone.usable:
+            _remembered(alone, Entry(entry.name, entry.cells), suite)
 
 
 def _copied(entry: Entry) -> Entry:

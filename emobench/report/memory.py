@@ -23,6 +23,11 @@ class Memory:
         self._last: dict[Hashable, Any] = {}
         self._now: dict[Hashable, Any] = {}
 
+    @property
+    def first(self) -> bool:
+        """Whether this is the first board that is written with it."""
+        return not self._last
+
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """A value that was computed for the last board, or for this one; whatever `compute` raises is not kept."""
         if key not in self._now:

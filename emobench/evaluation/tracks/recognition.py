@@ -189,7 +189,7 @@ class Recognition(Track):
 
     def read(self, cell: MeasuredCell) -> Predictions:
         with table_of(cell.path) as read:
-            faces = _named(read.sort_values("index", ignore_index=True))
+            faces = _named(_in_order(read))
             probabilities = faces[[f"p_{emotion}" for emotion in cell.emotions]].to_numpy(np.float64)
             predictions = faces["prediction"].to_numpy(np.int64)
             copied = faces.get("copied")  # predictions of before have none
@@ -310,6 +310,13 @@ class Recognition(Track):
         return Predictions(faces.cell, faces.faces.assign(prediction=certain.argmax(1)), table)
 
 
+def _in_order(faces: pd.DataFrame) -> pd.DataFrame:
+    """Predictions by the place of their faces, in which they are written."""
+    if faces["index"].is_monotonic_increasing and isinstance(faces.index, pd.RangeIndex):
+        return faces
+    return faces.sort_values("index", ignore_index=True)
+
+
 def _named(faces: pd.DataFrame) -> pd.DataFrame:
     """Predictions whose faces and people have names, and whose marks are yes or no.
 
@@ -320,6 +327,8 @@ def _named(faces: pd.DataFrame) -> pd.DataFrame:
     if other := [name for name in marks if faces[name].dtype != bool]:
         raise ValueError(f"{other[0]} is not yes or no")
     for name in ("id", "subject"):
+        if isinstance(faces[name].dtype, pd.StringDtype) and (name == "subject" or not faces[name].hasnans):
+            continue  # no need to look at each
         known = faces[name] if name == "id" else faces[name].dropna()
         if pd.api.types.infer_dtype(known, skipna=False) not in ("string", "empty"):
             raise ValueError(f"{name} is no name")
