@@ -19,6 +19,7 @@ MAY: dict[str, set[str]] = {
     "downloads": set(),
     "emotions": {"errors"},
     "files": {"errors"},
+    "garbage": set(),
     "recipe": set(),
     "definitions": set(),
     "nn": {"downloads", "emotions", "errors", "files"},
@@ -33,8 +34,8 @@ MAY: dict[str, set[str]] = {
     "evaluation": {"attribution", "cues", "data", "emotions", "errors", "files", "metrics", "nn"},
     # A suite's classes are found by their names; it counts parameters and FLOPs with what all classifiers share.
     "suite": {
-        "classifiers", "cues", "data", "definitions", "emotions", "errors", "evaluation", "files", "metrics", "nn",
-        "recipe",
+        "classifiers", "cues", "data", "definitions", "emotions", "errors", "evaluation", "files", "garbage", "metrics",
+        "nn", "recipe",
     },
     "exported": {"classifiers", "errors", "generators", "nn", "suite"},  # networks as files that others can use
     # `downloads`: a job says whether its machine may fetch what the cell was planned with.
@@ -43,7 +44,7 @@ MAY: dict[str, set[str]] = {
         "recipe", "suite",
     },
     # `data` draws the test faces of a page that emobench has drawn before.
-    "report": {"data", "emotions", "errors", "evaluation", "files", "metrics", "runner", "suite"},
+    "report": {"data", "emotions", "errors", "evaluation", "files", "garbage", "metrics", "runner", "suite"},
     # `nn` says where weights are looked for, `generators.asking` what an emotion is called, `evaluation` what the
     # numbers of a board are, `recipe` how a cell's fit is computed, by which its hours are shown.
     "commands": {

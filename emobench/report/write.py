@@ -18,6 +18,7 @@ from typing import Any
 
 from emobench.errors import EmobenchError, RawError
 from emobench.files import SCHEMA_VERSION, write_text
+from emobench.garbage import uncollected
 from emobench.report import figures, people, slices
 from emobench.report.board import Board, Entry, Number, Section, content, sections
 from emobench.report.explained import fading
@@ -47,6 +48,7 @@ from emobench.suite.keys import PROTOCOL
 _VALUE = Number._fields.index("value")
 
 
+@uncollected()
 def write(results: Path, suite: str, memory: Memory | None = None, data: Path | None = None) -> Board:
     """Write results/<suite>/ from what the store holds, and put the finished cells' raw files beside it.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib.metadata
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from emobench.data.content import listing
 from emobench.errors import StoreError
 from emobench.files import SCHEMA_VERSION, read_json, replacing
+from emobench.garbage import uncollected
 from emobench.suite import plugins
 from emobench.suite.catalog import broken
 from emobench.suite.cell import Cell, Plan
@@ -54,7 +53,7 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
         planned = [Cell(**cell) for cell in found["cells"]]
         rest = {name: found[name] for name in ("downloads", "data_notes", "listings", "faces", "validation", "test")}
         return Plan(suite.name, planned, [], **rest)
-    with _uncollected():
+    with uncollected():
         plan = expand(suite, data_root)
     passed_over = broken("model", "dataset")
     for each in passed_over:
@@ -62,20 +61,6 @@ def plan_of(suite: Suite, data_root: Path, cells: Path) -> Plan:
     if not plan.skipped and not plan.downloads and not passed_over:
         keep(path, plan)
     return plan
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without looking for garbage, of which importing libraries and parsing code makes next to none: a sixth of a
-    plan's time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def keep(path: Path, plan: Plan) -> None:
