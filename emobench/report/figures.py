@@ -173,6 +173,7 @@ def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | N
         floor: macro F1 of the majority class, drawn as a line; None: unknown.
     """
     from matplotlib.figure import Figure
+    from matplotlib.transforms import offset_copy
 
     figure = Figure(figsize=(6.4, 0.75 + 0.3 * len(rows)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -183,19 +184,19 @@ def ranking(path: Path, rows: Sequence[tuple[str, float, float | None, float | N
     axes.plot([value for _, value, *_ in rows], range(len(rows)), "o", color="#1d4ed8", markersize=5)
     rights = [value if high is None else high for _, value, _, high in rows]
     furthest = max(rights)
+    beside = offset_copy(axes.transData, figure, 6, 0, units="points")
+    before = offset_copy(axes.get_yaxis_transform(), figure, -6, 0, units="points")
     for place, ((_, value, *_), right) in enumerate(zip(rows, rights, strict=True)):
-        label = axes.annotate(
-            f"{value:.3f}", (right, place), (6, 0), "data", "offset points", va="center", fontsize=8, color=_INK
-        )
+        label = axes.text(right, place, f"{value:.3f}", transform=beside, va="center", fontsize=8, color=_INK)
         label.set_in_layout(right == furthest)  # no other reaches as far, and a hundred take long to measure
     if floor is not None:
         axes.axvline(floor, color=_SOFT, linewidth=1, linestyle=":")
         axes.annotate("majority", (floor, len(rows) - 0.55), (3, 0), "data", "offset points", fontsize=7, color=_SOFT)
     axes.set_yticks([])
     for place, (name, *_) in enumerate(rows):
-        axes.annotate(
-            _short(name), (0, place), (-6, 0), ("axes fraction", "data"), "offset points",
-            ha="right", va="center", fontsize=8.5, color=_INK, parse_math=False,
+        axes.text(
+            0, place, _short(name), transform=before, ha="right", va="center", fontsize=8.5, color=_INK,
+            parse_math=False,
         )  # fmt: skip
     axes.set_ylim(len(rows) - 0.4, -0.6)
     ends = [end for _, value, low, high in rows for end in (value, low, high) if end is not None]

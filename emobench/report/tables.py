@@ -694,8 +694,7 @@ def earlier(board: Board) -> list[Text]:
     """Which rows were made by code that reads differently today, and by which commit."""
     rows: dict[str, list[str]] = {}
     for cell in board.cells:
-        commit = cell.stale  # which each time compares digests
-        if commit and cell.row not in rows.setdefault(commit, []):
+        if (commit := cell.stale) and cell.row not in rows.setdefault(commit, []):
             rows[commit].append(cell.row)
     if not rows:
         return []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -288,7 +289,7 @@ class StoredCell:
     trainer: str = ""  # the suite's name of the trainer that it was fitted with, where it has several
     declared: Declared = field(default_factory=Declared)  # what the suite claims of its row
 
-    @property
+    @functools.cached_property
     def stale(self) -> str | None:
         """The commit that made it, where today's code would key it differently: asked for, all code is read."""
         record = self.record
