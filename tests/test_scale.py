@@ -153,7 +153,7 @@ def test_a_plan_of_ten_thousand_cells_takes_little_memory_beside_its_libraries(t
     assert kept["memory_mb"] < 300  # as long as neither torch nor the package's code is read
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_plan_of_ten_thousand_cells_does_with_a_gigabyte(tmp_path: Path) -> None:
     """Of which the pages of its libraries that nobody else reads are a part. It is a limit: who takes more is ended."""
     (tmp_path / "many.toml").write_text(mixed(10_000))

@@ -21,7 +21,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -162,17 +162,24 @@ def limited(most: int = GIGABYTE) -> Iterator[Path | None]:
         except OSError:
             continue
         try:
-            for name, value in limits.items():
-                with open(group / name, "r+") as file:  # which is there already, or this is no such group
-                    file.write(value.format(most))
-            unread()
-            yield group
-            return
-        except FileNotFoundError:
-            continue
+            if _take(group, {name: value.format(most) for name, value in limits.items()}):
+                unread()
+                yield group
+                return
         finally:
             group.rmdir()
     yield None
+
+
+def _take(group: Path, limits: Mapping[str, str]) -> bool:
+    """Give a control group its limits; False: this folder is none, or cannot have them."""
+    try:
+        for name, value in limits.items():
+            with open(group / name, "r+") as file:  # which is there already
+                file.write(value)
+    except OSError:
+        return False
+    return True
 
 
 def unread() -> None:
